@@ -1,0 +1,58 @@
+"""The ``openami`` command.
+
+Data goes to stdout, talk to stderr; ``--json`` prints one object a line. Groups are loaded when asked
+for, so that ``openami check`` needs neither a gateway's nor a head-end's libraries.
+
+Exit codes (stable): 0 done · 1 failed or not conformant · 2 usage or configuration · 3 cannot connect
+· 4 refused · 5 outcome unknown · 130 interrupted.
+"""
+
+import importlib
+from collections.abc import Mapping
+
+import click
+
+from openami import __version__
+
+# Where each command lives: ``module:attribute`` below this package.
+_COMMANDS: Mapping[str, str] = {
+    "check": "check:check",
+    "demo": "demo:demo",
+    "feeder": "feeder:feeder",
+    "gateway": "gateway:gateway",
+    "headend": "headend:headend",
+    "meter": "meter:meter",
+    "reject": "reject:reject",
+    "spec": "spec:spec",
+    "watch": "watch:watch",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = _COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, attribute = place.split(":")
+        try:
+            command = getattr(importlib.import_module(f"openami.cli.{module}"), attribute)
+        except ModuleNotFoundError as missing:
+            if missing.name is None or missing.name.split(".")[0] == "openami":
+                raise
+            raise click.ClickException(
+                f"`openami {cmd_name}` needs {missing.name}, which is not installed: "
+                "pip install 'openami[all]'"
+            ) from None
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="openami")
+def main() -> None:
+    """Open metering for villages: meter, gateway, head-end."""

@@ -1,0 +1,1 @@
+"""The edge: reads any vendor's meters, keeps what it read, publishes it."""

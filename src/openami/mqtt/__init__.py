@@ -1,0 +1,1 @@
+"""The transport shell: MQTT behind one small port."""

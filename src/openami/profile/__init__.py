@@ -1,0 +1,86 @@
+"""The wire contract as types: topics, envelope, registers, OBIS codes. Pure; bytes in, values out."""
+
+from openami.profile.codec import (
+    MESSAGE_BYTES_MAX,
+    MESSAGE_DEPTH_MAX,
+    Audit,
+    audit_envelope,
+    decode_envelope,
+)
+from openami.profile.errors import Code, ProfileError, pointer
+from openami.profile.event import Event, EventSource, EventState, Severity
+from openami.profile.identifiers import (
+    ID_PATTERN,
+    FeederId,
+    GatewayId,
+    MeterSerial,
+    SessionId,
+    check_gateway_name,
+    check_id,
+    is_id,
+)
+from openami.profile.obis import Obis
+from openami.profile.registers import (
+    CatalogueError,
+    Certainty,
+    Register,
+    RegisterCatalogue,
+    shipped_catalogue,
+)
+from openami.profile.telemetry import (
+    SCHEMA_VERSION,
+    Envelope,
+    Quality,
+    RegisterReading,
+    Value,
+    utc_text,
+)
+from openami.profile.topics import (
+    CommandTopic,
+    EventTopic,
+    SessionTopic,
+    TelemetryTopic,
+    Topic,
+    parse_topic,
+)
+
+__all__ = [
+    "ID_PATTERN",
+    "MESSAGE_BYTES_MAX",
+    "MESSAGE_DEPTH_MAX",
+    "SCHEMA_VERSION",
+    "Audit",
+    "CatalogueError",
+    "Certainty",
+    "Code",
+    "CommandTopic",
+    "Envelope",
+    "Event",
+    "EventSource",
+    "EventState",
+    "EventTopic",
+    "FeederId",
+    "GatewayId",
+    "MeterSerial",
+    "Obis",
+    "ProfileError",
+    "Quality",
+    "Register",
+    "RegisterCatalogue",
+    "RegisterReading",
+    "SessionId",
+    "SessionTopic",
+    "Severity",
+    "TelemetryTopic",
+    "Topic",
+    "Value",
+    "audit_envelope",
+    "check_gateway_name",
+    "check_id",
+    "decode_envelope",
+    "is_id",
+    "parse_topic",
+    "pointer",
+    "shipped_catalogue",
+    "utc_text",
+]
