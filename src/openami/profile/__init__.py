@@ -19,6 +19,7 @@ from openami.profile.identifiers import (
     check_id,
     is_id,
 )
+from openami.profile.judgement import implausible, json_type, judge_register
 from openami.profile.obis import Obis
 from openami.profile.registers import (
     CatalogueError,
@@ -78,7 +79,10 @@ __all__ = [
     "check_gateway_name",
     "check_id",
     "decode_envelope",
+    "implausible",
     "is_id",
+    "json_type",
+    "judge_register",
     "parse_topic",
     "pointer",
     "shipped_catalogue",

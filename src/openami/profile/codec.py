@@ -212,10 +212,12 @@ class Audit:
 
     ``envelope`` holds the good items when the header is sound and at least one item is: one bad register
     does not cost the customer the others (decision 0006). ``errors`` are all faults, header first.
+    ``places`` tells where in the message each of the envelope's registers stood.
     """
 
     envelope: Envelope | None
     errors: tuple[ProfileError, ...]
+    places: tuple[int, ...] = ()
 
 
 def audit_envelope(payload: bytes) -> Audit:
@@ -380,14 +382,14 @@ class _Auditor:
             feeder_id=FeederId(ids["feederId"] or ""),
             gateway_id=GatewayId(ids["gatewayId"] or ""),
             meter_serial=MeterSerial(ids["meterSerial"] or ""),
-            registers=tuple(registers),
+            registers=tuple(registers.values()),
             session_id=None if session_id is None else SessionId(session_id),
             schema_version=version,
             seq=seq,
             event=event,
             ignored=ignored,
         )
-        return Audit(envelope, tuple(self.errors))
+        return Audit(envelope, tuple(self.errors), tuple(registers))
 
     def _note(self, code: Code, requirement: str, path: str, detail: str) -> None:
         self.errors.append(ProfileError(code, requirement, path, detail))
@@ -465,7 +467,8 @@ class _Auditor:
             self._checked(lambda: check_id(text, pointer(name)))
         return text
 
-    def _registers(self, members: _Object) -> list[RegisterReading]:
+    def _registers(self, members: _Object) -> dict[int, RegisterReading]:
+        """Return the good items by their place in the array."""
         items = members.get("registers")
         if not isinstance(items, list):
             if "registers" in members:
@@ -475,7 +478,7 @@ class _Auditor:
                     pointer("registers"),
                     f"registers is {_kind(items)}, an array is asked for",
                 )
-            return []
+            return {}
         if not items:
             self._note(
                 Code.EMPTY_REGISTERS,
@@ -484,8 +487,8 @@ class _Auditor:
                 "an envelope without registers says nothing; a lost meter's last values are "
                 "sent as comms_lost",
             )
-        readings = (self._register(item, index) for index, item in enumerate(items))
-        return [reading for reading in readings if reading is not None]
+        readings = {index: self._register(item, index) for index, item in enumerate(items)}
+        return {index: reading for index, reading in readings.items() if reading is not None}
 
     def _register(self, item: object, index: int) -> RegisterReading | None:
         if not isinstance(item, _Object):

@@ -1,0 +1,67 @@
+"""What the register list says about one reading: its unit, its JSON type, what is plausible.
+
+Shared by the head-end and the checker, so that a vendor's file is judged at home as it will be in the
+field. The two verdicts differ in kind. A wrong unit or type makes the number mean something else, so
+the item is rejected (decision 0015). An implausible value may be true, so it is stored with a finding.
+"""
+
+from openami.profile.errors import Code, ProfileError, pointer
+from openami.profile.registers import Register
+from openami.profile.telemetry import RegisterReading, Value
+
+
+def judge_register(
+    reading: RegisterReading, register: Register, *, path: str = ""
+) -> ProfileError | None:
+    """Return why a reading cannot be what the list says its code is; None when it can.
+
+    ``path`` is the pointer to the item, e.g. ``/registers/0``. An entry without unit or without type
+    accepts any. Case does not count in units, because meters and their texts differ in it and no two
+    units of the list differ in nothing else.
+    """
+    if register.unit and reading.unit.casefold() != register.unit.casefold():
+        return ProfileError(
+            Code.WRONG_UNIT,
+            "OA-REG-008",
+            path + pointer("unit"),
+            f"{reading.obis} is in {reading.unit[:20]!r}, the register list has it in "
+            f"{register.unit!r}: convert the value, or publish it under its own code",
+        )
+    if register.type is not None and json_type(reading.value) != register.type:
+        return ProfileError(
+            Code.WRONG_VALUE_TYPE,
+            "OA-REG-009",
+            path + pointer("value"),
+            f"{reading.obis} is a {json_type(reading.value)}, the register list has it as a "
+            f"{register.type}",
+        )
+    return None
+
+
+def implausible(reading: RegisterReading, register: Register) -> str | None:
+    """Return in words why a value is hard to believe; None when nothing speaks against it.
+
+    The list's range includes its bounds. The unit and type must have been judged before.
+    """
+    value = reading.value
+    if register.range is not None and isinstance(value, int | float):
+        low, high = register.range
+        if not low <= value <= high:
+            return (
+                f"{reading.obis} is {value:g} {reading.unit}, "
+                f"plausible is {low:g} to {high:g} {register.unit}"
+            )
+    if register.values is not None and value not in register.values:
+        return f"{reading.obis} is {str(value)[:40]!r}, known are {', '.join(register.values)}"
+    return None
+
+
+def json_type(value: Value) -> str:
+    """Return what JSON calls a value: ``number``, ``string`` or ``boolean``."""
+    match value:
+        case bool():
+            return "boolean"
+        case str():
+            return "string"
+        case _:
+            return "number"
