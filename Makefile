@@ -1,2 +1,38 @@
-.PHONY: demo
-demo:
+# Each target works first, on a clean clone: what it needs it makes.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo check test bench format lock clean
+
+demo: .venv/ready           ## a village of simulated meters, gateway, broker and head-end on this machine
+	$(BIN)/openami demo $(DEMO)
+
+check: .venv/ready          ## format, lint, types, import contracts, all tests
+	$(BIN)/ruff format --check src tests benchmarks tools
+	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -n 2 --dist loadgroup
+
+test: .venv/ready           ## the tests alone; T=tests/profile for a part
+	$(BIN)/pytest -q $(T)
+
+bench: .venv/ready          ## the figures of benchmarks/RESULTS.md, measured on this machine
+	$(BIN)/python -m benchmarks
+
+format: .venv/ready
+	$(BIN)/ruff format src tests benchmarks tools
+	$(BIN)/ruff check --fix src tests benchmarks tools
+
+# The pip of Debian 12 (23.0) does not know dependency groups, so it is upgraded first.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev --constraint constraints.txt
+	touch $@
+
+lock:                       ## write the versions installed now into constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist
