@@ -1,0 +1,54 @@
+"""Fixtures with real parts: brokers, certificates, a database server. No mocks."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.mosquitto import Mosquitto
+from tests.pki import Pki
+from tests.postgres import Postgres, running_postgres
+from tests.tools import require_tool
+
+from openami.clock import SystemClock
+
+StartMosquitto = Callable[..., Mosquitto]
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[StartMosquitto]:
+    """Start brokers: ``mosquitto("max_queued_messages 10", …)`` returns one that is running."""
+    require_tool("mosquitto")
+    started: list[Mosquitto] = []
+
+    def start(*lines: str) -> Mosquitto:
+        directory = tmp_path / f"mosquitto-{len(started)}"
+        directory.mkdir()
+        broker = Mosquitto(directory, lines)
+        started.append(broker)
+        broker.start()
+        return broker
+
+    yield start
+    for broker in started:
+        broker.kill()
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Certificates: see `Pki`."""
+    return Pki(tmp_path_factory.mktemp("pki"), SystemClock().now())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running cluster, one for each test process; leave it running."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The URL of a fresh database, gone after the test."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop_database(url)
