@@ -1,0 +1,5 @@
+"""``python -m openami``: the same command."""
+
+from openami.cli import main
+
+main()
