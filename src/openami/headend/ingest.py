@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from openami.profile import (
+    MESSAGE_BYTES_MAX,
     Code,
     CommandTopic,
     Envelope,
@@ -84,7 +85,10 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A message that cannot be stored as readings; kept whole. ``errors`` is never empty."""
+    """A message that cannot be stored as readings; kept whole. ``errors`` is never empty.
+
+    Of an oversize message only what proves it is kept: the bound and one byte more.
+    """
 
     message: Message
     errors: tuple[ProfileError, ...]
@@ -102,13 +106,13 @@ def ingest(
     what was ahead of the clock when it came may be past by now, and still keeps its time of receipt.
     """
     if message.retain:
-        return Rejected(message, (_retained(),))
+        return Rejected(_bounded(message), (_retained(),))
     try:
         topic = parse_topic(message.topic)
     except ProfileError as error:
-        return Rejected(message, (error,))
+        return Rejected(_bounded(message), (error,))
     if isinstance(topic, CommandTopic | SessionTopic):
-        return Rejected(message, (_unexpected(topic),))
+        return Rejected(_bounded(message), (_unexpected(topic),))
     kind = Kind.TELEMETRY if isinstance(topic, TelemetryTopic) else Kind.EVENT
     faults: tuple[ProfileError, ...] = ()
     try:
@@ -116,7 +120,7 @@ def ingest(
     except ProfileError:
         audit = audit_envelope(message.payload)
         if audit.envelope is None:
-            return Rejected(message, audit.errors[:FAULTS_KEPT_MAX])
+            return Rejected(_bounded(message), audit.errors[:FAULTS_KEPT_MAX])
         envelope, faults = audit.envelope, audit.errors
     wrong_header = _judge_header(envelope, topic, now or message.received_at)
     if wrong_header:
@@ -129,6 +133,13 @@ def ingest(
     if not wrong_items and not faults:
         return Accepted(kind, envelope, message)
     return _partly(kind, envelope, message, wrong_items=wrong_items, faults=faults)
+
+
+def _bounded(message: Message) -> Message:
+    if len(message.payload) <= MESSAGE_BYTES_MAX:
+        return message
+    # A broker lets 256 MB through, and a flood of them would push out all other evidence.
+    return msgspec.structs.replace(message, payload=message.payload[: MESSAGE_BYTES_MAX + 1])
 
 
 # --- how it came, and its header -----------------------------------------------------------------
