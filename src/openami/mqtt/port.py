@@ -30,6 +30,13 @@ class TransportError(Exception):
         self.permanent = permanent
 
 
+class PublishRefused(TransportError):
+    """The broker refused this one message (an MQTT 5 reason code of 0x80 or more); the connection lives.
+
+    A publisher keeps the message and goes on with the others.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One message received at QoS 1, owed an acknowledgement.
@@ -52,7 +59,7 @@ class Connection(Protocol):
         """Publish at QoS 1, never retained; return when the broker has acknowledged it.
 
         Raises TransportError when the connection ends first (the message may or may not have
-        arrived) or the broker refused it (MQTT 5 reason code; 3.1.1 cannot say so).
+        arrived), PublishRefused when the broker refused it (MQTT 5 reason code; 3.1.1 cannot say so).
         """
         ...
 
