@@ -1,0 +1,168 @@
+"""A line of meters as a Modbus TCP server: several units behind one endpoint, as behind a bridge.
+
+Our own few lines instead of pymodbus's server, for what a bridge does and that server cannot: stay silent
+for a dead unit, keep the transaction id of a late answer, refuse a hole in a sparse map without a list
+of 65,536 registers for each meter. The tests read it with pymodbus's client, so two hands wrote the
+two ends of the wire.
+
+Frames follow the Modbus Application Protocol 1.1b3 and its TCP implementation guide 1.0b: 3 and 4 read
+holding and input registers; any other function is refused with exception 1.
+"""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from enum import IntEnum
+from typing import Protocol
+
+from openami.simulator.faults import Fault, Readdressed, Silent, Slow
+
+UNIT_MAX = 247  # the serial line's last address (Modbus over serial line 1.02, 2.2)
+_READ_REGISTERS_MAX = 125  # of one answer (application protocol 6.3)
+_FRAME_BYTES_MAX = 254  # unit and PDU in one frame (implementation guide 3.1.3)
+_HEADER = struct.Struct(">HHH")
+
+
+class Area(IntEnum):
+    """Where a register stands; the value is the function code that reads it."""
+
+    HOLDING = 3
+    INPUT = 4
+
+
+class _Refusal(IntEnum):
+    """Exception codes (application protocol 7)."""
+
+    FUNCTION = 1
+    ADDRESS = 2
+    VALUE = 3
+
+
+class RegisterBank(Protocol):
+    """A meter as Modbus sees it."""
+
+    def registers(self, area: Area) -> Mapping[int, int]:
+        """Return the registers as they stand now: 16 bits by address; what is missing does not exist."""
+        ...
+
+
+def answer(request: bytes, bank: RegisterBank) -> bytes:
+    """Return the answer PDU to a request PDU (function code and data)."""
+    function = request[0]
+    try:
+        area = Area(function)
+    except ValueError:
+        return _refuse(function, _Refusal.FUNCTION)
+    if len(request) != 5:
+        return _refuse(function, _Refusal.VALUE)
+    address, count = struct.unpack(">HH", request[1:])
+    if not 1 <= count <= _READ_REGISTERS_MAX:
+        return _refuse(function, _Refusal.VALUE)
+    registers = bank.registers(area)
+    wanted = range(address, address + count)
+    if not all(place in registers for place in wanted):
+        return _refuse(function, _Refusal.ADDRESS)
+    values = (registers[place] for place in wanted)
+    return struct.pack(f">BB{count}H", function, 2 * count, *values)
+
+
+def _refuse(function: int, code: _Refusal) -> bytes:
+    return bytes((function | 0x80, code))
+
+
+class ModbusLine:
+    """The units of one line, and what is wrong with each."""
+
+    def __init__(self, banks: Mapping[int, RegisterBank]) -> None:
+        assert all(1 <= unit <= UNIT_MAX for unit in banks)
+        self._banks = dict(banks)
+        self._faults: dict[int, Fault] = {}
+        # One bus, one talker: a slow meter holds up whoever asks next, on whatever connection.
+        self._turn = asyncio.Lock()
+
+    def set_fault(self, unit: int, fault: Fault | None) -> None:
+        """Let the meter of this (rightful) address fail from now on, or be well again (None)."""
+        assert unit in self._banks
+        self._faults.pop(unit, None)
+        if fault is not None:
+            self._faults[unit] = fault
+
+    async def ask(self, unit: int, request: bytes) -> bytes | None:
+        """Return the answer of whoever hears this address; None when nobody does."""
+        async with self._turn:
+            heard = self._hearing(unit)
+            if heard is None:
+                return None
+            fault = self._faults.get(heard)
+            if isinstance(fault, Silent):
+                return None
+            if isinstance(fault, Slow):
+                await asyncio.sleep(fault.delay_s)
+            return answer(request, self._banks[heard])
+
+    def _hearing(self, unit: int) -> int | None:
+        for rightful, fault in self._faults.items():
+            if isinstance(fault, Readdressed) and fault.unit == unit:
+                return rightful
+        if isinstance(self._faults.get(unit), Readdressed):
+            return None
+        return unit if unit in self._banks else None
+
+
+@asynccontextmanager
+async def serving(
+    line: ModbusLine, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[int]:
+    """Serve a line while the context lasts; yield the port (``port=0`` takes a free one)."""
+    connections: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(_converse(line, reader, writer), name="modbus connection")
+        connections.add(task)
+        task.add_done_callback(connections.discard)
+
+    server = await asyncio.start_server(accept, host, port)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+
+async def _converse(
+    line: ModbusLine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Answer one client until it leaves, or sends what is no Modbus frame."""
+    try:
+        # IncompleteReadError: it left in the middle of a frame, which is its right.
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while (frame := await _frame(reader)) is not None:
+                transaction, unit, request = frame
+                reply = await line.ask(unit, request)
+                if reply is not None:
+                    writer.write(
+                        _HEADER.pack(transaction, 0, len(reply) + 1) + bytes([unit]) + reply
+                    )
+                    await writer.drain()
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def _frame(reader: asyncio.StreamReader) -> tuple[int, int, bytes] | None:
+    """Return transaction id, unit and PDU of the next frame; None for what is no frame."""
+    transaction, protocol, length = _HEADER.unpack(await reader.readexactly(_HEADER.size))
+    if protocol != 0 or not 2 <= length <= _FRAME_BYTES_MAX:
+        return None
+    body = await reader.readexactly(length)
+    return transaction, body[0], body[1:]
+
+
+def units(count: int) -> Sequence[int]:
+    """Return addresses for this many meters on one line."""
+    assert count <= UNIT_MAX
+    return range(1, count + 1)
