@@ -8,6 +8,7 @@ then its header, then each register by itself, for one bad register does not cos
 others (decision 0006).
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -23,11 +24,11 @@ from openami.profile import (
     EventTopic,
     ProfileError,
     RegisterCatalogue,
-    RegisterReading,
     SessionTopic,
     TelemetryTopic,
     audit_envelope,
     decode_envelope,
+    judge_register,
     parse_topic,
     pointer,
     utc_text,
@@ -115,24 +116,49 @@ def ingest(
         return Rejected(_bounded(message), (_unexpected(topic),))
     kind = Kind.TELEMETRY if isinstance(topic, TelemetryTopic) else Kind.EVENT
     faults: tuple[ProfileError, ...] = ()
+    places: Sequence[int] | None = None
     try:
         envelope = decode_envelope(message.payload)
     except ProfileError:
         audit = audit_envelope(message.payload)
         if audit.envelope is None:
             return Rejected(_bounded(message), audit.errors[:FAULTS_KEPT_MAX])
-        envelope, faults = audit.envelope, audit.errors
+        envelope, faults, places = audit.envelope, audit.errors, audit.places
     wrong_header = _judge_header(envelope, topic, now or message.received_at)
     if wrong_header:
         return Rejected(message, (*wrong_header, *faults)[:FAULTS_KEPT_MAX])
-    wrong_items = [
-        (index, fault)
+    wrong = [
+        index
         for index, register in enumerate(envelope.registers)
-        if (fault := _judge_register(register, catalogue)) is not None
+        if (entry := catalogue.get(register.obis)) is not None
+        and judge_register(register, entry) is not None
     ]
-    if not wrong_items and not faults:
+    if not wrong and not faults:
         return Accepted(kind, envelope, message)
-    return _partly(kind, envelope, message, wrong_items=wrong_items, faults=faults)
+    judged = _faults_of(wrong, envelope, places, catalogue=catalogue)
+    errors = (*faults, *judged)[:FAULTS_KEPT_MAX]
+    good = tuple(r for index, r in enumerate(envelope.registers) if index not in set(wrong))
+    if not good:
+        return Rejected(message, errors)
+    envelope = msgspec.structs.replace(envelope, registers=good)
+    return Accepted(kind, envelope, message, rejected_items=errors)
+
+
+def _faults_of(
+    wrong: Sequence[int],
+    envelope: Envelope,
+    places: Sequence[int] | None,
+    *,
+    catalogue: RegisterCatalogue,
+) -> Iterator[ProfileError]:
+    """Name what is wrong with registers by their place in the message as it came."""
+    for index in wrong:
+        register = envelope.registers[index]
+        entry = catalogue.get(register.obis)
+        place = index if places is None else places[index]
+        fault = entry and judge_register(register, entry, path=pointer("registers", place))
+        assert fault, "judged wrong a moment ago"
+        yield fault
 
 
 def _bounded(message: Message) -> Message:
@@ -215,72 +241,3 @@ def _mismatches(envelope: Envelope, topic: TelemetryTopic | EventTopic) -> list[
         for name, in_body, in_topic in pairs
         if in_body != in_topic
     ]
-
-
-# --- its registers -------------------------------------------------------------------------------
-
-# What is wrong with one register: code, requirement, member, detail; its place is known to the caller.
-_Fault = tuple[Code, str, str, str]
-
-
-def _judge_register(register: RegisterReading, catalogue: RegisterCatalogue) -> _Fault | None:
-    """Judge a register against its entry in the catalogue; one that is not in it may hold anything."""
-    entry = catalogue.get(register.obis)
-    if entry is None:
-        return None
-    if entry.unit != register.unit and not _same_unit(entry.unit, register.unit):
-        return (
-            Code.WRONG_UNIT,
-            "OA-REG-008",
-            "unit",
-            f"the unit of {register.obis} is {entry.unit!r}, not {register.unit[:40]!r}",
-        )
-    kind = _JSON_TYPES[type(register.value)]
-    if entry.type is not None and entry.type != kind:
-        return (
-            Code.WRONG_VALUE_TYPE,
-            "OA-REG-009",
-            "value",
-            f"the value of {register.obis} is a {entry.type}, not a {kind}",
-        )
-    return None
-
-
-_JSON_TYPES: Final = {bool: "boolean", int: "number", float: "number", str: "string"}
-
-
-def _same_unit(listed: str, sent: str) -> bool:
-    """Compare by meaning: vendors write KWH and kwh; an entry without a unit takes any."""
-    return not listed or listed.casefold() == sent.casefold()
-
-
-def _partly(
-    kind: Kind,
-    envelope: Envelope,
-    message: Message,
-    *,
-    wrong_items: list[tuple[int, _Fault]],
-    faults: tuple[ProfileError, ...],
-) -> Decision:
-    """Keep the good registers and name the bad ones by their place in the message as it came."""
-    places = _places(len(envelope.registers), faults)
-    errors = (
-        *faults,
-        *(
-            ProfileError(code, requirement, pointer("registers", places[index], member), detail)
-            for index, (code, requirement, member, detail) in wrong_items
-        ),
-    )[:FAULTS_KEPT_MAX]
-    wrong = {index for index, _ in wrong_items}
-    good = tuple(r for index, r in enumerate(envelope.registers) if index not in wrong)
-    if not good:
-        return Rejected(message, errors)
-    return Accepted(
-        kind, msgspec.structs.replace(envelope, registers=good), message, rejected_items=errors
-    )
-
-
-def _places(good_items: int, faults: tuple[ProfileError, ...]) -> list[int]:
-    """Return where each item that the audit let through stands among those that came."""
-    bad = {int(fault.path.split("/")[2]) for fault in faults}
-    return [place for place in range(good_items + len(bad)) if place not in bad]

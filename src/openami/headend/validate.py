@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from openami.headend.ingest import Accepted, Finding, Kind
+from openami.headend.store import Reading
 from openami.profile import (
     SCHEMA_VERSION,
     Obis,
@@ -18,6 +19,9 @@ from openami.profile import (
     Register,
     RegisterCatalogue,
     RegisterReading,
+    implausible,
+    json_type,
+    utc_text,
 )
 
 # A message has at most some 1,000 registers, and a sender that gets them all wrong has one fault.
@@ -47,7 +51,7 @@ class FindingCode(StrEnum):
 
 
 class LatestValues:
-    """The latest good value of each counter, bounded; forgets the one heard of longest ago."""
+    """The latest good value of each counter, bounded; forgets the one that was written longest ago."""
 
     def __init__(self, counters_max: int = COUNTERS_REMEMBERED_MAX) -> None:
         self._counters_max = counters_max
@@ -69,6 +73,17 @@ class LatestValues:
         self._latest.move_to_end(key)
         if len(self._latest) > self._counters_max:
             self._latest.popitem(last=False)
+
+    def recall(self, stored: Reading, *, catalogue: RegisterCatalogue) -> None:
+        """Remember a reading that the store has, if it is a counter's good value."""
+        entry = catalogue.get(stored.obis)
+        value = stored.value
+        if isinstance(value, str | bool) or stored.quality is not Quality.GOOD:
+            return
+        if entry is not None and entry.monotonic:
+            self.remember(
+                stored.feeder_id, stored.meter_serial, stored.obis, ts=stored.ts, value=value
+            )
 
 
 def validate(
@@ -118,7 +133,7 @@ def _about_a_register(
     accepted: Accepted,
     latest: LatestValues,
 ) -> list[Finding]:
-    obis, value = register.obis, register.value
+    obis = register.obis
     if entry is None:
         return [
             _finding(
@@ -128,34 +143,19 @@ def _about_a_register(
                 obis,
             )
         ]
-    found: list[Finding] = []
-    if entry.values is not None and value not in entry.values:
-        found.append(
-            _finding(
-                accepted,
-                FindingCode.UNKNOWN_VALUE,
-                f"{str(value)[:40]!r} is not one of {', '.join(entry.values)}",
-                obis,
-            )
-        )
-    if isinstance(value, str | bool):
-        return found
-    if entry.range is not None and not entry.range[0] <= value <= entry.range[1]:
-        found.append(
-            _finding(
-                accepted,
-                FindingCode.OUT_OF_RANGE,
-                f"{value} {entry.unit} is outside {entry.range[0]:g} to {entry.range[1]:g}",
-                obis,
-            )
-        )
-    elif entry.monotonic and (back := _rollback(register, value, accepted, latest)):
-        found.append(_finding(accepted, FindingCode.REGISTER_ROLLBACK, back, obis))
-    return found
+    if (why := implausible(register, entry)) is not None:
+        is_number = json_type(register.value) == "number"
+        code = FindingCode.OUT_OF_RANGE if is_number else FindingCode.UNKNOWN_VALUE
+        return [_finding(accepted, code, why, obis)]
+    if entry.monotonic and not isinstance(register.value, str | bool):
+        back = _rollback(register, register.value, accepted=accepted, latest=latest)
+        if back is not None:
+            return [_finding(accepted, FindingCode.REGISTER_ROLLBACK, back, obis)]
+    return []
 
 
 def _rollback(
-    register: RegisterReading, value: float, accepted: Accepted, latest: LatestValues
+    register: RegisterReading, value: float, *, accepted: Accepted, latest: LatestValues
 ) -> str | None:
     """Compare a counter with its latest good value, and remember it if it is a later good one.
 
@@ -173,9 +173,7 @@ def _rollback(
         )
     if before is None or value >= before[1]:
         return None
-    return (
-        f"the counter stands at {value}, and stood at {before[1]} at {before[0]:%Y-%m-%dT%H:%M:%SZ}"
-    )
+    return f"the counter stands at {value}; at {utc_text(before[0])} it stood at {before[1]}"
 
 
 def _finding(

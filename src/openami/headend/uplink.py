@@ -1,0 +1,227 @@
+"""The way up: receive, judge, commit, and only then acknowledge.
+
+Promise 3: no message is acknowledged to the broker before the store has committed it. So whatever ends
+this process, at whatever moment, the broker still has what the store has not; what it delivers again is a
+duplicate, and the store counts it as one (decisions 0006, 0010).
+
+A store that fails is not hidden by buffering: nothing is acknowledged, the head-end leaves the broker,
+which keeps the session's messages on its own disk, and comes back when the store does.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+import structlog
+
+from openami.clock import Clock
+from openami.headend.ingest import Decision, Message, Rejected, ingest
+from openami.headend.statistics import Statistics
+from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Store, StoreError, Tally
+from openami.headend.validate import LatestValues, validate
+from openami.mqtt.backoff import Backoff
+from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
+from openami.profile import Code, EventTopic, ProfileError, RegisterCatalogue, TelemetryTopic
+
+# A durable commit costs a sync of the disk whatever its size; at a thousand messages that is nothing for
+# each, and a crash repeats no more than these. What waits is taken, nothing is waited for: a quiet
+# village's reading is committed when it comes, a busy stream makes its own batches.
+BATCH_MESSAGES_MAX: Final = 1000
+# A thousand oversize messages would be 64 MB in one transaction.
+BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
+# A flood of bad messages must not fill the disk until the next hourly prune.
+REJECTED_BYTES_BETWEEN_PRUNES_MAX: Final = REJECTED_KEPT_BYTES_MAX // 4
+# Read back one by one at the start, a millisecond each; the counters of meters beyond these are
+# compared from their second value on.
+METERS_RECALLED_MAX: Final = 2000
+
+# Never shared ($share): a persistent session of one head-end keeps its own messages in order.
+FILTERS: Final = (TelemetryTopic.filter(), EventTopic.filter())
+
+_log = structlog.get_logger("headend.uplink")
+
+
+class Uplink:
+    """Carries what the broker has into the store. Runs until it is cancelled; the batch in hand is
+    then finished first: committed and acknowledged, or neither.
+    """
+
+    def __init__(
+        self,
+        port: MessagePort,
+        store: Store,
+        *,
+        catalogue: RegisterCatalogue,
+        clock: Clock,
+        broker_backoff: Backoff,
+        store_backoff: Backoff,
+    ) -> None:
+        self.statistics = Statistics()
+        self.subscribed = asyncio.Event()
+        """Set while the broker delivers to us."""
+        self._port = port
+        self._store = store
+        self._catalogue = catalogue
+        self._clock = clock
+        self._broker_backoff = broker_backoff
+        self._store_backoff = store_backoff
+        self._latest = LatestValues()
+        self._rejected_bytes = 0
+        self._has_joined = False
+        self._said_lost = False
+
+    async def run(self) -> None:
+        """Stream for ever, through every loss of broker or store.
+
+        Raises TransportError if the broker refuses us for good before it ever let us in, and StoreError if
+        the store cannot be read at the start: both are for a person to mend.
+        """
+        await self._recall()
+        while True:
+            try:
+                await self._stream_while_connected()
+            except TransportError as error:
+                if error.permanent and not self._has_joined:
+                    raise
+                self._say_broker_lost(error)
+                await asyncio.sleep(self._broker_backoff.next_s())
+            except StoreError as error:
+                self.statistics.store_losses += 1
+                _log.error(
+                    "store failed; nothing is acknowledged, the broker keeps the messages",
+                    error=str(error),
+                    remedy=error.remedy,
+                )
+                await self._until_store_answers()
+            finally:
+                self.subscribed.clear()
+
+    async def _stream_while_connected(self) -> None:
+        async with self._port.connect() as connection:
+            await connection.subscribe(FILTERS)
+            self._say_joined()
+            while True:
+                deliveries = await connection.receive(BATCH_MESSAGES_MAX)
+                for batch in _portions(deliveries):
+                    decisions = await self._judge(batch)
+                    await self._to_its_end(connection, batch, decisions)
+
+    async def _to_its_end(
+        self, connection: Connection, batch: Sequence[Delivery], decisions: Sequence[Decision]
+    ) -> None:
+        """Settle a batch even if we are told to stop meanwhile."""
+        settling = asyncio.create_task(self._settle(connection, batch, decisions), name="settle")
+        try:
+            await asyncio.shield(settling)
+        except asyncio.CancelledError:
+            with suppress(StoreError):  # not committed, not acknowledged: it comes again
+                await settling
+            raise
+
+    async def _settle(
+        self, connection: Connection, batch: Sequence[Delivery], decisions: Sequence[Decision]
+    ) -> None:
+        tally = await self._commit(decisions)
+        connection.acknowledge(batch)
+        self.statistics.committed(decisions, tally)
+        self._broker_backoff.reset()
+        self._store_backoff.reset()
+        self._rejected_bytes += sum(
+            len(d.message.payload) for d in decisions if isinstance(d, Rejected) or d.rejected_items
+        )
+        if self._rejected_bytes > REJECTED_BYTES_BETWEEN_PRUNES_MAX:
+            await self.prune()
+
+    async def prune(self) -> None:
+        """Delete the rejected messages beyond their bounds. Raises StoreError."""
+        self._rejected_bytes = 0
+        self.statistics.pruned += await self._store.prune(self._clock.now())
+
+    # --- judging ---------------------------------------------------------------------------------
+
+    async def _judge(self, batch: Sequence[Delivery]) -> list[Decision]:
+        now = self._clock.now()
+        decisions: list[Decision] = []
+        for delivery in batch:
+            message = Message(delivery.topic, delivery.payload, now, delivery.retain)
+            decision = ingest(message, catalogue=self._catalogue)
+            if isinstance(decision, Rejected):
+                # The audit of a hostile message takes long; the connection's keep-alive may not wait.
+                await asyncio.sleep(0)
+            else:
+                found = validate(decision, catalogue=self._catalogue, latest=self._latest)
+                if found:
+                    decision = msgspec.structs.replace(decision, findings=found)
+            decisions.append(decision)
+        return decisions
+
+    async def _recall(self) -> None:
+        """Read the counters' latest values back, so that a rollback during a restart is seen."""
+        for meter in (await self._store.meters())[:METERS_RECALLED_MAX]:
+            for reading in await self._store.latest(meter.feeder_id, meter.meter_serial):
+                self._latest.recall(reading, catalogue=self._catalogue)
+
+    # --- committing ------------------------------------------------------------------------------
+
+    async def _commit(self, decisions: Sequence[Decision]) -> Tally:
+        """Commit a batch; if its content is refused, find the message and set that one aside.
+
+        Halving finds it in a handful of commits, and the others are stored with it. Raises StoreError when
+        the store itself is at fault.
+        """
+        try:
+            return await self._store.commit(decisions)
+        except StoreError as error:
+            if not error.permanent:
+                raise
+            if len(decisions) == 1:
+                return await self._set_aside(decisions[0], error)
+        half = len(decisions) // 2
+        return await self._commit(decisions[:half]) + await self._commit(decisions[half:])
+
+    async def _set_aside(self, decision: Decision, error: StoreError) -> Tally:
+        if isinstance(decision, Rejected):
+            raise error  # the store does not take even the evidence: it is not the message
+        _log.error("the store refuses one message; it is kept as rejected", error=str(error))
+        fault = ProfileError(Code.UNSTORABLE, "OA-ENV-013", "", f"the store refuses it: {error}")
+        tally = await self._store.commit([Rejected(decision.message, (fault,))])
+        self.statistics.faults[Code.UNSTORABLE] += 1
+        return tally
+
+    async def _until_store_answers(self) -> None:
+        while True:
+            await asyncio.sleep(self._store_backoff.next_s())
+            with suppress(StoreError):
+                await self._store.totals()
+                _log.info("the store answers again")
+                return
+
+    # --- saying ----------------------------------------------------------------------------------
+
+    def _say_joined(self) -> None:
+        self.statistics.broker_connects += 1
+        self._has_joined = True
+        self._said_lost = False
+        self.subscribed.set()
+        _log.info("connected to the broker", subscribed=list(FILTERS))
+
+    def _say_broker_lost(self, error: TransportError) -> None:
+        """Say it once for each loss, not for each attempt."""
+        if not self._said_lost:
+            self._said_lost = True
+            self.statistics.broker_losses += 1
+            _log.warning("no connection to the broker", error=str(error), remedy=error.remedy)
+
+
+def _portions(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+    """Cut what was received so that no transaction exceeds BATCH_BYTES_MAX (but by one message)."""
+    begin = size = 0
+    for end, delivery in enumerate(deliveries):
+        size += len(delivery.payload)
+        if size > BATCH_BYTES_MAX:
+            yield deliveries[begin : end + 1]
+            begin, size = end + 1, 0
+    if begin < len(deliveries):
+        yield deliveries[begin:]
