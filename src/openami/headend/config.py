@@ -1,0 +1,114 @@
+"""HeadendConfig: one optional TOML file, overruled by flags.
+
+store = "sqlite:////var/lib/openami/headend.db"
+registers_file = "/etc/openami/vmrs-registers.json"     # the register list; ours when left out
+broker_config_file = "/etc/mosquitto/conf.d/openami.conf"   # read at start, to warn of what loses data
+
+[mqtt]
+url = "mqtts://broker.example:8883"
+client_id = "openami-headend"
+ca_file = "/etc/openami/ca.pem"
+"""
+
+import re
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from openami.mqtt.settings import BrokerSettings
+from openami.profile import CatalogueError, RegisterCatalogue, shipped_catalogue
+
+DEFAULT_STORE: Final = "sqlite:///openami.db"
+# The persistent session hangs on the name: it must be the same after every restart.
+DEFAULT_CLIENT_ID: Final = "openami-headend"
+# A head-end's configuration is a dozen lines; a megabyte is another file.
+CONFIG_BYTES_MAX: Final = 1024 * 1024
+
+
+class ConfigError(ValueError):
+    """The operator's configuration cannot be used; the message says where and why."""
+
+
+class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a head-end has to know to run."""
+
+    store: str = DEFAULT_STORE
+    registers_file: str | None = None
+    broker_config_file: str | None = None
+    mqtt: BrokerSettings = msgspec.field(
+        default_factory=lambda: BrokerSettings(client_id=DEFAULT_CLIENT_ID)
+    )
+
+    def catalogue(self) -> RegisterCatalogue:
+        """Return the register list. Raises ConfigError."""
+        if self.registers_file is None:
+            return shipped_catalogue()
+        return read_catalogue(Path(self.registers_file))
+
+
+def read_catalogue(path: Path) -> RegisterCatalogue:
+    """Read a register list. Raises ConfigError."""
+    try:
+        return RegisterCatalogue.decode(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except CatalogueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def read_config(path: Path) -> HeadendConfig:
+    """Read a configuration file. Raises ConfigError, naming file, line and remedy."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    if len(content) > CONFIG_BYTES_MAX:
+        raise ConfigError(f"{path} has {len(content)} bytes: is it the right file?")
+    try:
+        text = content.decode()
+        document = tomllib.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    document.setdefault("mqtt", {})
+    if isinstance(document["mqtt"], dict):
+        document["mqtt"].setdefault("client_id", DEFAULT_CLIENT_ID)
+    try:
+        return msgspec.convert(document, HeadendConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(path, text, str(error))) from None
+
+
+_unknown_key = re.compile(
+    r"Object contains unknown field `(?P<key>.+?)`(?: - at `\$\.?(?P<at>.*)`)?"
+)
+_wrong_value = re.compile(r"(?P<why>.+) - at `\$\.?(?P<at>.*)`")
+
+
+def _explain(path: Path, text: str, error: str) -> str:
+    """Turn the validator's words into file, line, key, and a guess at what was meant."""
+    if found := _unknown_key.fullmatch(error):
+        table, key = found["at"] or "", found["key"]
+        known = (BrokerSettings if table == "mqtt" else HeadendConfig).__struct_fields__
+        close = get_close_matches(key, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        return f"{path}:{_line_of(text, table, key)}: unknown key {key} — {hint}"
+    if found := _wrong_value.fullmatch(error):
+        table, _, key = found["at"].rpartition(".")
+        return f"{path}:{_line_of(text, table, key)}: {found['at']}: {found['why']}"
+    return f"{path}: {error}"
+
+
+def _line_of(text: str, table: str, key: str) -> int:
+    """Return the line on which a key stands in a table; that of the table, or 1, when it does not."""
+    here, last_of_table = "", 1
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]", line):
+            here = header[1]
+            if here in (table, key):
+                last_of_table = number
+        elif here == table and re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[=.]""", line):
+            return number
+    return last_of_table
