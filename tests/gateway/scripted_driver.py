@@ -1,0 +1,117 @@
+"""A driver whose meters answer what the test says: the driver port's second implementation."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import ClassVar
+
+from openami.gateway.driver import (
+    Driver,
+    DriverError,
+    LineDown,
+    LineSettings,
+    Meter,
+    MeterSilent,
+    OptionsError,
+    PollGroup,
+    RawReading,
+    RegisterInfo,
+)
+from openami.profile import MeterSerial, Obis
+
+IMPORT = Obis.parse("1.8.0")
+VOLTAGE = Obis.parse("32.7.0")
+POWER = Obis.parse("1.7.0")
+
+INFOS = (
+    RegisterInfo(VOLTAGE, "V", PollGroup.FAST, decimals=1, minimum=0, maximum=500),
+    RegisterInfo(POWER, "kW", PollGroup.FAST, decimals=3),
+    RegisterInfo(IMPORT, "kWh", PollGroup.BILLING, decimals=2, monotonic=True),
+)
+
+
+@dataclass
+class ScriptedMeter:
+    """One meter; ``fault`` is raised instead of an answer, ``took`` counts what it was asked."""
+
+    serial: MeterSerial
+    registers: Sequence[RegisterInfo] = INFOS
+    values: dict[Obis, int | Decimal | str | bool] = field(
+        default_factory=lambda: {
+            VOLTAGE: Decimal("230.1"),
+            POWER: Decimal("0.25"),
+            IMPORT: Decimal("1842.5"),
+        }
+    )
+    fault: Exception | None = None
+    asked: list[tuple[Obis, ...]] = field(default_factory=list)
+
+    async def read(self, wanted: Sequence[Obis]) -> Sequence[RawReading]:
+        self.asked.append(tuple(wanted))
+        if self.fault is not None:
+            raise self.fault
+        units = {info.obis: info.unit for info in self.registers}
+        return [RawReading(o, self.values[o], units[o]) for o in wanted if o in self.values]
+
+    def fall_silent(self) -> None:
+        self.fault = MeterSilent(f"{self.serial} does not answer within 1 s")
+
+
+@dataclass
+class ScriptedLine:
+    meters: Mapping[MeterSerial, Meter]
+
+
+@dataclass
+class Bench:
+    """The meters of one test, by serial; ``broken`` keeps every line from opening."""
+
+    meters: dict[str, ScriptedMeter] = field(default_factory=dict)
+    broken: DriverError | None = None
+    opened: int = 0
+
+    def meter(self, serial: str) -> ScriptedMeter:
+        return self.meters.setdefault(serial, ScriptedMeter(MeterSerial(serial)))
+
+    def line_down(self) -> None:
+        self.broken = LineDown("/dev/ttyUSB0 is not there")
+
+    def driver(self) -> type[Driver]:
+        """Return a driver that opens lines to these meters."""
+        bench = self
+
+        class ScriptedDriver:
+            name: ClassVar[str] = "scripted"
+
+            @classmethod
+            def open(cls, settings: LineSettings) -> AbstractAsyncContextManager[ScriptedLine]:
+                _check(settings)
+                return bench._open(settings)
+
+        return ScriptedDriver
+
+    @asynccontextmanager
+    async def _open(self, settings: LineSettings) -> AsyncIterator[ScriptedLine]:
+        if self.broken is not None:
+            raise self.broken
+        self.opened += 1
+        yield ScriptedLine({m.serial: self.meter(m.serial) for m in settings.meters})
+
+
+def _check(settings: LineSettings) -> None:
+    for key in settings.options:
+        if key not in ("device", "baud"):
+            raise OptionsError("unknown key", path=(key,), known=("device", "baud"))
+    units: dict[object, int] = {}
+    for index, meter in enumerate(settings.meters):
+        for key in meter.options:
+            if key != "unit":
+                raise OptionsError("unknown key", path=("meter", index, key), known=("unit", "map"))
+        unit = meter.options.get("unit")
+        if unit in units and unit is not None:
+            raise OptionsError(
+                f"unit {unit} is that of {settings.meters[units[unit]].serial} too",
+                path=("meter", index, "unit"),
+            )
+        units[unit] = index
