@@ -1,12 +1,7 @@
 """The wire contract as types: topics, envelope, registers, OBIS codes. Pure; bytes in, values out."""
 
-from openami.profile.codec import (
-    MESSAGE_BYTES_MAX,
-    MESSAGE_DEPTH_MAX,
-    Audit,
-    audit_envelope,
-    decode_envelope,
-)
+from openami.profile.audit import FAULTS_KEPT_MAX, Audit, audit_envelope
+from openami.profile.codec import decode_envelope
 from openami.profile.errors import Code, ProfileError, pointer
 from openami.profile.event import Event, EventSource, EventState, Severity
 from openami.profile.identifiers import (
@@ -21,6 +16,7 @@ from openami.profile.identifiers import (
 )
 from openami.profile.judgement import implausible, json_type, judge_register
 from openami.profile.obis import Obis
+from openami.profile.reader import MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX
 from openami.profile.registers import (
     CatalogueError,
     Certainty,
@@ -34,8 +30,8 @@ from openami.profile.telemetry import (
     Quality,
     RegisterReading,
     Value,
-    utc_text,
 )
+from openami.profile.times import read_time, utc_text
 from openami.profile.topics import (
     CommandTopic,
     EventTopic,
@@ -46,6 +42,7 @@ from openami.profile.topics import (
 )
 
 __all__ = [
+    "FAULTS_KEPT_MAX",
     "ID_PATTERN",
     "MESSAGE_BYTES_MAX",
     "MESSAGE_DEPTH_MAX",
@@ -85,6 +82,7 @@ __all__ = [
     "judge_register",
     "parse_topic",
     "pointer",
+    "read_time",
     "shipped_catalogue",
     "utc_text",
 ]

@@ -35,17 +35,22 @@ class Code(StrEnum):
     TIME_TOO_OLD = "TIME_TOO_OLD"
     WRONG_UNIT = "WRONG_UNIT"
     WRONG_VALUE_TYPE = "WRONG_VALUE_TYPE"
+    UNSTORABLE = "UNSTORABLE"
 
 
 class ProfileError(ValueError):
     """A message or topic that is not what the profile, or one of our decisions, asks for."""
 
     def __init__(self, code: Code, requirement: str, path: str, detail: str) -> None:
-        super().__init__(f"{code} at {path or 'the message'}: {detail} ({requirement})")
+        super().__init__(code, requirement, path, detail)
         self.code = code
         self.requirement = requirement
         self.path = path
         self.detail = detail
+
+    def __str__(self) -> str:
+        place = f" at {self.path}" if self.path else ""
+        return f"{self.code}{place}: {self.detail} ({self.requirement})"
 
 
 def pointer(*parts: str | int) -> str:

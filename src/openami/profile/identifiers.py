@@ -16,24 +16,43 @@ MeterSerial = NewType("MeterSerial", str)
 SessionId = NewType("SessionId", str)
 
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+ID_CHARS_MAX = 64  # as the pattern says; a topic level and a certificate's name hold it
 
 # A certificate's common name, at most 64 characters, holds both with a slash between them.
 FEEDER_AND_GATEWAY_CHARS_MAX = 63
 
 _is_id = re.compile(ID_PATTERN, re.ASCII).fullmatch
 
-ID_CHARS_MAX = 64
-
 # A village has hundreds of ids and each is checked thousands of times an hour; a flood of foreign
 # ones only pushes the cache over, it does not grow it.
 _CACHED_IDS_MAX = 16_384
-_is_short_id = lru_cache(maxsize=_CACHED_IDS_MAX)(lambda text: _is_id(text) is not None)
+
+
+@lru_cache(maxsize=_CACHED_IDS_MAX)
+def is_short_id(text: str) -> bool:
+    """Return whether a text of at most ID_CHARS_MAX characters may be an id."""
+    return _is_id(text) is not None
 
 
 def is_id(text: str) -> bool:
     """Return whether the text may be an id."""
     # Length first: a long text is no id and must not be held by the cache.
-    return len(text) <= ID_CHARS_MAX and _is_short_id(text)
+    return len(text) <= ID_CHARS_MAX and is_short_id(text)
+
+
+@lru_cache(maxsize=_CACHED_IDS_MAX)
+def name_a_meter(feeder_id: str, gateway_id: str, meter_serial: str) -> bool:
+    """Return whether the three may stand in one header; none may be longer than ID_CHARS_MAX.
+
+    The decoder asks this for every envelope, so the three are one key of one cache. It bounds their
+    length before it asks: a long text must not be held by the cache.
+    """
+    return (
+        len(feeder_id) + len(gateway_id) <= FEEDER_AND_GATEWAY_CHARS_MAX
+        and is_short_id(feeder_id)
+        and is_short_id(gateway_id)
+        and is_short_id(meter_serial)
+    )
 
 
 def check_id(text: str, path: str, requirement: str = "OA-TOP-003") -> None:

@@ -15,7 +15,7 @@ as the letters C, F, L, P; after a letter, E may be missing (``F.F``) and is 0.
 import re
 from collections.abc import Mapping
 from functools import cache, lru_cache, total_ordering
-from typing import final
+from typing import Final, final
 
 import msgspec
 
@@ -27,12 +27,14 @@ _GROUP_MAX = 255
 _CURRENT_SET = 255
 _TEXT_CHARS_MAX = len("255-255:255.255.255*255")
 
-_match = re.compile(
-    r"(?:(?P<a>\d{1,3})-(?P<b>\d{1,3}):)?"
-    r"(?P<c>\d{1,3}|[CFLP])\.(?P<d>\d{1,3}|[CFLP])(?:\.(?P<e>\d{1,3}))?"
-    r"(?:[*&](?P<f>\d{1,3}))?",
-    re.ASCII,
-).fullmatch
+_GROUP = r"(25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])"
+_GROUP_OR_LETTER = r"(25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9]|[CFLP])"
+OBIS_PATTERN: Final = (
+    rf"(?:{_GROUP}-{_GROUP}:)?"
+    rf"(?:{_GROUP}\.{_GROUP_OR_LETTER}\.{_GROUP}|([CFLP])\.{_GROUP_OR_LETTER}(?:\.{_GROUP})?)"
+    rf"(?:[*&]{_GROUP})?"
+)
+_match = re.compile(OBIS_PATTERN).fullmatch
 
 # A meter has tens of codes; a flood of invented ones pushes the cache over, it does not grow it.
 _CACHED_CODES_MAX = 4096
@@ -60,7 +62,18 @@ class Obis:
     """Whether the code is one of the register list, and so prints in its short form."""
 
     def __init__(self, groups: _Groups) -> None:
+        """Make a code of its groups; of a reduced one, A and B are looked up in the register list.
+
+        Raises ProfileError BAD_OBIS for a group that is not 0 to 255, or one of A and B without the other.
+        """
         a, b, c, d, e, f = groups
+        if a is None and b is None:
+            a, b = _listed().get((c, d, e), (None, None))
+        groups = (a, b, c, d, e, f)
+        if (a is None) != (b is None) or any(
+            group is not None and not 0 <= group <= _GROUP_MAX for group in groups
+        ):
+            raise _bad(".".join(str(group) for group in groups))
         object.__setattr__(self, "groups", groups)
         object.__setattr__(
             self, "in_list", f == _CURRENT_SET and _listed().get((c, d, e)) == (a, b)
@@ -94,7 +107,7 @@ class Obis:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Obis) and self.groups == other.groups
+        return self.groups == other.groups if isinstance(other, Obis) else NotImplemented
 
     def __lt__(self, other: "Obis") -> bool:
         return self._sort_key() < other._sort_key()
@@ -112,17 +125,21 @@ def _parse(text: str) -> Obis:
     found = _match(text) if len(text) <= _TEXT_CHARS_MAX else None
     if found is None:
         raise _bad(text)
-    a, b, c, d, e, f = found.group("a", "b", "c", "d", "e", "f")
-    if e is None and c not in _LETTERS:
-        raise _bad(text)
-    value = (_LETTERS.get(c) or int(c), _LETTERS.get(d) or int(d), int(e or 0))
-    historical_set = _CURRENT_SET if f is None else int(f)
-    medium: tuple[int, int] | tuple[None, None]
-    medium = _listed().get(value, (None, None)) if a is None else (int(a), int(b))
-    groups = (*medium, *value, historical_set)
-    if any(group is not None and group > _GROUP_MAX for group in groups):
-        raise _bad(text)
-    return Obis(groups)
+    a, b, c, d, e, letter, d_after_letter, e_after_letter, f = found.groups()
+    return Obis(
+        (
+            None if a is None else int(a),
+            None if b is None else int(b),
+            _number(letter or c),
+            _number(d_after_letter or d),
+            int(e_after_letter or e or 0),
+            _CURRENT_SET if f is None else int(f),
+        )
+    )
+
+
+def _number(group: str) -> int:
+    return _LETTERS.get(group) or int(group)
 
 
 def _bad(text: str) -> ProfileError:
@@ -152,8 +169,7 @@ def _listed() -> Mapping[_CDE, tuple[int, int]]:
         spec.load("vmrs-registers.json"), type=_RegisterList
     ).registers:
         full = _match(register.full)
-        if full is None:
-            raise AssertionError(f"vmrs-registers.json: {register.full!r} is not a full code")
-        a, b, c, d, e = (int(group) for group in full.group("a", "b", "c", "d", "e"))
+        assert full is not None, f"vmrs-registers.json: {register.full!r} is not a full code"
+        a, b, c, d, e = (int(group) for group in full.groups()[:5])
         table[c, d, e] = (a, b)
     return table

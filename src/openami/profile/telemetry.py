@@ -1,17 +1,23 @@
 """Envelope, RegisterReading, Quality: what a gateway publishes about one meter at one moment."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from openami.profile.event import Event
 from openami.profile.identifiers import FeederId, GatewayId, MeterSerial, SessionId
 from openami.profile.obis import Obis
 
-SCHEMA_VERSION = "0.1"
+SCHEMA_VERSION: Final = "0.1"
 
-Value = bool | int | float | str
+# JSON numbers are doubles for almost every peer: beyond ±(2**53 - 1) neighbours become one (decision 0016).
+INTEGER_MAX: Final = 2**53 - 1
+
+# Without int among them, 1 would be read as 1.0 and 2**53 + 1 would lose a digit.
+Value = bool | Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)] | float | str
 
 
 class Quality(StrEnum):
@@ -36,7 +42,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """One meter's registers at one moment, as published on a telemetry or event topic.
 
     ``ts`` is the measured time, in UTC. ``seq`` numbers a gateway's envelopes so that a gap can be seen
-    (decision 0008). ``ignored`` names extension members that were there and not of our shape.
+    (decision 0008). ``ignored`` names extension members that were there and not of our shape; it says
+    something of the message that came and is not sent on.
     """
 
     ts: datetime
@@ -51,17 +58,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     ignored: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
-        """Return the message's bytes. Raises ProfileError if a receiver would have to reject it."""
+        """Return the message's bytes. Raises ProfileError if a receiver would reject it, or part of it."""
         from openami.profile.codec import encode_envelope  # the codec knows this type
 
         return encode_envelope(self)
-
-
-def utc_text(moment: datetime) -> str:
-    """Print a moment as the profile writes it: RFC 3339, UTC, ``Z``, no needless fraction.
-
-    >>> utc_text(datetime(2026, 6, 22, 14, 30, tzinfo=UTC))
-    '2026-06-22T14:30:00Z'
-    """
-    text = moment.astimezone(UTC).isoformat()
-    return text.removesuffix("+00:00") + "Z"

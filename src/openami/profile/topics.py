@@ -5,7 +5,8 @@
     openami/v1/{feederId}/{gatewayId}/meter/{meterSerial}/command
     openami/v1/{feederId}/{gatewayId}/session/{sessionId}
 
-Subscription filters are made here too, so that the layout of a topic stands in one place.
+A topic with an id that is none cannot be made: not parsed, and not built to publish to. Subscription
+filters are made here too, so that the layout of a topic stands in one place.
 """
 
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ class _MeterTopic:
 
     leaf: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        _check(self.feeder_id, self.gateway_id, self.meter_serial)
+
     def __str__(self) -> str:
         return f"{_ROOT}/{self.feeder_id}/{self.gateway_id}/meter/{self.meter_serial}/{self.leaf}"
 
@@ -48,7 +52,11 @@ class _MeterTopic:
         gateway_id: str = _ANY,
         meter_serial: str = _ANY,
     ) -> str:
-        """Return the subscription filter for this kind; what is not named matches any."""
+        """Return the subscription filter for this kind; what is not named matches any.
+
+        Raises ProfileError BAD_ID.
+        """
+        _check_filter(feeder_id, gateway_id, meter_serial)
         return f"{_ROOT}/{feeder_id}/{gateway_id}/meter/{meter_serial}/{cls.leaf}"
 
 
@@ -81,12 +89,19 @@ class SessionTopic:
     gateway_id: GatewayId
     session_id: SessionId
 
+    def __post_init__(self) -> None:
+        _check(self.feeder_id, self.gateway_id, self.session_id)
+
     def __str__(self) -> str:
         return f"{_ROOT}/{self.feeder_id}/{self.gateway_id}/session/{self.session_id}"
 
     @classmethod
     def filter(cls, feeder_id: str = _ANY, gateway_id: str = _ANY, session_id: str = _ANY) -> str:
-        """Return the subscription filter for sessions; what is not named matches any."""
+        """Return the subscription filter for sessions; what is not named matches any.
+
+        Raises ProfileError BAD_ID.
+        """
+        _check_filter(feeder_id, gateway_id, session_id)
         return f"{_ROOT}/{feeder_id}/{gateway_id}/session/{session_id}"
 
 
@@ -105,12 +120,10 @@ def parse_topic(topic: str) -> Topic:
         raise _foreign(topic)
     match levels[2:]:
         case [feeder_id, gateway_id, "meter", meter_serial, leaf] if leaf in _METER_TOPICS:
-            _check(feeder_id, gateway_id, meter_serial)
             return _METER_TOPICS[leaf](
                 FeederId(feeder_id), GatewayId(gateway_id), MeterSerial(meter_serial)
             )
         case [feeder_id, gateway_id, "session", session_id]:
-            _check(feeder_id, gateway_id, session_id)
             return SessionTopic(FeederId(feeder_id), GatewayId(gateway_id), SessionId(session_id))
         case _:
             raise _foreign(topic)
@@ -120,6 +133,12 @@ def _check(feeder_id: str, gateway_id: str, last_id: str) -> None:
     for level in (feeder_id, gateway_id, last_id):
         check_id(level, path="")
     check_gateway_name(feeder_id, gateway_id, path="")
+
+
+def _check_filter(*levels: str) -> None:
+    for level in levels:
+        if level != _ANY:
+            check_id(level, path="")
 
 
 def _foreign(topic: str) -> ProfileError:
