@@ -1,0 +1,514 @@
+"""The real message port: paho-mqtt inside the asyncio loop, acknowledging by hand (decision 0010).
+
+paho knows MQTT, the `Wire` knows the socket, and what is here knows when: when to read on, when to ping,
+when to give up waiting. Three things differ from paho's own loops, each because something was lost or
+killed without it:
+
+* Deliveries wait in a bounded queue. When it is full we stop reading, and TCP makes the broker wait; a
+  broker's in-flight window alone is no bound (mosquitto 2.0.11 sends 533 messages for 27
+  acknowledgements and a window of 20).
+* The keepalive is ours. paho would end a connection that has paused reading, since it cannot see the
+  answer to its ping; while paused we still ping, so that the broker keeps us, and judge nothing.
+* Nothing outlives a connection. Messages without PUBACK are not sent again behind the caller's back: the
+  caller has them on disk and is told.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from openami.mqtt import failures
+from openami.mqtt.port import Connection, Delivery, TransportError
+from openami.mqtt.settings import BrokerSettings
+from openami.mqtt.wire import Wire
+
+# Deliveries that may wait for receive(): more than a head-end commits at once, so that the next batch
+# is there when one is done. Reading goes on when half of them are gone.
+QUEUED_MESSAGES_MAX = 8_192
+QUEUED_BYTES_MAX = 16 * 1024 * 1024
+# Messages published and not yet acknowledged by the broker. mosquitto takes 20 at once from a client by
+# default and says so in MQTT 5, where we take the smaller of the two; a window of 20 fills any link
+# whose round trip is below 20 message times, and a gateway's uplink is far from that.
+PUBLISH_WINDOW_MAX = 100
+# A broker answers PUBLISH and SUBSCRIBE at once; after a minute it has forgotten, or the way back is dead
+# though pings pass, and only a new connection helps.
+ANSWER_TIMEOUT_S = 60.0
+# How often pings and overdue answers are looked at.
+TICK_S = 1.0
+# The last words (acknowledgements, DISCONNECT) have this long to leave when a connection is closed.
+CLOSE_TIMEOUT_S = 2.0
+# MQTT 5 brokers are asked not to send more; larger messages cannot be the profile's (64 KiB), and a
+# megabyte is kept as evidence of who sends what.
+PACKET_BYTES_MAX = 1024 * 1024
+
+# Fixed header 5, length of the topic 2, packet id 2, length of the properties 1.
+_PUBLISH_OVERHEAD_BYTES = 10
+_PINGREQ = b"\xc0\x00"
+_FAILURE = 0x80  # reason codes from here on are refusals
+_PASSWORD_BYTES_MAX = 64 * 1024
+
+
+class MqttPort:
+    """The way to a real broker. Raises ValueError when a session is asked for without a client id."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        if settings.session_expiry_s and not settings.client_id:
+            raise ValueError(
+                "client_id is empty: the broker keeps a session under the client's name, so it has "
+                "to have one; set client_id, or session_expiry_days = 0 for no session"
+            )
+        self._settings = settings
+        self._epochs = itertools.count(1)
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator["MqttConnection"]:
+        """Open a connection that resumes the persistent session. Raises TransportError."""
+        settings = self._settings
+        connection = MqttConnection(settings, next(self._epochs))
+        try:
+            try:
+                async with asyncio.timeout(settings.connect_timeout_s):
+                    await connection.open(_tls_context(settings), _password(settings))
+            except TimeoutError as late:
+                raise failures.connect_failure(late, settings) from None
+            yield connection
+        finally:
+            await connection.close()
+
+
+class _Paho(paho.Client):
+    """paho, given its socket instead of making one."""
+
+    def __init__(self, settings: BrokerSettings, wire: Wire) -> None:
+        is_5 = settings.protocol == "5"
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=settings.client_id,
+            clean_session=None if is_5 else not settings.session_expiry_s,
+            protocol=MQTTProtocolVersion.MQTTv5 if is_5 else MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        self._wire = wire
+        # The window is ours; paho's own walks through all of it at every PUBACK.
+        self.max_inflight_messages_set(0)
+
+    def _create_socket(self) -> Wire:
+        return self._wire
+
+    def hello(self, settings: BrokerSettings, password: str | None) -> None:
+        """Send CONNECT."""
+        if settings.login is not None:
+            self.username_pw_set(settings.login, password)
+        endpoint = settings.endpoint
+        if settings.protocol == "5":
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's
+            properties.SessionExpiryInterval = settings.session_expiry_s
+            properties.ReceiveMaximum = QUEUED_MESSAGES_MAX
+            properties.MaximumPacketSize = PACKET_BYTES_MAX
+            self.connect(
+                endpoint.host,
+                endpoint.port,
+                settings.keepalive_s,
+                clean_start=not settings.session_expiry_s,
+                properties=properties,
+            )
+        else:
+            self.connect(endpoint.host, endpoint.port, settings.keepalive_s)
+
+
+class MqttConnection:
+    """An open session with a real broker; see `Connection` for what each method promises."""
+
+    def __init__(self, settings: BrokerSettings, epoch: int) -> None:
+        self.epoch = epoch
+        self.resumed = False
+        """Whether the broker still had our session; if not, what came for us since then is lost."""
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._wire = Wire(self._loop, self._read, self._on_lost)
+        self._paho = _Paho(settings, self._wire)
+        self._keepalive_s = float(settings.keepalive_s)
+        self._pinged_s: float | None = None
+        self._ended: TransportError | None = None
+        self._closing = False
+        self._connected: asyncio.Future[None] = self._loop.create_future()
+        self._queue: deque[Delivery] = deque()
+        self._queued_bytes = 0
+        self._paused = False
+        self._receivers: deque[asyncio.Future[None]] = deque()
+        self._answers: dict[int, _Answer] = {}
+        self._window = asyncio.Semaphore(PUBLISH_WINDOW_MAX)
+        self._packet_bytes_max = 0
+        self._ticker: asyncio.TimerHandle | None = None
+        client = self._paho
+        client.on_connect = self._on_connect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+
+    # --- opening and closing
+
+    async def open(self, tls: ssl.SSLContext | None, password: str | None) -> None:
+        """Connect, and return when the broker has let us in. Raises TransportError."""
+        endpoint = self._settings.endpoint
+        try:
+            await self._loop.create_connection(
+                lambda: self._wire,
+                endpoint.host,
+                endpoint.port,
+                ssl=tls,
+                server_hostname=endpoint.host if tls else None,
+                ssl_handshake_timeout=self._settings.connect_timeout_s if tls else None,
+                ssl_shutdown_timeout=CLOSE_TIMEOUT_S if tls else None,
+            )
+        except OSError as error:
+            raise failures.connect_failure(error, self._settings) from None
+        self._paho.hello(self._settings, password)
+        await self._connected
+        self._ticker = self._loop.call_later(TICK_S, self._tick)
+
+    async def close(self) -> None:
+        """Send what is due and DISCONNECT; the session stays with the broker."""
+        self._closing = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._ended is None:
+            if self._connected.done():
+                self._paho.disconnect()
+            await self._linger()
+        await self._wire.abort()
+        self._end(TransportError("the connection was closed"))
+
+    async def _linger(self) -> None:
+        """Read until the broker has closed: closing on unread bytes would reset the connection.
+
+        A reset can overtake the acknowledgements we sent last; the broker would redeliver them.
+        """
+        self._wire.discarding = True
+        self._wire.resume()
+        self._wire.end_writing()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await asyncio.shield(self._wire.lost)
+
+    def _end(self, reason: TransportError) -> None:
+        """Let every wait on this connection raise; the first reason stays."""
+        if self._ended is not None:
+            return
+        self._ended = reason
+        self._wire.shut()
+        if not self._connected.done():
+            self._connected.set_exception(reason)
+            self._connected.exception()  # nobody need be waiting
+        for answer in self._answers.values():
+            answer.fail(reason)
+        self._answers.clear()
+        self._wake_receivers()
+        self._window.release()  # wakes one; each passes it on
+
+    def _check_open(self) -> None:
+        if self._ended is not None:
+            raise self._ended
+
+    # --- the port
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        self._check_open()
+        packet_bytes = len(payload) + len(topic.encode()) + _PUBLISH_OVERHEAD_BYTES
+        if self._packet_bytes_max and packet_bytes > self._packet_bytes_max:
+            raise failures.refused_publish(0x95, "", topic)
+        await self._window.acquire()
+        if self._ended is not None:
+            self._window.release()
+            raise self._ended
+        info = self._paho.publish(topic, payload, qos=1)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._end(failures.lost(None, self._settings))
+            self._check_open()
+        await self._answer(info.mid, topic)
+
+    async def subscribe(self, filters: Sequence[str]) -> None:
+        self._check_open()
+        _, mid = self._paho.subscribe([(f, 1) for f in filters])
+        if mid is None:
+            self._end(failures.lost(None, self._settings))
+            self._check_open()
+        else:
+            await self._answer(mid, ", ".join(filters))
+
+    async def receive(self, at_most: int) -> Sequence[Delivery]:
+        while not self._queue:
+            self._check_open()
+            receiver = self._loop.create_future()
+            self._receivers.append(receiver)
+            try:
+                await receiver
+            finally:
+                with contextlib.suppress(ValueError):
+                    self._receivers.remove(receiver)
+        # What is still queued when the connection ends cannot be acknowledged any more.
+        self._check_open()
+        return self._take(at_most)
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        if self._ended is not None:
+            return
+        for delivery in deliveries:
+            # Published at QoS 0 by a sender who ignores the profile: nothing to acknowledge.
+            if delivery.epoch == self.epoch and delivery.packet_id:
+                self._paho.ack(delivery.packet_id, 1)
+
+    def _take(self, at_most: int) -> Sequence[Delivery]:
+        queue = self._queue
+        taken = [queue.popleft() for _ in range(min(at_most, len(queue)))]
+        self._queued_bytes -= sum(len(each.payload) + len(each.topic) for each in taken)
+        if queue:
+            self._wake_receivers()
+        if (
+            self._paused
+            and len(queue) <= QUEUED_MESSAGES_MAX // 2
+            and self._queued_bytes <= QUEUED_BYTES_MAX // 2
+        ):
+            self._resume()
+        return taken
+
+    def _wake_receivers(self) -> None:
+        while self._receivers:
+            receiver = self._receivers.popleft()
+            if not receiver.done():
+                receiver.set_result(None)
+
+    async def _answer(self, packet_id: int, about: str) -> None:
+        answer = _Answer(self._loop.create_future(), about, self._loop.time() + ANSWER_TIMEOUT_S)
+        self._answers[packet_id] = answer
+        await answer.future
+
+    # --- reading
+
+    def _read(self) -> None:
+        """Give paho what has arrived, packet by packet, until the queue is full."""
+        loop_read, wire = self._paho.loop_read, self._wire
+        while wire.unread and not self._paused:
+            if loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return  # on_disconnect has said why
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._wire.pause()
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._pinged_s = None  # its answer may be in what we did not read
+        self._read()
+        if not self._paused:
+            self._wire.resume()
+
+    # --- what paho calls
+
+    def _on_connect(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.value >= _FAILURE:
+            self._end(failures.refused_connect(reason.value, str(reason), self._settings))
+            return
+        self.resumed = bool(flags.session_present)
+        if properties is not None:
+            self._heed(properties)
+        if not self._connected.done():
+            self._connected.set_result(None)
+
+    def _heed(self, properties: Properties) -> None:
+        """Keep the limits an MQTT 5 broker sets in its CONNACK."""
+        self._keepalive_s = float(getattr(properties, "ServerKeepAlive", self._keepalive_s))
+        self._packet_bytes_max = int(getattr(properties, "MaximumPacketSize", 0))
+        window = int(getattr(properties, "ReceiveMaximum", PUBLISH_WINDOW_MAX))
+        self._window = asyncio.Semaphore(min(window, PUBLISH_WINDOW_MAX))
+
+    def _on_message(
+        self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage
+    ) -> None:
+        topic, payload = _topic(message), bytes(message.payload)
+        self._queue.append(Delivery(topic, payload, message.retain, message.mid, self.epoch))
+        self._queued_bytes += len(payload) + len(topic)
+        if self._receivers:
+            self._wake_receivers()
+        if len(self._queue) >= QUEUED_MESSAGES_MAX or self._queued_bytes >= QUEUED_BYTES_MAX:
+            self._pause()
+
+    def _on_publish(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        packet_id: int,
+        reason: ReasonCode,
+        _properties: Properties,
+    ) -> None:
+        self._window.release()
+        answer = self._answers.pop(packet_id, None)
+        if answer is None:
+            return
+        if reason.value >= _FAILURE:
+            answer.fail(failures.refused_publish(reason.value, str(reason), answer.about))
+        else:
+            answer.succeed()
+
+    def _on_subscribe(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        packet_id: int,
+        reasons: list[ReasonCode],
+        _properties: Properties,
+    ) -> None:
+        answer = self._answers.pop(packet_id, None)
+        if answer is None:
+            return
+        refused = [str(reason) for reason in reasons if reason.value >= _FAILURE]
+        if refused:
+            answer.fail(failures.refused_subscription(refused[0], answer.about))
+        else:
+            answer.succeed()
+
+    def _on_disconnect(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._end(failures.disconnected(reason.value, str(reason), self._settings))
+        elif reason.value == failures.PROTOCOL_ERROR:
+            self._end(failures.not_mqtt(self._settings))
+        elif not self._closing:
+            self._end(failures.lost(None, self._settings))
+
+    # --- what the wire and the clock call
+
+    def _on_lost(self, error: Exception | None) -> None:
+        if not self._connected.done() and not isinstance(error, ssl.SSLError):
+            self._end(failures.no_connack(self._settings))
+        else:
+            self._end(failures.lost(error, self._settings))
+
+    def _tick(self) -> None:
+        if self._ended is not None:
+            return
+        self._ticker = self._loop.call_later(TICK_S, self._tick)
+        now_s = self._loop.time()
+        self._keep_alive(now_s)
+        self._give_up(now_s)
+
+    def _keep_alive(self, now_s: float) -> None:
+        """Ping when either side has been quiet; end when the broker does not answer.
+
+        While we have paused, its answer would wait unread behind the messages: we ping for its sake,
+        and do not judge.
+        """
+        wire, keepalive_s = self._wire, self._keepalive_s
+        if not keepalive_s or not wire.is_open:
+            return
+        if self._paused:
+            if now_s - wire.last_sent_s >= keepalive_s - TICK_S:
+                wire.send(_PINGREQ)
+            return
+        if self._pinged_s is not None and wire.last_received_s >= self._pinged_s:
+            self._pinged_s = None
+        if self._pinged_s is None:
+            if now_s - min(wire.last_sent_s, wire.last_received_s) >= keepalive_s - TICK_S:
+                self._pinged_s = now_s
+                wire.send(_PINGREQ)
+        elif now_s - self._pinged_s >= keepalive_s:
+            self._end(failures.silent(now_s - wire.last_received_s, self._settings))
+
+    def _give_up(self, now_s: float) -> None:
+        """End the waits that are overdue; they are in order, so only the first need be looked at."""
+        while self._answers:
+            packet_id, answer = next(iter(self._answers.items()))
+            if answer.due_s > now_s:
+                return
+            del self._answers[packet_id]
+            answer.fail(failures.unanswered(ANSWER_TIMEOUT_S, answer.about))
+
+
+class _Answer:
+    """A wait for PUBACK or SUBACK."""
+
+    __slots__ = ("about", "due_s", "future")
+
+    def __init__(self, future: asyncio.Future[None], about: str, due_s: float) -> None:
+        self.future = future
+        self.about = about
+        self.due_s = due_s
+
+    def succeed(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def fail(self, reason: TransportError) -> None:
+        if not self.future.done():
+            self.future.set_exception(reason)
+
+
+def _topic(message: paho.MQTTMessage) -> str:
+    try:
+        return message.topic
+    except UnicodeDecodeError:
+        # A broker has to refuse such a topic. Should one not, the head-end gets to reject it: ending
+        # the connection instead would have it redelivered for ever.
+        return message._topic.decode(errors="replace")
+
+
+def _tls_context(settings: BrokerSettings) -> ssl.SSLContext | None:
+    if not settings.endpoint.tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:
+        raise failures.unusable_file("ca_file", settings.ca_file or "", error) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.cert_file is not None:
+        try:
+            # A key with a passphrase would have OpenSSL ask for it on the terminal, and wait.
+            context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
+        except OSError as error:
+            name, path = "cert_file", settings.cert_file
+            if settings.key_file is not None and Path(settings.cert_file).is_file():
+                name, path = "key_file", settings.key_file
+            raise failures.unusable_file(name, path, error) from None
+    return context
+
+
+def _password(settings: BrokerSettings) -> str | None:
+    """Read the password anew at every connection, so that it can be changed under way."""
+    if settings.password_file is None:
+        return None
+    try:
+        content = Path(settings.password_file).read_bytes()
+        if len(content) > _PASSWORD_BYTES_MAX:
+            raise ValueError(f"it has {len(content)} bytes: is it the right file?")
+        return content.decode().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        raise failures.unusable_file("password_file", settings.password_file, error) from None
+
+
+def _obeys_the_port(connection: MqttConnection) -> Connection:
+    return connection
