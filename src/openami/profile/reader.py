@@ -63,7 +63,13 @@ def read_document(payload: bytes) -> Document:
         raise ProfileError(
             Code.BAD_UTF8, "OA-ENV-003", "", f"byte {error.start} is not UTF-8"
         ) from None
-    _check_depth(text)
+    if nested_deeper_than(MESSAGE_DEPTH_MAX, text):
+        raise ProfileError(
+            Code.TOO_DEEP,
+            "OA-ENV-002",
+            "",
+            f"objects and arrays are nested more than {MESSAGE_DEPTH_MAX} deep",
+        )
     with_duplicates: list[JsonObject] = []
 
     def read_object(pairs: list[tuple[str, object]]) -> JsonObject:
@@ -111,24 +117,23 @@ def _not_json(reason: str) -> ProfileError:
 _string_or_bracket = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
-def _check_depth(text: str) -> None:
-    """Refuse before any recursive parser sees it: depth costs stack, not bytes."""
-    if text.count("{") + text.count("[") <= MESSAGE_DEPTH_MAX:
-        return
+def nested_deeper_than(depth_max: int, text: str) -> bool:
+    """Return whether objects and arrays nest deeper; to be asked before any recursive parser.
+
+    Depth costs stack, not bytes.
+    """
+    if text.count("{") + text.count("[") <= depth_max:
+        return False
     depth = 0
     for found in _string_or_bracket.finditer(text):
         match found.group()[0]:
             case "{" | "[":
                 depth += 1
-                if depth > MESSAGE_DEPTH_MAX:
-                    raise ProfileError(
-                        Code.TOO_DEEP,
-                        "OA-ENV-002",
-                        "",
-                        f"objects and arrays are nested more than {MESSAGE_DEPTH_MAX} deep",
-                    )
+                if depth > depth_max:
+                    return True
             case "}" | "]":
                 depth -= 1
+    return False
 
 
 def _integer(text: str) -> object:

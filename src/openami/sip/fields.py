@@ -1,0 +1,90 @@
+"""Members of signed documents, read one by one with a fixed type each.
+
+Signed documents are small and read rarely, so they are read by hand: a closed set of members, one type per
+member, no coercion. What does not fit is BAD_FIELD, with the member's name.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from openami.profile import is_id
+from openami.sip.errors import SipCode, SipError
+
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+_is_time = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII).fullmatch
+
+T = TypeVar("T")
+
+
+def bad(name: str, wanted: str) -> SipError:
+    """Return the error for a member that is not what it has to be."""
+    return SipError(SipCode.BAD_FIELD, f"{name}: {wanted}")
+
+
+def closed(
+    members: object, place: str, *, required: Sequence[str], optional: Sequence[str] = ()
+) -> Mapping[str, Any]:
+    """Return the object if it has all required members and none but these. Raises BAD_FIELD."""
+    if not isinstance(members, dict):
+        raise bad(place, "an object is asked for")
+    missing = [name for name in required if name not in members]
+    if missing:
+        raise bad(f"{place}/{missing[0]}", "missing")
+    unknown = sorted(set(members) - {*required, *optional})
+    if unknown:
+        raise bad(f"{place}/{unknown[0]}", "no such member")
+    return members
+
+
+def identifier(value: object, place: str) -> str:
+    """Return an id. Raises BAD_FIELD."""
+    if not isinstance(value, str) or not is_id(value):
+        raise bad(place, "an id is asked for")
+    return value
+
+
+def text(value: object, place: str, *, chars_max: int) -> str:
+    """Return a non-empty string of bounded length. Raises BAD_FIELD."""
+    if not isinstance(value, str) or not 0 < len(value) <= chars_max:
+        raise bad(place, f"a string of 1 to {chars_max} characters is asked for")
+    return value
+
+
+def whole_number(value: object, place: str, *, least: int, most: int) -> int:
+    """Return an int within bounds; true and 1.0 are not whole numbers here. Raises BAD_FIELD."""
+    if type(value) is not int or not least <= value <= most:
+        raise bad(place, f"a whole number from {least} to {most} is asked for")
+    return value
+
+
+def moment(value: object, place: str) -> datetime:
+    """Return a time of the one form ``YYYY-MM-DDThh:mm:ssZ``. Raises BAD_FIELD."""
+    if isinstance(value, str) and _is_time(value):
+        try:
+            return datetime.strptime(value, _TIME_FORMAT).replace(tzinfo=UTC)
+        except ValueError:
+            pass
+    raise bad(place, "a time YYYY-MM-DDThh:mm:ssZ is asked for")
+
+
+def print_moment(value: datetime) -> str:
+    """Print a time as ``moment`` reads it; a fraction of a second is dropped."""
+    return value.astimezone(UTC).strftime(_TIME_FORMAT)
+
+
+def listed(
+    value: object, place: str, item: Callable[[object, str], T], *, least: int, most: int
+) -> tuple[T, ...]:
+    """Return a list of items, each read by ``item``. Raises BAD_FIELD."""
+    if not isinstance(value, list) or not least <= len(value) <= most:
+        raise bad(place, f"a list of {least} to {most} items is asked for")
+    return tuple(item(entry, f"{place}/{index}") for index, entry in enumerate(value))
+
+
+def distinct(items: Sequence[T], place: str) -> tuple[T, ...]:
+    """Return the items if no two are equal. Raises BAD_FIELD."""
+    if len(set(items)) != len(items):
+        raise bad(place, "an item stands twice")
+    return tuple(items)

@@ -1,0 +1,128 @@
+"""Reports: what became of a command, signed by its gateway, on the event topic the profile has.
+
+``registers`` is what was measured afterwards, never a copy of what was asked. The report is bound to its command by
+the command's digest; a report for another command, or by another key than the session's gateway, is refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from openami.profile import EventTopic
+from openami.sip import fields
+from openami.sip.actions import Role
+from openami.sip.acts import ActType, verified_acts
+from openami.sip.canonical import SIGNATURE, Document
+from openami.sip.errors import SipCode, SipError
+from openami.sip.fields import print_moment
+from openami.sip.keyring import Keyring
+
+_DIGEST_CHARS = 43  # SHA-256 in base64url
+_CODE_CHARS_MAX = 32  # the codes of SipCode, and OK
+CODE_OK: Final = "OK"
+
+
+class ReportStatus(StrEnum):
+    """What became of it."""
+
+    ACCEPTED = "accepted"
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report that verified."""
+
+    meter_serial: str
+    session_id: str | None
+    seq: int | None
+    ticket: str | None
+    command_digest: str
+    status: ReportStatus
+    code: str
+    nonce: str | None
+    registers: tuple[Mapping[str, Any], ...]
+    ts: datetime
+
+
+def report_members(
+    topic: EventTopic,
+    *,
+    session_id: str | None,
+    seq: int | None,
+    ticket: str | None,
+    command_digest: str,
+    status: ReportStatus,
+    code: str,
+    nonce: str | None,
+    registers: Sequence[Mapping[str, Any]],
+    ts: datetime,
+) -> dict[str, Any]:
+    """Return an unsigned report."""
+    report: dict[str, Any] = {"command": command_digest, "status": status.value, "code": code}
+    for name, value in (("seq", seq), ("ticket", ticket), ("nonce", nonce)):
+        if value is not None:
+            report[name] = value
+    members: dict[str, Any] = {
+        "schemaVersion": "0.1",
+        "ts": print_moment(ts),
+        "feederId": topic.feeder_id,
+        "gatewayId": topic.gateway_id,
+        "meterSerial": topic.meter_serial,
+        "registers": [dict(register) for register in registers],
+        "report": report,
+    }
+    if session_id is not None:
+        members["sessionId"] = session_id
+    return members
+
+
+def read_report(document: Document, topic: EventTopic, keyring: Keyring) -> Report:
+    """Return a report its gateway signed. Raises SipError."""
+    members = fields.closed(
+        document.members,
+        "",
+        required=(
+            "schemaVersion", "ts", "feederId", "gatewayId", "meterSerial", "registers", "report",
+        ),
+        optional=("sessionId", "seq", "event", SIGNATURE),
+    )  # fmt: skip
+    ids = (members["feederId"], members["gatewayId"], members["meterSerial"])
+    if ids != (topic.feeder_id, topic.gateway_id, topic.meter_serial):
+        raise SipError(SipCode.TOPIC_MISMATCH, "the report is for another topic")
+    for act in verified_acts(document, keyring.keys):
+        if act.type is not ActType.REPORT:
+            raise SipError(SipCode.WRONG_TYPE, f"{act.type} does not report")
+        identity = keyring.identities[act.kid]
+        if identity.role is not Role.GATEWAY or identity.id != topic.gateway_id:
+            raise SipError(SipCode.NOT_ALLOWED, f"{identity.id} reports for another gateway")
+    body = fields.closed(
+        members["report"],
+        "report",
+        required=("command", "status", "code"),
+        optional=("seq", "ticket", "nonce"),
+    )
+    status = body["status"]
+    if status not in ReportStatus._value2member_map_:
+        raise fields.bad("report/status", "not a status")
+    registers = members["registers"]
+    if not isinstance(registers, list):
+        raise fields.bad("registers", "a list is asked for")
+    session_id = members.get("sessionId")
+    return Report(
+        meter_serial=topic.meter_serial,
+        session_id=None if session_id is None else fields.identifier(session_id, "sessionId"),
+        seq=body.get("seq"),
+        ticket=body.get("ticket"),
+        command_digest=fields.text(body["command"], "report/command", chars_max=_DIGEST_CHARS),
+        status=ReportStatus(status),
+        code=fields.text(body["code"], "report/code", chars_max=_CODE_CHARS_MAX),
+        nonce=body.get("nonce"),
+        registers=tuple(registers),
+        ts=fields.moment(members["ts"], "ts"),
+    )
