@@ -1,0 +1,274 @@
+"""The session handshake as the gateway lives it (pure): a message or a moment in, state and effects out.
+
+    never seen ── offer, all checks pass ──▶ active: stored, answered by an accept with a new nonce
+               ── offer, a check fails ────▶ rejected: answered once, remembered
+               ── close before the offer ──▶ revoked: remembered, so that the offer comes too late
+    active     ── boot, reconnect, nonce older than its life ──▶ a new accept; the old nonce dies
+               ── close, revoke ───────────▶ revoked: the nonce is forgotten
+               ── validTo passed ──────────▶ expired: the nonce is forgotten
+    any        ── the same id, another document ──▶ refused SESSION_CONFLICT, nothing changes
+
+Everything is idempotent and order does not matter. Only an unseen offer or keyring, a boot, a reconnect or a timer
+makes a gateway publish; an accept makes nobody publish, so two parties cannot answer each other for ever. An echo
+of our own is recognised by holding no act that is new.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from openami.profile import SessionTopic
+from openami.profile.life import Party
+from openami.sip.acts import ActType, read_acts, verified_acts
+from openami.sip.actions import Role
+from openami.sip.authorise import HeldSession
+from openami.sip.canonical import Document, read_document
+from openami.sip.errors import SipCode, SipError
+from openami.sip.freshness import Nonce, Nonces, TimeFacts
+from openami.sip.keyring import KEYRING_PREFIX, Keyring, Roots, admit_keyring
+from openami.sip.session import SESSION_LIFE, SessionEvent, SessionState
+from openami.sip.session_document import SessionDocument, admit_offer, read_session
+
+SESSIONS_HELD_MAX: Final = 8  # one in use, one in renewal, for each of a few head-ends and markets
+SESSIONS_REMEMBERED_MAX: Final = 64  # closed, rejected and expired ones, oldest forgotten first
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """Who this gateway is."""
+
+    feeder_id: str
+    gateway_id: str
+    kid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What the gateway knows of keyring and sessions; durable but for the nonces."""
+
+    roots: Roots
+    keyring: Keyring | None = None
+    sessions: Mapping[str, HeldSession] = field(default_factory=dict)
+    ended: Mapping[str, SessionState] = field(default_factory=dict)
+    """Sessions that are over, and those closed before they were ever offered."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishAct:
+    """Publish a document on its session topic with one act of ours appended."""
+
+    document: Document
+    session_id: str
+    type: ActType
+    nonce: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKeyring:
+    """Keep a keyring that was admitted."""
+
+    keyring: Keyring
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSession:
+    """Keep a session, or its new state."""
+
+    session: HeldSession
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A document that changed nothing, for the counters and the log."""
+
+    session_id: str
+    code: SipCode
+    detail: str
+
+
+Effect = PublishAct | StoreKeyring | StoreSession | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What follows: the new state, and what the shell has to do, in this order."""
+
+    state: Handshake
+    effects: tuple[Effect, ...] = ()
+
+
+def receive(
+    state: Handshake,
+    topic: SessionTopic,
+    payload: bytes,
+    *,
+    retain: bool,
+    me: Self,
+    time: TimeFacts,
+    fresh_nonce: str,
+) -> Step:
+    """Take one message from the session topic."""
+    try:
+        if retain:
+            raise SipError(SipCode.RETAINED, "a handshake is never retained")
+        document = read_document(payload)
+        if document.members.get("sessionId") != topic.session_id:
+            raise SipError(SipCode.TOPIC_MISMATCH, "the document is for another session's topic")
+        if topic.session_id.startswith(KEYRING_PREFIX):
+            return _receive_keyring(state, document, me=me, fresh_nonce=fresh_nonce)
+        return _receive_session(state, document, me=me, time=time, fresh_nonce=fresh_nonce)
+    except SipError as error:
+        return Step(state, (Refused(topic.session_id, error.code, error.detail),))
+
+
+# --- keyring -------------------------------------------------------------------------------------
+
+
+def _receive_keyring(state: Handshake, document: Document, *, me: Self, fresh_nonce: str) -> Step:
+    in_force = state.keyring
+    if in_force is not None and document.digest == in_force.digest:
+        return Step(state)  # an echo of our accept, or the same keyring again
+    keyring = admit_keyring(
+        document,
+        roots=state.roots,
+        in_force=0 if in_force is None else in_force.version,
+        feeder_id=me.feeder_id,
+        gateway_id=me.gateway_id,
+    )
+    accepted = PublishAct(
+        document, f"{KEYRING_PREFIX}{keyring.version:010d}", ActType.ACCEPT, nonce=fresh_nonce
+    )
+    after = replace(state, keyring=keyring, roots=keyring.roots)
+    return Step(after, (StoreKeyring(keyring, document), accepted))
+
+
+# --- sessions ------------------------------------------------------------------------------------
+
+
+def _receive_session(
+    state: Handshake, document: Document, *, me: Self, time: TimeFacts, fresh_nonce: str
+) -> Step:
+    keyring = state.keyring
+    if keyring is None:
+        raise SipError(SipCode.NO_KEYRING, "this gateway has no keyring yet")
+    session = read_session(document)
+    acts = verified_acts(document, keyring.keys)
+    types = {act.type for act in acts}
+    if types & {ActType.CLOSE, ActType.REVOKE}:
+        for act in acts:
+            if act.type in (ActType.CLOSE, ActType.REVOKE):
+                _check_may_close(act.kid, keyring)
+        return _close(state, session)
+    if session.session_id in state.ended:
+        raise SipError(
+            SipCode.SESSION_CLOSED, f"it is {state.ended[session.session_id].name.lower()}"
+        )
+    held = state.sessions.get(session.session_id)
+    if held is not None:
+        if held.document.document.digest != document.digest:
+            raise SipError(SipCode.SESSION_CONFLICT, "this id is another document's")
+        return Step(state)  # the same offer again, our echo, or somebody else's accept
+    if ActType.OFFER not in types:
+        raise SipError(SipCode.NO_SESSION, "an act about a session that was never offered here")
+    return _admit(state, session, me=me, time=time, fresh_nonce=fresh_nonce)
+
+
+def _check_may_close(kid: str, keyring: Keyring) -> None:
+    if keyring.identities[kid].role not in (Role.HES, Role.OPERATOR):
+        raise SipError(SipCode.NOT_ALLOWED, "only a head-end or an operator closes a session")
+
+
+def _admit(
+    state: Handshake, session: SessionDocument, *, me: Self, time: TimeFacts, fresh_nonce: str
+) -> Step:
+    assert state.keyring is not None
+    try:
+        if session.valid_to < time.lo:
+            raise SipError(SipCode.SESSION_EXPIRED, f"it ended {session.valid_to}")
+        if len(state.sessions) >= SESSIONS_HELD_MAX:
+            raise SipError(SipCode.TOO_MANY_SESSIONS, f"{SESSIONS_HELD_MAX} are held; close one")
+        limits = admit_offer(
+            session,
+            read_acts(session.document),
+            state.keyring,
+            gateway_kid=me.kid,
+            feeder_id=me.feeder_id,
+            gateway_id=me.gateway_id,
+        )
+    except SipError as error:
+        reject = PublishAct(
+            session.document, session.session_id, ActType.REJECT, reason=error.code.value
+        )
+        refused = Refused(session.session_id, error.code, error.detail)
+        after = _remember_ended(state, session.session_id, SessionState.REJECTED)
+        return Step(after, (reject, refused))
+    became = SESSION_LIFE.after(SESSION_LIFE.start, SessionEvent.ACCEPT, by=Party.GATEWAY)
+    held = HeldSession(
+        document=session,
+        state=became,
+        limits=limits,
+        nonces=Nonces(Nonce(fresh_nonce, time.boottime_s)),
+    )
+    after = replace(state, sessions={**state.sessions, session.session_id: held})
+    accept = PublishAct(session.document, session.session_id, ActType.ACCEPT, nonce=fresh_nonce)
+    return Step(after, (StoreSession(held), accept))
+
+
+def _close(state: Handshake, session: SessionDocument) -> Step:
+    held = state.sessions.get(session.session_id)
+    if held is None:
+        return Step(_remember_ended(state, session.session_id, SessionState.REVOKED))
+    became = SESSION_LIFE.after(held.state, SessionEvent.CLOSE, by=Party.HEAD_END)
+    return _end(state, held, became)
+
+
+def _end(state: Handshake, held: HeldSession, became: SessionState) -> Step:
+    session_id = held.document.session_id
+    left = {key: value for key, value in state.sessions.items() if key != session_id}
+    after = _remember_ended(replace(state, sessions=left), session_id, became)
+    return Step(after, (StoreSession(replace(held, state=became, nonces=None)),))
+
+
+def _remember_ended(state: Handshake, session_id: str, became: SessionState) -> Handshake:
+    kept = list(state.ended.items())[-(SESSIONS_REMEMBERED_MAX - 1) :]
+    return replace(state, ended={**dict(kept), session_id: became})
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+def renew(state: Handshake, fresh_nonces: Mapping[str, str], time: TimeFacts) -> Step:
+    """Give these active sessions a new nonce each: at boot, at reconnect, and when one is too old."""
+    sessions = dict(state.sessions)
+    effects: list[Effect] = []
+    for session_id, text in fresh_nonces.items():
+        held = sessions[session_id]
+        nonce = Nonce(text, time.boottime_s)
+        nonces = Nonces(nonce) if held.nonces is None else held.nonces.renewed(nonce)
+        sessions[session_id] = replace(held, nonces=nonces)
+        effects.append(PublishAct(held.document.document, session_id, ActType.ACCEPT, nonce=text))
+    return Step(replace(state, sessions=sessions), tuple(effects))
+
+
+def due_for_renewal(state: Handshake, boottime_s: float) -> tuple[str, ...]:
+    """Return the sessions whose nonce is missing (a boot) or has reached the end of its life."""
+    return tuple(
+        session_id
+        for session_id, held in state.sessions.items()
+        if held.nonces is None or held.nonces.current.age_s(boottime_s) >= held.limits.nonce_life_s
+    )
+
+
+def expire(state: Handshake, now: datetime) -> Step:
+    """End the sessions whose time has passed, by the least that is known of the time."""
+    effects: list[Effect] = []
+    for held in list(state.sessions.values()):
+        if held.document.valid_to < now:
+            became = SESSION_LIFE.after(held.state, SessionEvent.VALID_TO_PASSED, by=Party.TIME)
+            step = _end(state, held, became)
+            state = step.state
+            effects.extend(step.effects)
+    return Step(state, tuple(effects))
