@@ -36,6 +36,11 @@ from openami.mqtt.wire import Wire
 # is there when one is done. Reading goes on when half of them are gone.
 QUEUED_MESSAGES_MAX = 8_192
 QUEUED_BYTES_MAX = 16 * 1024 * 1024
+# A broker that resumes a session sends what it kept before it answers SUBSCRIBE: while we wait for that
+# answer we read on. There are 65,535 packet ids, so it ends; the bytes are bounded nevertheless.
+QUEUED_BYTES_BEFORE_SUBACK_MAX = 64 * 1024 * 1024
+# What we tell an MQTT 5 broker to have under way to us, queue and the caller's batch together.
+RECEIVE_MAXIMUM = 4_096
 # Messages published and not yet acknowledged by the broker. mosquitto takes 20 at once from a client by
 # default and says so in MQTT 5, where we take the smaller of the two; a window of 20 fills any link
 # whose round trip is below 20 message times, and a gateway's uplink is far from that.
@@ -114,7 +119,7 @@ class _Paho(paho.Client):
         if settings.protocol == "5":
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's
             properties.SessionExpiryInterval = settings.session_expiry_s
-            properties.ReceiveMaximum = QUEUED_MESSAGES_MAX
+            properties.ReceiveMaximum = RECEIVE_MAXIMUM
             properties.MaximumPacketSize = PACKET_BYTES_MAX
             self.connect(
                 endpoint.host,
@@ -146,6 +151,7 @@ class MqttConnection:
         self._queue: deque[Delivery] = deque()
         self._queued_bytes = 0
         self._paused = False
+        self._subscribing = 0
         self._receivers: deque[asyncio.Future[None]] = deque()
         self._answers: dict[int, _Answer] = {}
         self._window = asyncio.Semaphore(PUBLISH_WINDOW_MAX)
@@ -245,8 +251,14 @@ class MqttConnection:
         if mid is None:
             self._end(failures.lost(None, self._settings))
             self._check_open()
-        else:
+            return
+        self._subscribing += 1
+        if self._paused:
+            self._resume()
+        try:
             await self._answer(mid, ", ".join(filters))
+        finally:
+            self._subscribing -= 1
 
     async def receive(self, at_most: int) -> Sequence[Delivery]:
         while not self._queue:
@@ -349,8 +361,13 @@ class MqttConnection:
         self._queued_bytes += len(payload) + len(topic)
         if self._receivers:
             self._wake_receivers()
-        if len(self._queue) >= QUEUED_MESSAGES_MAX or self._queued_bytes >= QUEUED_BYTES_MAX:
+        if self._is_full():
             self._pause()
+
+    def _is_full(self) -> bool:
+        if self._subscribing:
+            return self._queued_bytes >= QUEUED_BYTES_BEFORE_SUBACK_MAX
+        return len(self._queue) >= QUEUED_MESSAGES_MAX or self._queued_bytes >= QUEUED_BYTES_MAX
 
     def _on_publish(
         self,
