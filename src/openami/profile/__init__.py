@@ -24,6 +24,7 @@ from openami.profile.registers import (
     RegisterCatalogue,
     shipped_catalogue,
 )
+from openami.profile.requirements import Requirement, requirement_of, requirements
 from openami.profile.telemetry import (
     SCHEMA_VERSION,
     Envelope,
@@ -66,6 +67,7 @@ __all__ = [
     "Register",
     "RegisterCatalogue",
     "RegisterReading",
+    "Requirement",
     "SessionId",
     "SessionTopic",
     "Severity",
@@ -83,6 +85,8 @@ __all__ = [
     "parse_topic",
     "pointer",
     "read_time",
+    "requirement_of",
+    "requirements",
     "shipped_catalogue",
     "utc_text",
 ]

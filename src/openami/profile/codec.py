@@ -45,7 +45,7 @@ _id_in_schema = Meta(max_length=ID_CHARS_MAX, extra_json_schema={"pattern": f"^{
 
 
 class WireEnvelope(msgspec.Struct, kw_only=True, rename="camel"):
-    """The envelope's members as they stand on the wire; the schema is generated from this type."""
+    """One meter's registers at one moment. Members that are not listed here are ignored by readers."""
 
     schema_version: (
         Annotated[str, Meta(extra_json_schema={"pattern": f"^{VERSION_PATTERN}$"})] | UnsetType

@@ -16,8 +16,16 @@ SCHEMA_VERSION: Final = "0.1"
 # JSON numbers are doubles for almost every peer: beyond ±(2**53 - 1) neighbours become one (decision 0016).
 INTEGER_MAX: Final = 2**53 - 1
 
+# For the schema only: a pattern in the parser would cost more than the rest of it.
+_without_nul = Meta(extra_json_schema={"pattern": "^[^\\u0000]*$"})
+
 # Without int among them, 1 would be read as 1.0 and 2**53 + 1 would lose a digit.
-Value = bool | Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)] | float | str
+Value = (
+    bool
+    | Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
+    | float
+    | Annotated[str, _without_nul]
+)
 
 
 class Quality(StrEnum):
@@ -34,7 +42,7 @@ class RegisterReading(msgspec.Struct, frozen=True):
 
     obis: Obis
     value: Value
-    unit: str
+    unit: Annotated[str, _without_nul]
     quality: Quality
 
 
