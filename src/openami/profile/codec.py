@@ -11,7 +11,7 @@ read a second time.
 
 import math
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -57,8 +57,8 @@ class WireEnvelope(msgspec.Struct, kw_only=True, rename="camel"):
     session_id: Annotated[SessionId, _id_in_schema] | UnsetType = UNSET
     registers: Annotated[tuple[RegisterReading, ...], Meta(min_length=1)]
     # Extension members may be somebody else's: a shape that is not ours is ignored, not refused.
-    seq: object = UNSET
-    event: object = UNSET
+    seq: Any = UNSET
+    event: Any = UNSET
 
 
 _REQUIRED_MEMBERS: Final = 5
