@@ -43,6 +43,10 @@ from openami.profile.times import TIME_PATTERN, read_time, utc_text
 # all the rest. For the schema they stand here all the same.
 _id_in_schema = Meta(max_length=ID_CHARS_MAX, extra_json_schema={"pattern": f"^{ID_PATTERN}$"})
 
+_Extension = Annotated[
+    Any, Meta(description="an extension member; of another shape than ours it is ignored")
+]
+
 
 class WireEnvelope(msgspec.Struct, kw_only=True, rename="camel"):
     """One meter's registers at one moment. Members that are not listed here are ignored by readers."""
@@ -57,8 +61,9 @@ class WireEnvelope(msgspec.Struct, kw_only=True, rename="camel"):
     session_id: Annotated[SessionId, _id_in_schema] | UnsetType = UNSET
     registers: Annotated[tuple[RegisterReading, ...], Meta(min_length=1)]
     # Extension members may be somebody else's: a shape that is not ours is ignored, not refused.
-    seq: Any = UNSET
-    event: Any = UNSET
+    # Not `object`: the decoder would take that for a type of its own and ask the hook for it.
+    seq: _Extension = UNSET
+    event: _Extension = UNSET
 
 
 _REQUIRED_MEMBERS: Final = 5
