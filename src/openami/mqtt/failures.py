@@ -282,7 +282,7 @@ def disconnected(code: int, name: str, settings: BrokerSettings) -> TransportErr
     if code == SESSION_TAKEN_OVER:
         return TransportError(
             f"another client took over our session at {settings.endpoint}: it has the same client "
-            f"id, {settings.client_id!r}",
+            f"id {settings.client_id!r}",
             remedy="give each program its own client_id; if nobody else should have it, find the "
             "copy of this configuration or certificate",
         )
