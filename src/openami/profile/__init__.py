@@ -14,7 +14,7 @@ from openami.profile.identifiers import (
     check_id,
     is_id,
 )
-from openami.profile.judgement import implausible, json_type, judge_register
+from openami.profile.judgement import implausible, json_type, judge_register, judge_topic
 from openami.profile.obis import Obis
 from openami.profile.reader import MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX
 from openami.profile.registers import (
@@ -82,6 +82,7 @@ __all__ = [
     "is_id",
     "json_type",
     "judge_register",
+    "judge_topic",
     "parse_topic",
     "pointer",
     "read_time",

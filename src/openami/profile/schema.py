@@ -69,8 +69,6 @@ def _schema(name: str) -> dict[str, Any]:
 
 
 def _custom_type(kind: type) -> dict[str, Any]:
-    if kind is object:
-        return {"description": "an extension member; of another shape than ours it is ignored"}
     assert kind is Obis, kind
     return {"type": "string", "pattern": f"^{OBIS_PATTERN}$"}
 
