@@ -261,19 +261,10 @@ def test_what_is_kept_of_a_vendors_faults_is_bounded() -> None:
     assert len(partly.rejected_items) == FAULTS_KEPT_MAX
 
 
-@pytest.mark.parametrize("how", [{}, {"topic": "x/y"}, {"retain": True}])
-def test_of_an_oversize_message_only_the_proof_is_kept(how: dict[str, Any]) -> None:
+def test_the_size_of_a_message_is_bounded() -> None:
     body = payload() + b" " * (MESSAGE_BYTES_MAX - len(payload()))
-    decision = verdict(body, **how)
-    assert decision.message.payload == body
-    decision = verdict(body + b" " * 10, **how)
-    assert isinstance(decision, Rejected)
-    assert decision.message.payload == body + b" "
-    if not how:
-        assert [fault.code for fault in decision.errors] == [Code.TOO_LARGE]
-        again = ingest(decision.message, catalogue=CATALOGUE)
-        assert isinstance(again, Rejected)
-        assert [fault.code for fault in again.errors] == [Code.TOO_LARGE]
+    assert accepted(body).message.payload == body
+    assert rejected(body + b" ") == [(Code.TOO_LARGE, "")]
 
 
 # --- properties ----------------------------------------------------------------------------------

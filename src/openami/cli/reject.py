@@ -17,7 +17,7 @@ from openami.cli.storage import (
 from openami.clock import SystemClock
 from openami.headend.ingest import Accepted
 from openami.headend.replay import replay as replay_kept
-from openami.headend.store import ROWS_MAX, Reject, RejectStatus, Store
+from openami.headend.store import ROWS_MAX, Access, Reject, RejectStatus, Store
 from openami.profile import RegisterCatalogue
 
 _LIST = ("id", "receivedAt", "count", "status", "code", "path", "topic", "detail")
@@ -117,7 +117,7 @@ def replay(
             for one in sorted(kept, key=lambda r: (r.received_at, r.id))
         ]
 
-    rows = with_store(store, run, readonly=False)
+    rows = with_store(store, run, Access.EDIT)
     for row in rows:
         if as_json:
             print_json(row)
@@ -166,7 +166,7 @@ def drop(reject_ids: tuple[int, ...], yes: bool, store: str, as_json: bool) -> N
     async def run(open_store: Store) -> list[int]:
         return [reject_id for reject_id in reject_ids if not await open_store.drop(reject_id)]
 
-    unknown = with_store(store, run, readonly=False)
+    unknown = with_store(store, run, Access.EDIT)
     for reject_id in reject_ids:
         if reject_id in unknown:
             say(f"openami: there is no kept message {reject_id}")

@@ -9,7 +9,7 @@ import click
 
 from openami.cli.report import Exit, fail
 from openami.headend.config import DEFAULT_STORE, ConfigError, read_catalogue
-from openami.headend.store import Store, StoreError
+from openami.headend.store import Access, Store, StoreError
 from openami.headend.store.open import open_store
 from openami.profile import RegisterCatalogue, shipped_catalogue
 
@@ -17,12 +17,12 @@ _Result = TypeVar("_Result")
 
 
 def with_store(
-    url: str, action: Callable[[Store], Awaitable[_Result]], *, readonly: bool = True
+    url: str, action: Callable[[Store], Awaitable[_Result]], access: Access = Access.READ
 ) -> _Result:
     """Run an action on the open store; a store that fails ends the command with a sentence."""
 
     async def run() -> _Result:
-        async with open_store(url, readonly=readonly) as store:
+        async with open_store(url, access) as store:
             return await action(store)
 
     try:

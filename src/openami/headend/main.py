@@ -17,7 +17,7 @@ from openami.clock import Clock
 from openami.headend.config import HeadendConfig
 from openami.headend.store import Store, StoreError
 from openami.headend.store.open import open_store
-from openami.headend.uplink import Uplink
+from openami.headend.uplink import Uplink, why
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import TransportError
@@ -99,7 +99,7 @@ async def _opened_store(url: str, resources: AsyncExitStack, stop: asyncio.Event
             if error.permanent:
                 raise
             if not said:
-                _log.warning("waiting for the store", error=str(error), remedy=error.remedy)
+                _log.warning("waiting for the store", **why(error))
                 said = True
         await _sleep_unless(stop, backoff.next_s())
     return None
@@ -141,7 +141,7 @@ async def _prune_hourly(uplink: Uplink) -> None:
         try:
             await uplink.prune()
         except StoreError as error:  # the stream will meet the same error and act on it
-            _log.warning("rejected messages were not pruned", error=str(error))
+            _log.warning("rejected messages were not pruned", **why(error))
 
 
 async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:
