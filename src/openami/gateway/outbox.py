@@ -138,6 +138,16 @@ class Outbox:
         self._tidied_s = float("-inf")
         self._refusal = ""
 
+    @property
+    def database(self) -> Database:
+        """The file it lives in: what else the gateway must remember goes there too."""
+        return self._database
+
+    @property
+    def clock_verdict(self) -> Verdict:
+        """Whether the wall clock was believed at the last look, which every append takes."""
+        return self._verdict
+
     async def append(self, drafts: Sequence[Draft]) -> AppendResult:
         """Store drafts in one durable transaction, in order; when this returns, they are safe.
 
