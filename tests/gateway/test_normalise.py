@@ -22,8 +22,10 @@ from openami.gateway.normalise import (
     envelopes,
     lost_readings,
     normalise,
+    settled,
     unit_faults,
     whole_second,
+    without_unknown_times,
 )
 from openami.profile import (
     EventState,
@@ -38,6 +40,7 @@ from openami.profile import (
 
 NOW = datetime(2026, 6, 22, 14, 30, 0, 250_000, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+BOOTTIME_S = 1000.25
 IMPORT = Obis.parse("1.8.0")
 VOLTAGE = Obis.parse("32.7.0")
 NET_POWER = Obis.parse("16.7.0")
@@ -74,6 +77,7 @@ def judged(
         catalogue=shipped_catalogue(),
         memory={} if memory is None else memory,
         now=now,
+        boottime_s=BOOTTIME_S,
         clock_trusted=clock_trusted,
     )
 
@@ -189,6 +193,7 @@ def test_a_unit_is_published_as_the_list_spells_it() -> None:
         catalogue=shipped_catalogue(),
         memory={},
         now=NOW,
+        boottime_s=BOOTTIME_S,
         clock_trusted=True,
     )
     assert result.readings[0].reading.unit == "kWh"
@@ -326,7 +331,7 @@ METER = MeterSerial("DS1000-88421")
 def test_one_envelope_for_each_measured_time() -> None:
     earlier = RawReading(VOLTAGE, 230, "V", meter_time=NOW - timedelta(minutes=15))
     readings = judged(kwh("1"), earlier, RawReading(RELAY, "connected", "enum")).readings
-    made = list(envelopes(readings, source=SOURCE, serial=METER))
+    made = [made for made, _ in envelopes(readings, source=SOURCE, serial=METER)]
     assert [[str(r.obis) for r in envelope.registers] for envelope in made] == [
         ["32.7.0"],
         ["1.8.0", "96.11.1"],
@@ -348,11 +353,37 @@ def test_an_envelope_fits_a_message() -> None:
         catalogue=shipped_catalogue(),
         memory={},
         now=NOW,
+        boottime_s=BOOTTIME_S,
         clock_trusted=True,
     )
-    made = list(envelopes(result.readings, source=SOURCE, serial=METER))
+    made = [made for made, _ in envelopes(result.readings, source=SOURCE, serial=METER)]
     assert [len(envelope.registers) for envelope in made] == [REGISTERS_PER_ENVELOPE_MAX, 2]
     assert all(envelope.encode() for envelope in made)
+
+
+def test_a_time_of_our_own_clock_goes_with_its_second_of_this_boot() -> None:
+    earlier = RawReading(VOLTAGE, 230, "V", meter_time=NOW - timedelta(minutes=15))
+    readings = judged(kwh("1"), earlier).readings
+    made = envelopes(readings, source=SOURCE, serial=METER)
+    assert [boottime_s for _, boottime_s in made] == [None, BOOTTIME_S]
+
+
+# --- an untrusted clock --------------------------------------------------------------------------
+
+
+def test_what_an_untrusted_clock_dated_is_put_right_when_it_is_trusted() -> None:
+    wrong = datetime(1970, 1, 1, tzinfo=UTC)
+    memory = judged(kwh("5"), now=wrong, clock_trusted=False).memory
+    later = settled(memory, NOW - timedelta(seconds=2000.25))  # booted so long ago
+    assert [t.ts for t in lost_readings(later, [IMPORT])] == [whole_second(NOW - 1000 * SECOND)]
+    assert settled(later, NOW) == later
+
+
+def test_a_time_that_was_never_known_is_not_told_after_a_restart() -> None:
+    memory = judged(kwh("5"), clock_trusted=False).memory
+    assert lost_readings(without_unknown_times(memory), [IMPORT]) == ()
+    known = judged(kwh("5")).memory
+    assert without_unknown_times(known) == known
 
 
 # --- what must always hold -----------------------------------------------------------------------
@@ -393,7 +424,7 @@ def test_what_is_published_of_a_voltage_is_in_range_or_suspect(value: Decimal | 
         number = timed.reading.value
         assert isinstance(number, int | float)
         assert timed.reading.quality is Quality.SUSPECT or 0 <= number <= 500
-    for envelope in envelopes(result.readings, source=SOURCE, serial=METER):
+    for envelope, _ in envelopes(result.readings, source=SOURCE, serial=METER):
         assert decode_envelope(envelope.encode()).registers == envelope.registers
 
 
