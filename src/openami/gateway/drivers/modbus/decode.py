@@ -40,6 +40,10 @@ def value_of(
     bits = bits_of(words, field.word_order)
     if bits in register.sentinels:
         return None
+    if register.values:
+        # A code the map does not know is passed on as it is: the register list says what it may be, so
+        # normalising leaves it out and says so, which a silent None would not.
+        return register.values.get(bits, str(bits))
     number = number_of(bits, field.type)
     if number is None:
         return None

@@ -7,6 +7,7 @@ map's own tests. The keys are described in docs/drivers.md; an unknown key is an
 Pure: text in, RegisterMap out.
 """
 
+import dataclasses
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,6 +123,7 @@ class _Register(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     four_quadrant: bool = False
     multiply: tuple[Ratio, ...] = ()
     sentinels: tuple[int, ...] = ()
+    values: dict[str, str] = {}
     min: Decimal | None = None
     max: Decimal | None = None
     monotonic: bool = False
@@ -230,6 +232,8 @@ class Register:
     multiply: tuple[Ratio, ...]
     sentinels: frozenset[int]
     certainty: Certainty
+    values: Mapping[int, str] = dataclasses.field(default_factory=dict, hash=False)
+    """What the codes of an enumeration mean, e.g. 0: disconnected; empty for a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +332,21 @@ def _check(entry: _Register, path: Path) -> None:
         raise TableError("the scale is a number other than 0", path=(*path, "scale"))
     if entry.type is NumberType.ASCII and (entry.scale != 1 or entry.multiply):
         raise TableError("text is not scaled", path=(*path, "scale"))
+    if entry.values:
+        _check_enumeration(entry, path)
+
+
+def _check_enumeration(entry: _Register, path: Path) -> None:
+    if entry.type.signed or entry.type is NumberType.ASCII:
+        raise TableError("values go with u16, u32 or u64", path=(*path, "values"))
+    if entry.scale != 1 or entry.multiply or entry.decimals is not None:
+        raise TableError("an enumeration is not scaled", path=(*path, "values"))
+    for code in entry.values:
+        if not (code.isascii() and code.isdecimal()) or str(int(code)) != code:
+            raise TableError(
+                f"{code!r} is no code: write the whole number the register holds",
+                path=(*path, "values"),
+            )
 
 
 def _field(file: _MapFile, entry: _Register | _Identify, path: Path) -> Field:
@@ -355,7 +374,7 @@ def _register(file: _MapFile, entry: _Register, field: Field, obis: Obis, part: 
             obis=obis,
             unit=entry.unit,
             group=entry.group,
-            decimals=None if entry.type is NumberType.ASCII else decimals,
+            decimals=None if entry.type is NumberType.ASCII or entry.values else decimals,
             minimum=minimum,
             maximum=maximum,
             monotonic=entry.monotonic,
@@ -369,6 +388,7 @@ def _register(file: _MapFile, entry: _Register, field: Field, obis: Obis, part: 
         multiply=entry.multiply,
         sentinels=frozenset((*entry.sentinels, *file.sentinels.get(entry.type, ()))),
         certainty=entry.certainty or file.certainty,
+        values={int(code): meaning for code, meaning in entry.values.items()},
     )
 
 
