@@ -33,7 +33,7 @@ _CLASSES: Sequence[tuple[LoadClass, int]] = (
     (LoadClass.CLINIC, 4),
 )
 
-HEAD_MODEL = "sdm630"
+_HEAD_MODEL = "sdm630"
 PREPAID_MODEL = "openami-sim-prepaid"
 _CUSTOMER_MODELS = ("sdm120", "sdm120", "sdm120", "dds238")
 
@@ -82,6 +82,7 @@ class VillagePlan:
     feeder: Feeder
     customers: tuple[Customer, ...]
     head_serial: MeterSerial
+    head_model: str
     head_counter_uj: int
     utc_offset_minutes: int = _UTC_OFFSET_MINUTES
 
@@ -113,6 +114,7 @@ def plan_village(
         feeder=Feeder(poles=poles),
         customers=customers,
         head_serial=MeterSerial("FH-0001"),
+        head_model=_HEAD_MODEL,
         # The transformer has been there longer than any of them.
         head_counter_uj=sum(c.counter_uj for c in customers) + dice.randrange(10**6) * _UJ_PER_WH,
         utc_offset_minutes=utc_offset_minutes,

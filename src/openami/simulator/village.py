@@ -58,6 +58,8 @@ class Measured:
     frequency_hz: float
     import_uj: int
     phase_import_uj: tuple[int, ...]
+    reactive_uj: int
+    """Reactive energy, inductive, in the same unit (µvar·s)."""
     relay: RelayPosition
     credit_uj: int | None = None
 
@@ -126,6 +128,7 @@ class _Moment:
     demands: tuple[tuple[int, int], ...]
     flow: Flow
     head_mw: tuple[int, ...]
+    head_mvar: int
 
 
 class Village:
@@ -138,6 +141,7 @@ class Village:
         self._by_serial = {a.customer.serial: i for i, a in enumerate(self._accounts)}
         # A third each at the start; afterwards each phase counts its own.
         self._head_uj = _shares(plan.head_counter_uj, PHASES)
+        self._head_reactive_uj = plan.head_counter_uj // 3  # as if at a power factor of 0.95
         self._losses_uj = 0
         self._theft_uj = 0
         for account in self._accounts:
@@ -174,6 +178,7 @@ class Village:
             frequency_hz=frequency_hz(self.plan.seed, self._now_ms),
             import_uj=account.import_uj,
             phase_import_uj=(account.import_uj,),
+            reactive_uj=int(account.import_uj * _reactive_ratio(account.customer)),
             relay=RelayPosition.CONNECTED if account.connected else RelayPosition.DISCONNECTED,
             credit_uj=account.credit_uj,
         )
@@ -204,6 +209,7 @@ class Village:
             energy + power * elapsed_ms
             for energy, power in zip(self._head_uj, self._moment.head_mw, strict=True)
         )
+        self._head_reactive_uj += self._moment.head_mvar * elapsed_ms
         self._now_ms += elapsed_ms
 
     def _flows(self) -> _Moment:
@@ -217,7 +223,8 @@ class Village:
         head = list(flow.losses_mw)
         for load in loads:
             head[load.phase] += load.active_mw
-        return _Moment(demands, flow, tuple(head))
+        reactive = sum(int(load.active_mw * load.reactive_ratio) for load in loads)
+        return _Moment(demands, flow, tuple(head), reactive)
 
     def _customer_phase(self, customer: Customer, metered_mw: int) -> Phase:
         source = source_voltage_v(self.plan.seed, customer.phase, self._now_ms)
@@ -232,6 +239,7 @@ class Village:
             frequency_hz=frequency_hz(self.plan.seed, self._now_ms),
             import_uj=sum(self._head_uj),
             phase_import_uj=self._head_uj,
+            reactive_uj=self._head_reactive_uj,
             relay=RelayPosition.CONNECTED,
         )
 
