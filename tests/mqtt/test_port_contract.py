@@ -11,7 +11,7 @@ from tests.mosquitto import Mosquitto
 
 from openami.mqtt.client import MqttPort
 from openami.mqtt.memory import MemoryBroker
-from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
+from openami.mqtt.port import Connection, Delivery, MessagePort, PublishRefused, TransportError
 from openami.mqtt.settings import BrokerSettings
 
 TOPIC = "openami/v1/f/g/meter/{}/telemetry"
@@ -321,7 +321,7 @@ async def test_a_topic_the_acl_denies_is_refused(world: World) -> None:
     async with world.port("hes").connect() as hes, world.port("gw").connect() as gateway:
         await hes.subscribe(["forbidden/#", EVERYTHING])
         if world.tells_refusals:
-            with pytest.raises(TransportError, match="does not allow us this topic") as refused:
+            with pytest.raises(PublishRefused, match="does not allow us this topic") as refused:
                 await gateway.publish("forbidden/a", b"")
             assert refused.value.permanent
             assert "ACL" in refused.value.remedy

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from openami.mqtt.port import TransportError
+from openami.mqtt.port import PublishRefused, TransportError
 from openami.mqtt.settings import BrokerSettings
 
 # OpenSSL, x509_vfy.h
@@ -362,9 +362,9 @@ _REFUSED_PUBLISHES: Mapping[int, _Reason] = {
 }
 
 
-def refused_publish(code: int, name: str, topic: str) -> TransportError:
+def refused_publish(code: int, name: str, topic: str) -> PublishRefused:
     """Return what the reason code of a PUBACK says (MQTT 5)."""
     reason = _REFUSED_PUBLISHES.get(code, _Reason(f"the broker refuses it ({name})"))
-    return TransportError(
+    return PublishRefused(
         f"publishing on {topic}: {reason.what}", remedy=reason.remedy, permanent=reason.permanent
     )

@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
+from openami.mqtt.port import Connection, Delivery, MessagePort, PublishRefused, TransportError
 
 # What our deploy/mosquitto/mosquitto.conf sets for the real one.
 QUEUED_MESSAGES_MAX = 1_000_000
@@ -178,7 +178,7 @@ class MemoryConnection:
         await asyncio.sleep(0)
         self._check_open()
         if not self._broker.allows(self.session.client_id, topic):
-            raise TransportError(
+            raise PublishRefused(
                 f"publishing on {topic}: the broker does not allow us this topic",
                 remedy="check the broker's ACL",
                 permanent=True,
