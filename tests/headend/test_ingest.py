@@ -66,7 +66,8 @@ def test_the_profiles_example_is_accepted_whole() -> None:
     assert decision.kind is Kind.TELEMETRY
     assert decision.envelope == decode_envelope(payload())
     assert decision.message.payload == payload()
-    assert decision.rejected_items == decision.findings == ()
+    assert not decision.rejected_items
+    assert not decision.findings
 
 
 def test_an_event_is_accepted_as_one() -> None:

@@ -28,6 +28,7 @@ from openami.profile import (
     audit_envelope,
     decode_envelope,
     judge_register,
+    judge_topic,
     parse_topic,
     pointer,
     utc_text,
@@ -190,7 +191,7 @@ def _judge_header(
         or envelope.gateway_id != topic.gateway_id
         or envelope.feeder_id != topic.feeder_id
     ):
-        faults += _mismatches(envelope, topic)
+        faults += judge_topic(envelope, topic)
     if envelope.ts > now + _AHEAD_OF_CLOCK_MAX:
         faults.append(
             ProfileError(
@@ -213,21 +214,3 @@ def _judge_header(
             )
         )
     return faults
-
-
-def _mismatches(envelope: Envelope, topic: TelemetryTopic | EventTopic) -> list[ProfileError]:
-    pairs = (
-        ("feederId", envelope.feeder_id, topic.feeder_id),
-        ("gatewayId", envelope.gateway_id, topic.gateway_id),
-        ("meterSerial", envelope.meter_serial, topic.meter_serial),
-    )
-    return [
-        ProfileError(
-            Code.TOPIC_MISMATCH,
-            "OA-TOP-002",
-            pointer(name),
-            f"the message says {name} {in_body!r}, its topic {in_topic!r}",
-        )
-        for name, in_body, in_topic in pairs
-        if in_body != in_topic
-    ]
