@@ -43,14 +43,14 @@ def schema(name: str | None, as_json: bool) -> None:
 @spec.command()
 @_as_json
 def topics(as_json: bool) -> None:
-    """Print the four topics, who publishes on them, and with which QoS."""
+    """Print the four topics, who publishes on them, and with which QoS; where the profile says."""
     profile = json.loads(contract.load("profile-v0.1.json"))
     layouts, qos = profile["mqtt"]["topics"], profile["mqtt"]["qos"]
     rows = [
         ("telemetry", "gateway", qos["telemetry"]),
         ("event", "gateway", qos["events"]),
         ("command", "head-end", qos["commands"]),
-        ("session", "both", None),
+        ("session", None, None),
     ]
     if as_json:
         for kind, publisher, level in rows:
@@ -59,7 +59,7 @@ def topics(as_json: bool) -> None:
     print_table(
         ["KIND", "PUBLISHER", "QOS", "TOPIC"],
         [
-            [kind, publisher, "-" if level is None else str(level), layouts[kind]]
+            [kind, publisher or "-", "-" if level is None else str(level), layouts[kind]]
             for kind, publisher, level in rows
         ],
     )
