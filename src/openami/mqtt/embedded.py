@@ -170,6 +170,8 @@ async def _spawn(command: Sequence[str], directory: Path, port: int) -> asyncio.
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            # A Ctrl-C on the terminal is for its owner, who ends it when what it carries has arrived.
+            start_new_session=True,
         )
     try:
         if await _comes_up(process, port):
