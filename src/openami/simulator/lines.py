@@ -8,7 +8,7 @@ from pathlib import Path
 from openami.clock import Clock
 from openami.gateway.drivers.modbus.map_files import load_map
 from openami.profile import MeterSerial
-from openami.simulator.gateway_file import LINE_METERS_MAX, LinePlace, MeterPlace
+from openami.simulator.config_files import LINE_METERS_MAX, LinePlace, MeterPlace
 from openami.simulator.modbus_meter import ModbusMeter
 from openami.simulator.modbus_server import ModbusLine, units
 from openami.simulator.plan import PREPAID_MODEL, VillagePlan, epoch_ms

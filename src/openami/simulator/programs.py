@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -40,10 +41,7 @@ class Program:
         assert self._process is None or self._process.returncode is not None
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "openami",
-                *self._arguments,
+                *_dying_with_us((sys.executable, "-m", "openami", *self._arguments)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -88,6 +86,12 @@ class Program:
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return (lines[-1] if lines else "it said nothing")[-_LAST_WORDS_CHARS_MAX:]
+
+
+def _dying_with_us(command: Sequence[str]) -> Sequence[str]:
+    """Let the kernel tell it to end when we are killed and cannot (setpriv: Debian's util-linux)."""
+    setpriv = shutil.which("setpriv")
+    return command if setpriv is None else (setpriv, "--pdeathsig", "TERM", *command)
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:

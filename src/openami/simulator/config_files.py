@@ -1,9 +1,12 @@
-"""The gateway's configuration for a village, written as its operator would write it. Pure."""
+"""The programs' configurations for a demo, written as an operator would write them. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from openami.mqtt.settings import BrokerSettings
 from openami.profile import FeederId, GatewayId, MeterSerial
 
 # Meters on one RS-485 line: the standard's 32 unit loads, less the bridge.
@@ -44,7 +47,7 @@ def gateway_toml(
     feeder_id: FeederId,
     gateway_id: GatewayId,
     data_dir: Path,
-    mqtt: dict[str, str | float],
+    mqtt: BrokerSettings,
     lines: Sequence[LinePlace],
 ) -> str:
     """Return the configuration file's text."""
@@ -56,8 +59,7 @@ def gateway_toml(
         # The machine the demo runs on is right enough for the demo, whether or not it has a time source.
         'clock = "rtc"',
         "",
-        "[mqtt]",
-        *(f"{key} = {_value(value)}" for key, value in mqtt.items()),
+        *_mqtt(mqtt),
         "",
         "[schedule]",
         f"fast_s = {poll_s}",
@@ -68,6 +70,19 @@ def gateway_toml(
         'listen = ""',
     ]
     return "\n".join([*settings, *(row for line in lines for row in _line(line, poll_s))]) + "\n"
+
+
+def headend_toml(*, store_url: str, mqtt: BrokerSettings) -> str:
+    """Return the configuration file's text."""
+    return "\n".join([f"store = {_text(store_url)}", "", *_mqtt(mqtt)]) + "\n"
+
+
+def _mqtt(settings: BrokerSettings) -> Iterator[str]:
+    yield "[mqtt]"
+    for field in msgspec.structs.fields(settings):
+        value = getattr(settings, field.name)
+        if value != field.default:
+            yield f"{field.name} = {_text(value) if isinstance(value, str) else value}"
 
 
 def _line(line: LinePlace, poll_s: int) -> list[str]:
@@ -88,10 +103,6 @@ def _line(line: LinePlace, poll_s: int) -> list[str]:
         if meter.maker_number is not None:
             rows.append(f"identity = {meter.maker_number}")
     return rows
-
-
-def _value(value: str | float) -> str:
-    return _text(value) if isinstance(value, str) else repr(value)
 
 
 def _text(value: str) -> str:
