@@ -33,8 +33,6 @@ from openami.mqtt.port import Connection, Delivery, TransportError
 from openami.mqtt.settings import BrokerSettings
 from openami.mqtt.wire import Wire
 
-# What we tell an MQTT 5 broker to have under way to us, queue and the caller's batch together.
-RECEIVE_MAXIMUM = 4_096
 # MQTT 5 brokers are asked not to send more; larger messages cannot be the profile's (64 KiB), and a
 # megabyte is kept as evidence of who sends what.
 PACKET_BYTES_MAX = 1024 * 1024
@@ -48,6 +46,8 @@ class Limits:
     # batch is there when one is done. Reading goes on when half of them are gone.
     queued_messages_max: int = 8_192
     queued_bytes_max: int = 16 * 1024 * 1024
+    # What an MQTT 5 broker is told to have under way to us, the queue and the caller's batch together.
+    receive_maximum: int = 4_096
     # A broker that resumes a session sends what it kept before it answers SUBSCRIBE: while we wait for
     # that answer we read on. There are 65,535 packet ids, so it ends; the bytes are bounded as well.
     queued_bytes_before_suback_max: int = 64 * 1024 * 1024
@@ -120,7 +120,7 @@ class _Paho(paho.Client):
     def _create_socket(self) -> Wire:
         return self._wire
 
-    def hello(self, settings: BrokerSettings, password: str | None) -> None:
+    def hello(self, settings: BrokerSettings, limits: Limits, password: str | None) -> None:
         """Send CONNECT."""
         if settings.login is not None:
             self.username_pw_set(settings.login, password)
@@ -128,7 +128,7 @@ class _Paho(paho.Client):
         if settings.protocol == "5":
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's
             properties.SessionExpiryInterval = settings.session_expiry_s
-            properties.ReceiveMaximum = RECEIVE_MAXIMUM
+            properties.ReceiveMaximum = limits.receive_maximum
             properties.MaximumPacketSize = PACKET_BYTES_MAX
             self.connect(
                 endpoint.host,
@@ -190,7 +190,7 @@ class MqttConnection:
             )
         except OSError as error:
             raise failures.connect_failure(error, self._settings) from None
-        self._paho.hello(self._settings, password)
+        self._paho.hello(self._settings, self._limits, password)
         await self._connected
         self._ticker = self._loop.call_later(self._limits.tick_s, self._tick)
 
