@@ -35,7 +35,7 @@ class Postgres:
         with (self._data / "postgresql.conf").open("a") as conf:
             conf.write(
                 f"listen_addresses = '127.0.0.1'\nport = {self.port}\n"
-                f"unix_socket_directories = '{self._sockets}'\nfsync = off\nmax_connections = 40\n"
+                f"unix_socket_directories = '{self._sockets}'\nfsync = on\nmax_connections = 40\n"
             )
 
     def start(self) -> None:

@@ -16,7 +16,7 @@ BUCKET_HOURS: Final = 4
 BUCKET_MS: Final = BUCKET_HOURS * 3_600_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY_MS: Final = 86_400_000
+_MS_OF_A_DAY: Final = 86_400_000
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 # flags: bits 0 and 1 the quality, bits 2 and 3 the JSON type, from bit 4 the number of the unit.
@@ -42,7 +42,7 @@ Stored = Number | str
 def to_ms(moment: datetime) -> int:
     """Return milliseconds since 1970, in UTC; finer digits are cut off, in exact arithmetic."""
     since = moment - _EPOCH
-    return since.days * _DAY_MS + since.seconds * 1000 + since.microseconds // 1000
+    return since.days * _MS_OF_A_DAY + since.seconds * 1000 + since.microseconds // 1000
 
 
 def from_ms(ms: int) -> datetime:

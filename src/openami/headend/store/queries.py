@@ -203,17 +203,16 @@ class Queries(ABC):
         self, *, feeder_id: str | None = None, meter_serial: str | None = None, at_most: int = 100
     ) -> Sequence[StoredEvent]:
         rows = await self._where(_EVENTS, at_most, feeder_id=feeder_id, meter_serial=meter_serial)
-        return [
-            StoredEvent(*told, *map(from_ms, moments), bytes(payload))
-            for *told, occurred_at, ts, received_at, payload in rows
-            for moments in [(occurred_at, ts, received_at)]
-        ]
+        return [_event(row) for row in rows]
 
     async def findings(
         self, *, feeder_id: str | None = None, meter_serial: str | None = None, at_most: int = 100
     ) -> Sequence[StoredFinding]:
         rows = await self._where(_FINDINGS, at_most, feeder_id=feeder_id, meter_serial=meter_serial)
-        return [StoredFinding(*told, from_ms(last_seen)) for *told, last_seen in rows]
+        return [
+            StoredFinding(day, feeder, meter, obis, code, count, detail, from_ms(last_seen))
+            for day, feeder, meter, obis, code, count, detail, last_seen in rows
+        ]
 
     async def rejects(
         self, *, status: RejectStatus | None = None, at_most: int = 100
@@ -254,15 +253,36 @@ def _reading(
     )
 
 
+def _event(row: tuple[Any, ...]) -> StoredEvent:
+    feeder, meter, gateway, event_id, kind, state, severity, occurred_at, ts, received_at, raw = row
+    return StoredEvent(
+        feeder,
+        meter,
+        gateway,
+        event_id,
+        kind,
+        state,
+        severity,
+        from_ms(occurred_at),
+        from_ms(ts),
+        from_ms(received_at),
+        bytes(raw),
+    )
+
+
 def _reject(row: tuple[Any, ...]) -> Reject:
-    reject_id, received_at, topic, payload, *fault, partial, status, count = row
+    reject_id, received_at, topic, payload, code, requirement, path, detail, *state = row
+    partial, status, count = state
     return Reject(
         reject_id,
         from_ms(received_at),
         bytes(topic).decode("utf-8", "surrogatepass"),
         bytes(payload),
-        *fault,
-        partial=bool(partial),
-        status=RejectStatus(status),
-        count=count,
+        code,
+        requirement,
+        path,
+        detail,
+        bool(partial),
+        RejectStatus(status),
+        count,
     )

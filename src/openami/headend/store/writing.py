@@ -53,6 +53,8 @@ from openami.headend.store.tables import (
     SERIES_KNOWN,
     UNIT,
     UNITS_KNOWN,
+    Given,
+    Table,
 )
 
 # A series nobody has read yet: before every moment there can be.
@@ -253,20 +255,23 @@ def _resolve(batch: Sequence[Decision], directory: Directory) -> Steps[None]:
     series, units = directory.unknown(envelopes_of(batch))
     if units:
         named = {unit_digest(unit): unit for unit in units}
-        cells = list(_flat((d, storable_text(unit)) for d, unit in sorted(named.items())))
+        cells: list[Cell] = []
+        for digest, unit in sorted(named.items()):
+            cells += (digest, storable_text(unit))
         found = yield from _known_or_made(UNITS_KNOWN, UNIT, cells)
-        by_digest = {bytes(cast(bytes, digest)): cast(int, number) for digest, number in found}
+        numbers = {bytes(cast(bytes, row[0])): cast(int, row[1]) for row in found}
         for unit in units:
-            directory.units[unit] = by_digest[unit_digest(unit)]
+            directory.units[unit] = numbers[unit_digest(unit)]
     if series:
         keys = {(feeder, meter, str(obis)): (feeder, meter, obis) for feeder, meter, obis in series}
-        rows = yield from _known_or_made(SERIES_KNOWN, SERIES, list(_flat(sorted(keys))))
+        names: list[Cell] = [part for key in sorted(keys) for part in key]
+        rows = yield from _known_or_made(SERIES_KNOWN, SERIES, names)
         for feeder, meter, obis, number, bucket, ms, rank in cast(Any, rows):
             latest = _NEVER_MS if bucket is None else ms_at(bucket, ms)
             directory.learn(keys[feeder, meter, obis], Series(number, latest, rank or 0))
 
 
-def _known_or_made(known: Any, table: Any, cells: list[Cell]) -> Steps[list[Row]]:
+def _known_or_made(known: Given, table: Table, cells: list[Cell]) -> Steps[list[Row]]:
     """Return what is known of the given rows, after making those that were not there."""
     found = yield from look(known, cells)
     if len(found) * table.width == len(cells):
