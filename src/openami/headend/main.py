@@ -7,13 +7,14 @@ leaves the broker; the persistent session keeps what comes meanwhile.
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import structlog
 
 from openami.clock import Clock
+from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
 from openami.headend.config import HeadendConfig
 from openami.headend.store import Store, StoreError
 from openami.headend.store.open import open_store
@@ -47,6 +48,7 @@ async def run(
     """
     stop = stop or asyncio.Event()
     catalogue = config.catalogue()
+    config.broker_config()  # a file that cannot be read is said before anything is opened
     async with _told_to_end(stop), AsyncExitStack() as resources:
         store = await _opened_store(config.store, resources, stop)
         if store is None:
@@ -60,7 +62,7 @@ async def run(
             store_backoff=_backoff(),
         )
         try:
-            await _run_tasks(uplink, stop, on_ready)
+            await _run_tasks(config, uplink, stop, on_ready)
         except* (TransportError, StoreError) as failed:
             failure = failed.exceptions[0]
         else:
@@ -105,10 +107,12 @@ async def _opened_store(url: str, resources: AsyncExitStack, stop: asyncio.Event
     return None
 
 
-async def _run_tasks(uplink: Uplink, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
+async def _run_tasks(
+    config: HeadendConfig, uplink: Uplink, stop: asyncio.Event, on_ready: Callable[[], None]
+) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(uplink.run(), name="uplink"),
+            group.create_task(_check_and_run(config, uplink), name="uplink"),
             group.create_task(_announce(uplink, on_ready), name="announce"),
             group.create_task(_report(uplink), name="statistics"),
             group.create_task(_prune_hourly(uplink), name="prune"),
@@ -117,6 +121,39 @@ async def _run_tasks(uplink: Uplink, stop: asyncio.Event, on_ready: Callable[[],
         for task in tasks:
             task.cancel()
     _log.info("stopped", **uplink.statistics.line())
+
+
+async def _check_and_run(config: HeadendConfig, uplink: Uplink) -> None:
+    """Say what of the broker would lose data, then stream: the operator decides, we do not refuse."""
+    text = config.broker_config()
+    _say(() if text is None else judge_config(text))
+    _say(await _probed_broker(config))
+    await uplink.run()
+
+
+async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
+    """Return what trying the broker out has shown, as soon as there is one.
+
+    Raises TransportError when it refuses us for good.
+    """
+    backoff = _backoff()
+    said = False
+    while True:
+        try:
+            return await probe(config.mqtt)
+        except TransportError as error:
+            if error.permanent:
+                raise
+            if not said:
+                _log.warning("no connection to the broker", **why(error))
+                said = True
+        await asyncio.sleep(backoff.next_s())
+
+
+def _say(findings: Sequence[BrokerFinding]) -> None:
+    for finding in findings:
+        say = _log.warning if finding.severity is Severity.LOSES_DATA else _log.info
+        say(finding.sentence, code=finding.code, remedy=finding.remedy)
 
 
 async def _announce(uplink: Uplink, on_ready: Callable[[], None]) -> None:

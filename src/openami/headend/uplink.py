@@ -91,18 +91,19 @@ class Uplink:
                     **why(error),
                 )
                 await self._until_store_answers()
-            finally:
-                self.subscribed.clear()
 
     async def _stream_while_connected(self) -> None:
         async with self._port.connect() as connection:
             await connection.subscribe(FILTERS)
             self._say_joined()
-            while True:
-                deliveries = await connection.receive(BATCH_MESSAGES_MAX)
-                for batch in _portions(deliveries):
-                    decisions = await self._judge(batch)
-                    await self._to_its_end(connection, batch, decisions)
+            try:
+                while True:
+                    deliveries = await connection.receive(BATCH_MESSAGES_MAX)
+                    for batch in _portions(deliveries):
+                        decisions = await self._judge(batch)
+                        await self._to_its_end(connection, batch, decisions)
+            finally:
+                self.subscribed.clear()
 
     async def _to_its_end(
         self, connection: Connection, batch: Sequence[Delivery], decisions: Sequence[Decision]
