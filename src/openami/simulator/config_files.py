@@ -9,9 +9,6 @@ import msgspec
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import FeederId, GatewayId, MeterSerial
 
-# Meters on one RS-485 line: the standard's 32 unit loads, less the bridge.
-LINE_METERS_MAX = 31
-
 # A demo polls as fast as a person looks; more meters, slower, so that two cores do both ends of it.
 _FAST_S = ((50, 2), (200, 5), (500, 10))
 _BILLING_POLLS = 5

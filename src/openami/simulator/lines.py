@@ -8,7 +8,7 @@ from pathlib import Path
 from openami.clock import Clock
 from openami.gateway.drivers.modbus.map_files import load_map
 from openami.profile import MeterSerial
-from openami.simulator.config_files import LINE_METERS_MAX, LinePlace, MeterPlace
+from openami.simulator.config_files import LinePlace, MeterPlace
 from openami.simulator.modbus_meter import ModbusMeter
 from openami.simulator.modbus_server import ModbusLine, units
 from openami.simulator.plan import PREPAID_MODEL, VillagePlan, epoch_ms
@@ -38,7 +38,7 @@ def map_name(model: str) -> str:
 
 
 def village_lines(village: Village, clock: Clock) -> tuple[VillageLine, ...]:
-    """Return the village's lines: the feeder's meter alone, the customers' in rows."""
+    """Return the village's lines: the feeder's meter alone, the customers' by branch."""
     grouped = list(_grouped(village.plan))
     return tuple(_line(name, meters, village, clock) for name, meters in grouped)
 
@@ -46,12 +46,15 @@ def village_lines(village: Village, clock: Clock) -> tuple[VillageLine, ...]:
 def _grouped(plan: VillagePlan) -> Iterator[tuple[str, Sequence[tuple[MeterSerial, str, int]]]]:
     """Yield each line's name and its meters: serial, model, maker's number."""
     yield "transformer", [(plan.head_serial, plan.head_model, _MAKER_NUMBER_FIRST)]
-    customers = [
-        (customer.serial, customer.model, _MAKER_NUMBER_FIRST + number)
-        for number, customer in enumerate(plan.customers, start=1)
-    ]
-    for row, first in enumerate(range(0, len(customers), LINE_METERS_MAX), start=1):
-        yield f"row-{row}", customers[first : first + LINE_METERS_MAX]
+    for branch in range(plan.feeder.branches):
+        yield (
+            f"branch-{branch + 1}",
+            [
+                (customer.serial, customer.model, _MAKER_NUMBER_FIRST + number)
+                for number, customer in enumerate(plan.customers, start=1)
+                if customer.branch == branch
+            ],
+        )
 
 
 def _line(

@@ -216,7 +216,7 @@ class Village:
         local_minute = self._now_ms // MS_PER_MINUTE + self.plan.utc_offset_minutes
         demands = tuple(account.demand_mw(local_minute) for account in self._accounts)
         loads = [
-            Load(a.customer.pole, a.customer.phase, sum(demand), _reactive_ratio(a.customer))
+            _load(a.customer, sum(demand))
             for a, demand in zip(self._accounts, demands, strict=True)
         ]
         flow = solve(self.plan.feeder, loads)
@@ -228,7 +228,7 @@ class Village:
 
     def _customer_phase(self, customer: Customer, metered_mw: int) -> Phase:
         source = source_voltage_v(self.plan.seed, customer.phase, self._now_ms)
-        voltage = source - self._moment.flow.drops_v[customer.phase][customer.pole]
+        voltage = source - self._moment.flow.drops_v[customer.branch, customer.phase][customer.pole]
         return _phase(voltage, metered_mw / _MW_PER_W, _reactive_ratio(customer))
 
     def _head(self) -> Measured:
@@ -273,6 +273,12 @@ def _swing(seed: int, at_ms: int, period_s: float) -> float:
 def _phase(voltage_v: float, active_w: float, reactive_ratio: float) -> Phase:
     apparent = active_w * math.hypot(1, reactive_ratio)
     return Phase(voltage_v, apparent / voltage_v, active_w, active_w * reactive_ratio)
+
+
+def _load(customer: Customer, active_mw: int) -> Load:
+    return Load(
+        customer.branch, customer.pole, customer.phase, active_mw, _reactive_ratio(customer)
+    )
 
 
 def _reactive_ratio(customer: Customer) -> float:
