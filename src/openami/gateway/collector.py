@@ -267,7 +267,7 @@ class LineCollector:
     def _note_unfit(self, result: AppendResult) -> None:
         self._around.metrics.unstored.inc(len(result.unfit))
         for unfit in result.unfit:
-            _log.error("envelope_unfit", line=self.view.name, error=str(unfit.error))
+            _log.error("envelope unfit", line=self.view.name, error=str(unfit.error))
 
     async def _save(self, groups: frozenset[PollGroup], drafts: Sequence[Draft]) -> None:
         """Remember the meters where it matters: counters were read, or something was told."""
@@ -283,7 +283,7 @@ class LineCollector:
             async with asyncio.timeout(LAST_SAVE_TIMEOUT_S):
                 await asyncio.shield(self._around.memories.save(self.records.values()))
         except (DatabaseError, TimeoutError) as error:
-            _log.warning("last_values_not_saved", line=self.view.name, error=str(error))
+            _log.warning("last values not saved", line=self.view.name, error=str(error))
 
     # --- telling ---------------------------------------------------------------------------------
 
@@ -300,7 +300,7 @@ class LineCollector:
             _tell(kind, state, record)
         for unusable in result.unusable:
             _log.warning(
-                "value_left_out",
+                "value left out",
                 meter=record.serial,
                 obis=str(unusable.obis),
                 reason=unusable.reason,
@@ -310,17 +310,17 @@ class LineCollector:
         fault = "" if error is None else str(error)
         if bool(fault) != bool(self.view.fault):
             if fault:
-                _log.warning("line_down", line=self.view.name, reason=fault)
+                _log.warning("line down", line=self.view.name, reason=fault)
             else:
-                _log.info("line_up", line=self.view.name)
+                _log.info("line up", line=self.view.name)
         self.view.fault = fault
 
     def _note_store_fault(self, fault: str, remedy: str) -> None:
         if bool(fault) != bool(self.view.store_fault):
             if fault:
-                _log.error("readings_not_stored", line=self.view.name, reason=fault, remedy=remedy)
+                _log.error("readings not stored", line=self.view.name, reason=fault, remedy=remedy)
             else:
-                _log.info("readings_stored_again", line=self.view.name)
+                _log.info("readings are stored again", line=self.view.name)
         self.view.store_fault = fault
 
     def _note_load(self, cycle_s: float) -> None:
@@ -328,7 +328,7 @@ class LineCollector:
         self._around.metrics.cycle_seconds.labels(line=self.view.name).set(cycle_s)
         if self.view.load > LINE_LOAD_HIGH >= before:
             _log.warning(
-                "line_overloaded",
+                "line overloaded",
                 line=self.view.name,
                 cycle_s=round(cycle_s, 1),
                 interval_s=self._schedule.fast_s,

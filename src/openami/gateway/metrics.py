@@ -4,11 +4,20 @@ Readings go to the head-end, not here; a label for each meter would make a serie
 Counters are counted where it happens; gauges are set from a `Snapshot` when somebody asks.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import choose_encoder
 
 from openami import __version__
 from openami.gateway.snapshot import Snapshot
+
+# A second series beside each counter, which no query of ours needs.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types there
 
 _PREFIX = "openami_gateway_"
 _DAY_S = 24 * 60 * 60
@@ -59,8 +68,10 @@ class GatewayMetrics:
         self._up = self._gauge("uplink_connected", "1 while connected to the broker")
         self._clock = self._gauge("clock_trusted", "1 while the wall clock is trusted")
         self._certificate = self._gauge(
-            "certificate_expiry_timestamp_seconds", "End of the client certificate's validity"
+            "certificate_expiry_timestamp_seconds",
+            "End of the client certificate's validity; NaN without one",
         )
+        self._certificate.set(float("nan"))
 
     def rendered(self, snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
         """Return the metrics in the text format the client accepts, and its content type."""
