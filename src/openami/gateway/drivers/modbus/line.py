@@ -27,7 +27,7 @@ from openami.gateway.drivers.modbus.breaker import Breaker
 from openami.gateway.drivers.modbus.decode import identity_of
 from openami.gateway.drivers.modbus.doubt import Doubt
 from openami.gateway.drivers.modbus.options import LinePlan, MeterPlan, Transport
-from openami.gateway.drivers.modbus.plan import Block, plan, sync_block
+from openami.gateway.drivers.modbus.plan import Block, block_for, plan, sync_block
 from openami.gateway.drivers.modbus.readings import readings_of
 from openami.gateway.drivers.modbus.register_map import Field, wanted
 from openami.gateway.drivers.modbus.wire import ExceptionAnswer, Unanswered, Wire
@@ -44,8 +44,17 @@ UNANSWERED_BEFORE_RECONNECT: Final = 3
 
 # A gateway's word for "my meter did not answer": its answer may still come, to it and then to us.
 _GATEWAY_SILENCE = (0x0A, 0x0B)
+_NOT_THERE = (1, 2, 3)  # illegal function, address, value: asking again will not help
 
 _log = logging.getLogger(__name__)
+
+
+class _Refused(MeterRefused):
+    """A MeterRefused that tells the exception's code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Unit:
@@ -56,9 +65,11 @@ class Unit:
         self.in_step = False
         self.identified_at: float | None = None
         self.doubt = Doubt(line.options.late_reply_s)
-        self.refused: set[Block] = set()
-        """Blocks already reported as refused, so that each is reported once."""
+        self.singly: set[Field] = set()
+        """Fields of a block the meter refused: one of them is not there, and costs the others no more."""
+        self.reported: set[Block] = set()
         self.breaker = Breaker.closed(
+            share=line.options.silent_share,
             cycle_s=line.options.cycle_s,
             question_s=line.options.timeout_s + line.airtime_s(2) + line.silence_s,
             now=now,
@@ -146,7 +157,7 @@ class ModbusLine:
                 await self._read_blocks(unit, missing, got, refusals)
             except MeterSilent:
                 failures += 1
-                if failures > self._plan.options.retries or not unit.breaker.can_pay(self._now()):
+                if failures > self._plan.options.retries or self._waits_s(unit) > 0:
                     raise
                 await self._settled()  # the fault may have cost us the connection
         if refusals and not got:
@@ -162,29 +173,35 @@ class ModbusLine:
     ) -> None:
         """Read what is missing; return early when the unit falls out of step."""
         for block in self._blocks(unit, missing):
+            assert unit.in_step
             inside = {field for field in missing if block.covers(field)}
             try:
                 words = await self._exchange(unit, block)
-            except MeterRefused as refusal:
+            except _Refused as refusal:
                 self._report(unit, block, refusal)
-                refusals.append(refusal)
+                if refusal.code in _NOT_THERE and not inside <= unit.singly:
+                    unit.singly |= inside
+                    inside = set()  # still missing; the next plan asks for them one by one
+                else:
+                    refusals.append(refusal)
             else:
                 got.update({field: block.cut(field, words) for field in inside})
             missing -= inside
             if not unit.in_step:
-                return
+                return  # what is left is planned anew, off the shapes now in doubt
 
     def _blocks(self, unit: Unit, missing: set[Field]) -> tuple[Block, ...]:
         avoid = unit.doubt.shapes(self._now())
-        blocks = plan(
-            frozenset(missing),
+        together = plan(
+            frozenset(missing - unit.singly),
             known=unit.meter.map.fields,
             limits=unit.meter.map.limits,
             avoid=avoid,
         )
-        if blocks is None:
+        singly = tuple(block_for(field) for field in sorted(missing & unit.singly))
+        if together is None or any(block.shape in avoid for block in singly):
             raise self._in_doubt(unit)
-        return blocks
+        return (*together, *singly)
 
     def _in_doubt(self, unit: Unit) -> DriverError:
         wait_s = unit.doubt.ends_at(unit.doubt.shapes(self._now())) - self._now()
@@ -207,7 +224,7 @@ class ModbusLine:
                 raise self._in_doubt(unit)
             try:
                 await self._exchange(unit, block)
-            except MeterRefused:
+            except _Refused:  # an answer as well, if it was to this question
                 if not unit.in_step:
                     raise
         await self._identified(unit)
@@ -220,7 +237,7 @@ class ModbusLine:
         if unit.identified_at is not None and now - unit.identified_at < IDENTITY_AGE_S_MAX:
             return
         unit.identified_at = None
-        block = Block(field.area, field.address, field.count)
+        block = block_for(field)
         doubtful = block.shape in unit.doubt.shapes(now)
         found = identity_of(field, await self._exchange(unit, block, doubtful=doubtful))
         if found == expected:
@@ -258,11 +275,7 @@ class ModbusLine:
                     f"(exception {answer.code})"
                 ) from None
             await self._settle_refusal(unit, block, ambiguous=others_in_doubt)
-            raise MeterRefused(
-                f"{unit} on {self._plan.place} refuses {block.area} registers {block.address} to "
-                f"{block.address + block.count - 1} (exception {answer.code}): is the map "
-                f"{unit.meter.map.id!r} the right one?"
-            ) from None
+            raise _Refused(self._why_refused(unit, block, answer.code), answer.code) from None
         self._heard(unit)
         if not doubtful:
             unit.doubt.answered(block.shape)
@@ -302,13 +315,16 @@ class ModbusLine:
     # --- messages ----------------------------------------------------------------------------
 
     def _check_breaker(self, unit: Unit) -> None:
-        now = self._now()
-        asks_at = unit.breaker.asks_at(now)
-        if now < asks_at:
+        wait_s = self._waits_s(unit)
+        if wait_s > 0:
             raise MeterSilent(
-                f"{unit} on {self._plan.place} did not answer {unit.breaker.failures} times; "
-                f"asked again in {asks_at - now:.0f} s, so that it does not hold up the others"
+                f"{unit} on {self._plan.place} has not answered; it is asked again in {wait_s:.0f} s, "
+                "so that it does not hold up the others"
             )
+
+    def _waits_s(self, unit: Unit) -> float:
+        now = self._now()
+        return unit.breaker.asks_at(now) - now
 
     def _why_silent(self, unit: Unit, timeout_s: float, received: int) -> str:
         text = f"{unit} on {self._plan.place} did not answer within {timeout_s:.2f} s"
@@ -319,9 +335,18 @@ class ModbusLine:
             )
         return text
 
+    def _why_refused(self, unit: Unit, block: Block, code: int) -> str:
+        text = (
+            f"{unit} on {self._plan.place} refuses {block.area} registers {block.address} to "
+            f"{block.address + block.count - 1} with exception {code}"
+        )
+        if code in _NOT_THERE:
+            text += f": is the map {unit.meter.map.id!r} the right one for it?"
+        return text
+
     def _report(self, unit: Unit, block: Block, refusal: MeterRefused) -> None:
-        if block not in unit.refused:
-            unit.refused.add(block)
+        if block not in unit.reported:
+            unit.reported.add(block)
             _log.warning("%s", refusal)
 
     def _now(self) -> float:

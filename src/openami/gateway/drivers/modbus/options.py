@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.driver import LineSettings, MeterSettings, OptionsError
+from openami.gateway.drivers.modbus.breaker import SILENT_SHARE
 from openami.gateway.drivers.modbus.map_files import load_map, shipped_maps
 from openami.gateway.drivers.modbus.register_map import MapError, Ratio, RegisterMap, SerialDefaults
 from openami.gateway.drivers.modbus.strict import Path as TablePath
@@ -56,7 +57,8 @@ class LineOptions(msgspec.Struct, frozen=True, kw_only=True):
     late_reply_s: _Seconds = 120.0
     """How long an unanswered question may still be answered: two cycles."""
     cycle_s: _Seconds = 60.0
-    """The fast interval; a dead meter may cost a twentieth of it."""
+    """The fast interval, of which a dead meter may cost a share."""
+    silent_share: Annotated[float, Meta(ge=0.001, le=1)] = SILENT_SHARE
 
 
 class MeterOptions(msgspec.Struct, frozen=True, kw_only=True):

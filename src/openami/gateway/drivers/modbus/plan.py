@@ -46,6 +46,11 @@ class Block:
         return tuple(words[at : at + field.count])
 
 
+def block_for(field: Field) -> Block:
+    """Return the block that reads one field and nothing else."""
+    return Block(field.area, field.address, field.count)
+
+
 @lru_cache(maxsize=_PLANS_CACHED_MAX)
 def plan(
     wanted: frozenset[Field],

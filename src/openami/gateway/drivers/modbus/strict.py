@@ -84,4 +84,5 @@ def _obis(kind: type, value: object) -> Obis:
 
 
 def _plain(error: Exception) -> str:
-    return cast(str, getattr(error, "detail", str(error)))
+    told = error.__cause__ if isinstance(error.__cause__, ProfileError) else error
+    return cast(str, getattr(told, "detail", str(told)))
