@@ -9,7 +9,7 @@ to stop reading would lose the counters' history too, and help nobody.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
@@ -98,6 +98,9 @@ class Surroundings:
     clock: Clock
     clock_trusted: Callable[[], bool]
     metrics: GatewayMetrics
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """How to wait; a clock that obeys a test has its own way."""
+    read_timeout_s: float = METER_READ_TIMEOUT_S
 
 
 class LineCollector:
@@ -174,7 +177,7 @@ class LineCollector:
                 return found.groups
             at = next_due(self._schedule, self._polled)
             assert at is not None
-            await asyncio.sleep(min(max((at - now).total_seconds(), 0.001), CLOCK_LOOK_S))
+            await self._around.sleep(min(max((at - now).total_seconds(), 0.001), CLOCK_LOOK_S))
 
     def _beat(self) -> None:
         self.view.beat_at = asyncio.get_running_loop().time()
@@ -193,7 +196,7 @@ class LineCollector:
             self._beat()
             outcome: Sequence[RawReading] | DriverError
             try:
-                outcome = down or await _read(line.meters[serial], wanted)
+                outcome = down or await self._read(line.meters[serial], wanted)
             except LineDown as error:
                 outcome = down = error
             except DriverError as error:
@@ -204,6 +207,14 @@ class LineCollector:
         await self._save(groups, drafts)
         self._note_load(asyncio.get_running_loop().time() - began_at)
         return down is None
+
+    async def _read(self, meter: Meter, wanted: Sequence[Obis]) -> Sequence[RawReading]:
+        timeout_s = self._around.read_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await meter.read(wanted)
+        except TimeoutError:
+            raise MeterSilent(f"{meter.serial} did not answer within {timeout_s:g} s") from None
 
     async def _cycle_of_misses(self, groups: frozenset[PollGroup], error: DriverError) -> None:
         """The line does not open: none of its meters can answer."""
@@ -334,16 +345,6 @@ class LineCollector:
                 interval_s=self._schedule.fast_s,
                 remedy="raise schedule.fast_s, or move meters to another line",
             )
-
-
-async def _read(meter: Meter, wanted: Sequence[Obis]) -> Sequence[RawReading]:
-    try:
-        async with asyncio.timeout(METER_READ_TIMEOUT_S):
-            return await meter.read(wanted)
-    except TimeoutError:
-        raise MeterSilent(
-            f"{meter.serial} did not answer within {METER_READ_TIMEOUT_S} s"
-        ) from None
 
 
 def _tell(kind: EventType, state: EventState, record: MeterRecord) -> None:
