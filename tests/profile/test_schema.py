@@ -93,41 +93,46 @@ def types_in(place: object) -> set[type]:
 
 
 member = st.one_of(values, st.none(), st.just([]), st.just({}), texts, ids, codes)
-registers = st.fixed_dictionaries(
+versions = st.sampled_from(["0.1", "0.2", "1.0", "0.0", "0.10000", "v0.1", 0.1])
+qualities = st.sampled_from(["good", "suspect", "comms_lost", "Good", "bad", ""])
+registers = st.builds(
+    lambda sound, spoilt: sound | spoilt,
+    st.fixed_dictionaries(
+        {"obis": codes, "value": values, "unit": texts, "quality": st.sampled_from(["good"])}
+    ),
+    st.just({})
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            "obis": member,
+            "value": member,
+            "unit": member,
+            "quality": qualities | member,
+            "x": member,
+        },
+    ),
+)
+spoilt = st.fixed_dictionaries(
     {},
     optional={
-        "obis": codes | member,
-        "value": values | member,
-        "unit": texts | member,
-        "quality": st.sampled_from(["good", "suspect", "comms_lost", "bad", ""]) | member,
-        "x": member,
+        "ts": st.sampled_from(["2026-06-22 14:30:00Z", "2026-06-22T14:30:00+05:30"]) | member,
+        "schemaVersion": versions | member,
     },
+) | st.dictionaries(
+    st.sampled_from(["feederId", "meterSerial", "sessionId", "registers", "seq", "event", "x"]),
+    member,
+    max_size=1,
 )
-whole_registers = st.fixed_dictionaries(
-    {
-        "obis": codes,
-        "value": values,
-        "unit": texts,
-        "quality": st.sampled_from(["good", "suspect", "comms_lost"]),
-    }
-)
-documents = st.fixed_dictionaries(
-    {
-        "ts": st.just(EXAMPLE["ts"]) | st.just(EXAMPLE["ts"]) | member,
-        "feederId": ids,
-        "gatewayId": ids,
-        "meterSerial": ids | ids | member,
-        "registers": st.lists(whole_registers, max_size=3)
-        | st.lists(whole_registers | registers, max_size=3)
-        | member,
+documents = st.builds(
+    lambda ids_, listed, changes, gone: {
+        name: value
+        for name, value in (EXAMPLE | ids_ | {"registers": listed} | changes).items()
+        if name != gone
     },
-    optional={
-        "schemaVersion": st.sampled_from(["0.1", "0.2", "1.0", "0.0", "0.10000", "v0.1", 0.1]),
-        "sessionId": ids | member,
-        "seq": st.integers() | member,
-        "event": member,
-        "x": member,
-    },
+    st.fixed_dictionaries({"feederId": ids, "gatewayId": ids, "meterSerial": ids}),
+    st.lists(registers, max_size=3),
+    st.just({}) | spoilt,
+    st.sampled_from([*[None] * 10, *EXAMPLE]),
 )
 
 
