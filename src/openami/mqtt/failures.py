@@ -330,7 +330,7 @@ def silent(silent_s: float, settings: BrokerSettings) -> TransportError:
 def unanswered(waited_s: float, about: str) -> TransportError:
     """Return what it means that PUBACK or SUBACK did not come."""
     return TransportError(
-        f"the broker has not answered within {waited_s:.0f} s ({about[:200]})",
+        f"the broker has not answered within {waited_s:g} s ({about[:200]})",
         remedy="connect anew; if it repeats, read the broker's log",
     )
 
