@@ -206,7 +206,9 @@ async def test_what_cannot_be_done_in_time_is_skipped_and_counted(village: Pole)
 async def test_the_length_of_a_cycle_is_told(village: Pole) -> None:
     await village.run(1)
     assert 0 < village.collector.view.load < 0.1
-    assert village.metric("cycle_seconds", line="bus") == village.collector.view.load * 60
+    assert village.metric("cycle_seconds", line="bus") == pytest.approx(
+        village.collector.view.load * 60
+    )
 
 
 # --- one meter's failure -------------------------------------------------------------------------
