@@ -3,14 +3,19 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from openami.headend.store import Access, Store, StoreError
+from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, Store, StoreError
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
 
 
 @asynccontextmanager
-async def open_store(url: str, access: Access = Access.OWN) -> AsyncIterator[Store]:
+async def open_store(
+    url: str,
+    access: Access = Access.OWN,
+    *,
+    rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
+) -> AsyncIterator[Store]:
     """Open the store a URL names: ``sqlite:///path`` or ``postgresql://…``.
 
     ``sqlite:///openami.db`` is a file in the working directory, ``sqlite:////var/lib/openami.db`` an
@@ -19,7 +24,7 @@ async def open_store(url: str, access: Access = Access.OWN) -> AsyncIterator[Sto
     if url.startswith(_SQLITE):
         from openami.headend.store.sqlite import open_sqlite
 
-        async with open_sqlite(_path(url), access) as sqlite:
+        async with open_sqlite(_path(url), access, rejected_bytes_max=rejected_bytes_max) as sqlite:
             yield sqlite
     elif url.startswith(_POSTGRES):
         try:
@@ -32,7 +37,7 @@ async def open_store(url: str, access: Access = Access.OWN) -> AsyncIterator[Sto
                 remedy="pip install 'openami[postgres]'",
                 permanent=True,
             ) from None
-        async with open_postgres(url, access) as postgres:
+        async with open_postgres(url, access, rejected_bytes_max=rejected_bytes_max) as postgres:
             yield postgres
     else:
         raise StoreError(

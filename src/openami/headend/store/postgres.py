@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar, cast
 import asyncpg
 
 from openami.headend.ingest import Decision
-from openami.headend.store import Access, StoreError, Tally, writing
+from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
 from openami.headend.store.directory import Directory
 from openami.headend.store.migrations import (
     APPLIED,
@@ -56,6 +56,7 @@ _SESSION: Final = {
     "jit": "off",
     "search_path": _SCHEMA_NAME,
 }
+_READ_ONLY: Final = {"default_transaction_read_only": "on"}
 _DURABLE: Final = {"on", "remote_apply"}
 
 T = TypeVar("T")
@@ -65,12 +66,16 @@ Connection = Any
 
 @asynccontextmanager
 async def open_postgres(
-    url: str, access: Access, *, schema: Path = SCHEMA / "postgres"
+    url: str,
+    access: Access,
+    *,
+    schema: Path = SCHEMA / "postgres",
+    rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
 ) -> AsyncIterator["PostgresStore"]:
     """Connect to a database; with access OWN, bring its schema up to date. Raises StoreError."""
-    store = PostgresStore(url)
+    store = PostgresStore(url, access, rejected_bytes_max)
     try:
-        await store.check(access, schema)
+        await store.check(schema)
         yield store
     finally:
         await store.close()
@@ -79,15 +84,22 @@ async def open_postgres(
 class PostgresStore(Queries):
     """A database on a server. See the port for what its methods promise."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, access: Access, rejected_bytes_max: int) -> None:
         self._url = url
+        self._access = access
+        self._session = _SESSION | (_READ_ONLY if access is Access.READ else {})
+        self._rejected_bytes_max = rejected_bytes_max
         self._directory = Directory()
         self._turn = asyncio.Lock()
         self._writer: Connection | None = None
         self._readers: Connection | None = None
 
     async def commit(self, batch: Sequence[Decision]) -> Tally:
-        return await self._write(lambda: writing.commit(batch, self._directory))
+        return await self._write(
+            lambda: writing.commit(
+                batch, self._directory, rejected_bytes_max=self._rejected_bytes_max
+            )
+        )
 
     async def replay(self, reject_id: int, decision: Decision) -> Tally:
         return await self._write(lambda: writing.replay(reject_id, decision, self._directory))
@@ -96,16 +108,18 @@ class PostgresStore(Queries):
         return await self._write(lambda: writing.drop(reject_id))
 
     async def prune(self, now: datetime) -> int:
-        return await self._write(lambda: writing.prune(now))
+        return await self._write(
+            lambda: writing.prune(now, rejected_bytes_max=self._rejected_bytes_max)
+        )
 
-    async def check(self, access: Access, schema: Path) -> None:
+    async def check(self, schema: Path) -> None:
         """Make sure the database is ours to use, and its schema this program's. Raises StoreError."""
         async with self._turn:
             with explained(self._url):
                 connection = await self._connected()
                 await _refuse_what_forgets(connection, self._url)
                 steps = migrations(schema)
-                if access is Access.OWN:
+                if self._access is Access.OWN:
                     await _migrate(connection, steps, where(self._url))
                 else:
                     refuse_pending(steps, await _applied(connection), where=where(self._url))
@@ -130,7 +144,7 @@ class PostgresStore(Queries):
                     max_size=READERS_MAX,
                     timeout=CONNECT_TIMEOUT_S,
                     command_timeout=STATEMENT_TIMEOUT_S,
-                    server_settings=_SESSION,
+                    server_settings=self._session,
                 )
             readers = await self._readers
             async with readers.acquire(timeout=STATEMENT_TIMEOUT_S) as connection:
@@ -138,15 +152,18 @@ class PostgresStore(Queries):
 
     async def _write(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out steps in one durable transaction, after those that were asked for before."""
+        committed = False
         async with self._turn:
-            with explained(self._url):
-                try:
+            try:
+                with explained(self._url):
                     connection = await self._connected()
                     async with connection.transaction():
-                        return await _carried_out(connection, steps())
-                except BaseException:
+                        done = await _carried_out(connection, steps())
+                committed = True
+            finally:
+                if not committed:
                     self._directory.clear()
-                    raise
+        return done
 
     async def _connected(self) -> Connection:
         if self._writer is None or self._writer.is_closed():
@@ -155,7 +172,7 @@ class PostgresStore(Queries):
                 self._url,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=STATEMENT_TIMEOUT_S,
-                server_settings=_SESSION,
+                server_settings=self._session,
             )
             durable = await self._writer.fetchval("SHOW synchronous_commit")
             assert durable in _DURABLE, durable

@@ -18,7 +18,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 from openami.headend.ingest import Decision
-from openami.headend.store import Access, StoreError, Tally, writing
+from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
 from openami.headend.store.directory import Directory
 from openami.headend.store.migrations import (
     APPLIED,
@@ -65,7 +65,11 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def open_sqlite(
-    path: str, access: Access, *, schema: Path = SCHEMA / "sqlite"
+    path: str,
+    access: Access,
+    *,
+    schema: Path = SCHEMA / "sqlite",
+    rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
 ) -> AsyncIterator["SqliteStore"]:
     """Open a database file; with access OWN, make it, lock it and bring its schema up to date.
 
@@ -75,7 +79,7 @@ async def open_sqlite(
     with _lock(path, access), ThreadPoolExecutor(1, "openami-store") as thread:
         connection = await loop.run_in_executor(thread, _open, path, access, schema)
         try:
-            yield SqliteStore(connection, thread, path)
+            yield SqliteStore(connection, thread, path, rejected_bytes_max)
         finally:
             # What a cancelled caller began is finished first; only then the file is closed.
             await loop.run_in_executor(thread, connection.close)
@@ -85,15 +89,24 @@ class SqliteStore(Queries):
     """The open file. See the port for what its methods promise."""
 
     def __init__(
-        self, connection: sqlite3.Connection, thread: ThreadPoolExecutor, path: str
+        self,
+        connection: sqlite3.Connection,
+        thread: ThreadPoolExecutor,
+        path: str,
+        rejected_bytes_max: int,
     ) -> None:
         self._connection = connection
         self._thread = thread
         self._path = path
+        self._rejected_bytes_max = rejected_bytes_max
         self._directory = Directory()
 
     async def commit(self, batch: Sequence[Decision]) -> Tally:
-        return await self._write(lambda: writing.commit(batch, self._directory))
+        return await self._write(
+            lambda: writing.commit(
+                batch, self._directory, rejected_bytes_max=self._rejected_bytes_max
+            )
+        )
 
     async def replay(self, reject_id: int, decision: Decision) -> Tally:
         return await self._write(lambda: writing.replay(reject_id, decision, self._directory))
@@ -102,7 +115,9 @@ class SqliteStore(Queries):
         return await self._write(lambda: writing.drop(reject_id))
 
     async def prune(self, now: datetime) -> int:
-        return await self._write(lambda: writing.prune(now))
+        return await self._write(
+            lambda: writing.prune(now, rejected_bytes_max=self._rejected_bytes_max)
+        )
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run work on the thread that owns the connection. Raises StoreError."""
@@ -121,24 +136,40 @@ class SqliteStore(Queries):
 
     def _transact(self, connection: sqlite3.Connection, steps: Steps[T]) -> T:
         """Carry out steps in one durable transaction."""
+        committed = False
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = next(steps)
-                while True:
-                    result = steps.send(_done(connection, result))
-            except StopIteration as end:
-                connection.execute("COMMIT")
-                done: T = end.value
-                return done
-        except BaseException:
-            self._directory.clear()
-            if connection.in_transaction:  # a full disk makes SQLite roll back by itself
-                connection.execute("ROLLBACK")
-            raise
+            with _transaction(connection):
+                done = _carried_out(connection, steps)
+            committed = True
+        finally:
+            if not committed:
+                self._directory.clear()
+        return done
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """One transaction: committed and synced at the end, or nothing of it happened."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:  # a full disk makes SQLite roll back by itself
+            connection.execute("ROLLBACK")
 
 
 # --- steps ---------------------------------------------------------------------------------------
+
+
+def _carried_out(connection: sqlite3.Connection, steps: Steps[T]) -> T:
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(_done(connection, step))
+    except StopIteration as end:
+        done: T = end.value
+        return done
 
 
 def _done(connection: sqlite3.Connection, step: Step) -> Result:
@@ -149,10 +180,11 @@ def _done(connection: sqlite3.Connection, step: Step) -> Result:
                 connection.execute(_insert(table, rows), part).rowcount for rows, part in portions
             )
         case Change(given, cells):
-            portions = _portions(cells, given.width)
-            return sum(
-                connection.execute(_given(given, rows), part).rowcount for rows, part in portions
-            )
+            # The driver counts no rows of a statement that begins with WITH.
+            before = connection.total_changes
+            for rows, part in _portions(cells, given.width):
+                connection.execute(_given(given, rows), part)
+            return connection.total_changes - before
         case Look(given, cells):
             portions = _portions(cells, given.width)
             return [
@@ -250,7 +282,7 @@ def _open(path: str, access: Access, schema: Path) -> sqlite3.Connection:
             remedy="is the head-end running with this --store, and in this directory?",
             permanent=True,
         )
-    with explained(path):
+    with explained(path), ExitStack() as opening:
         connection = sqlite3.connect(
             f"file:{quote(path)}?mode={_MODE[access]}",
             uri=True,
@@ -258,14 +290,12 @@ def _open(path: str, access: Access, schema: Path) -> sqlite3.Connection:
             isolation_level=None,
             cached_statements=STATEMENTS_CACHED_MAX,
         )
-        try:
-            _refuse_foreign(connection, path, made_here=access is Access.OWN)
-            if access is not Access.READ:
-                _make_durable(connection, path)
-            _migrate(connection, path, access, schema)
-        except BaseException:
-            connection.close()
-            raise
+        opening.callback(connection.close)
+        _refuse_foreign(connection, path, made_here=access is Access.OWN)
+        if access is not Access.READ:
+            _make_durable(connection, path)
+        _migrate(connection, path, access, schema)
+        opening.pop_all()
     return connection
 
 
@@ -303,18 +333,12 @@ def _migrate(connection: sqlite3.Connection, path: str, access: Access, schema: 
         refuse_pending(steps, _applied(connection), where=path)
         return
     for step in pending(steps, _applied(connection), where=path):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(connection):
             if step.number == 1:
                 connection.execute(NOTE_TABLE)
             for statement in _statements(step.script):
                 connection.execute(statement)
             connection.execute(NOTE, (step.number, step.name))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
 
 def _applied(connection: sqlite3.Connection) -> int:

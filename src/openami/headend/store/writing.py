@@ -14,7 +14,6 @@ from openami.headend.ingest import Accepted, Decision, Finding
 from openami.headend.store import (
     CONFLICT_FINDING,
     FINDINGS_KEPT_DAYS,
-    REJECTED_KEPT_BYTES_MAX,
     REJECTED_KEPT_DAYS,
     RejectStatus,
     StoreError,
@@ -65,8 +64,10 @@ _OLDEST_AT_ONCE: Final = 500
 _flat = chain.from_iterable
 
 
-def commit(batch: Sequence[Decision], directory: Directory) -> Steps[Tally]:
-    """Store a batch and count it."""
+def commit(
+    batch: Sequence[Decision], directory: Directory, *, rejected_bytes_max: int
+) -> Steps[Tally]:
+    """Store a batch and count it; of rejected messages keep no more than so many bytes."""
     plan, tally = yield from _store(batch, directory)
     tally = replace(
         tally,
@@ -75,7 +76,9 @@ def commit(batch: Sequence[Decision], directory: Directory) -> Steps[Tally]:
         rejected_items=plan.rejected_items,
     )
     if plan.faults:
-        tally = replace(tally, rejects_pruned=(yield from _keep_faults(plan.faults)))
+        tally = replace(
+            tally, rejects_pruned=(yield from _keep_faults(plan.faults, rejected_bytes_max))
+        )
     yield from _count(tally)
     return tally
 
@@ -129,7 +132,7 @@ def _mark(reject_id: int, status: RejectStatus) -> Steps[int]:
     return (yield from do("UPDATE rejected SET status = ?1 WHERE id = ?2", str(status), reject_id))
 
 
-def prune(now: datetime) -> Steps[int]:
+def prune(now: datetime, *, rejected_bytes_max: int) -> Steps[int]:
     """Delete what is dropped, too old or too much; return how many messages went."""
     oldest = to_ms(now - timedelta(days=REJECTED_KEPT_DAYS))
     gone = yield from do(
@@ -141,7 +144,7 @@ def prune(now: datetime) -> Steps[int]:
     yield from do(
         "UPDATE tally SET rejected_bytes = (SELECT coalesce(sum(bytes), 0) FROM rejected)"
     )
-    gone += yield from _make_room()
+    gone += yield from _make_room(rejected_bytes_max)
     last_day = (now - timedelta(days=FINDINGS_KEPT_DAYS)).date().isoformat()
     yield from do("DELETE FROM finding WHERE day < ?1", last_day)
     yield from _count(Tally(rejects_pruned=gone))
@@ -283,7 +286,7 @@ def _known_or_made(known: Given, table: Table, cells: list[Cell]) -> Steps[list[
 # --- rejected messages ---------------------------------------------------------------------------
 
 
-def _keep_faults(faults: Sequence[Fault]) -> Steps[int]:
+def _keep_faults(faults: Sequence[Fault], bytes_max: int) -> Steps[int]:
     """Keep messages, folding identical ones; return how many had to go to make room."""
     first: dict[bytes, Fault] = {}
     seen: dict[bytes, list[int]] = defaultdict(list)
@@ -298,7 +301,7 @@ def _keep_faults(faults: Sequence[Fault]) -> Steps[int]:
     )
     added = sum(fault.bytes_kept for digest, fault in first.items() if digest not in known)
     yield from do("UPDATE tally SET rejected_bytes = rejected_bytes + ?1", added)
-    return (yield from _make_room())
+    return (yield from _make_room(bytes_max))
 
 
 def _rejected_row(fault: Fault, seen: Sequence[int]) -> tuple[Cell, ...]:
@@ -318,11 +321,11 @@ def _rejected_row(fault: Fault, seen: Sequence[int]) -> tuple[Cell, ...]:
     )
 
 
-def _make_room() -> Steps[int]:
+def _make_room(bytes_max: int) -> Steps[int]:
     """Delete the oldest kept messages until the rest fits; return how many went."""
     [(total,)] = cast(list[tuple[int]], (yield from ask("SELECT rejected_bytes FROM tally")))
     gone = freed = 0
-    while total - freed > REJECTED_KEPT_BYTES_MAX:
+    while total - freed > bytes_max:
         oldest = cast(
             list[tuple[int, int]],
             (
@@ -336,7 +339,7 @@ def _make_room() -> Steps[int]:
             break
         leaving: list[Cell] = []
         for reject_id, size in oldest:
-            if total - freed <= REJECTED_KEPT_BYTES_MAX:
+            if total - freed <= bytes_max:
                 break
             leaving.append(reject_id)
             freed += size
