@@ -9,7 +9,7 @@ import random
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -114,24 +114,27 @@ def named(mqtt: BrokerSettings, client_id: str) -> BrokerSettings:
     return BrokerSettings(url=mqtt.url, protocol=mqtt.protocol, client_id=client_id)
 
 
-async def until(condition: object) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, at most DEADLINE_S."""
-    assert callable(condition)
     async with asyncio.timeout(DEADLINE_S):
         while not condition():
             await asyncio.sleep(0.05)
 
 
-def taken_in(outbox: Path) -> dict[Identity, list[Value]]:
-    """Return all readings the outbox took in, sent or not, each with its values in order."""
-    found: dict[Identity, list[Value]] = {}
+def taken_in(outbox: Path, state: str = "%") -> dict[Identity, Value]:
+    """Return the readings the outbox took in, and what each was first; ``state`` as SQL LIKE has it."""
+    found: dict[Identity, Value] = {}
     with closing(sqlite3.connect(f"file:{outbox}?mode=ro", uri=True)) as connection:
-        rows = connection.execute("SELECT payload FROM outbox_payload ORDER BY seq").fetchall()
+        rows = connection.execute(
+            "SELECT payload FROM outbox_payload JOIN outbox_entry USING (seq) "
+            "WHERE state LIKE ? ORDER BY seq",
+            (state,),
+        ).fetchall()
     for (payload,) in rows:
         envelope = decode_envelope(payload)
         for register in envelope.registers:
             identity = (envelope.meter_serial, str(register.obis), envelope.ts.isoformat())
-            found.setdefault(identity, []).append(register.value)
+            found.setdefault(identity, register.value)
     return found
 
 
@@ -144,15 +147,13 @@ def unsent(outbox: Path) -> int:
     return int(count)
 
 
-async def stored(store: Store, feeder_id: FeederId) -> Iterator[tuple[Identity, Value]]:
+async def stored(store: Store, feeder_id: FeederId) -> list[tuple[Identity, Value]]:
     """Return every reading the store has of a feeder."""
-    return iter(
-        [
-            ((meter.meter_serial, str(reading.obis), reading.ts.isoformat()), reading.value)
-            for meter in await store.meters(feeder_id=feeder_id)
-            async for reading in store.readings(feeder_id, meter.meter_serial)
-        ]
-    )
+    return [
+        ((meter.meter_serial, str(reading.obis), reading.ts.isoformat()), reading.value)
+        for meter in await store.meters(feeder_id=feeder_id)
+        async for reading in store.readings(feeder_id, meter.meter_serial)
+    ]
 
 
 @pytest.mark.broker
@@ -171,34 +172,35 @@ async def test_gateway_and_headend_killed_in_turn_and_the_broker_restarted(
             if turn == KILLS // 2:
                 await asyncio.to_thread(system.broker.restart)
         await asyncio.sleep(2.0)
-        await system.gateway.stop()
-        await system.gateway.start()  # drains what it had on disk
         await until(lambda: unsent(system.outbox) == 0)
-        await system.gateway.stop()
-        await until(lambda: unsent(system.outbox) == 0 or not system.outbox.exists())
-        sent = taken_in(system.outbox)
-        await assert_stored_exactly_once(system, sent)
+        sent = await assert_stored_exactly_once(system)
     assert len(sent) > METERS * 20
     for log in (tmp_path / "gateway.log", tmp_path / "headend.log"):
         assert "Traceback" not in log.read_text()
 
 
-async def assert_stored_exactly_once(system: System, sent: dict[Identity, list[Value]]) -> None:
-    """Wait until all that was sent is stored; then nothing is missing, added, doubled or changed."""
+async def assert_stored_exactly_once(system: System) -> dict[Identity, Value]:
+    """Stop the gateway; what it sent is stored, nothing is added, doubled or changed. Return it.
+
+    Its last poll may be on disk only. One that was killed between a PUBACK and its own mark has entries
+    that are stored and not marked.
+    """
+    await system.gateway.stop()
+    sent, read = taken_in(system.outbox, "sent"), taken_in(system.outbox)
     async with open_store(system.store_url, Access.READ) as store:
         async with asyncio.timeout(DEADLINE_S):
             while True:
-                kept = list(await stored(store, FEEDER_ID))
+                kept = await stored(store, FEEDER_ID)
                 if {identity for identity, _ in kept} >= sent.keys():
                     break
                 await asyncio.sleep(0.2)
         assert max(Counter(identity for identity, _ in kept).values()) == 1
-        assert {identity for identity, _ in kept} == sent.keys()
-        assert all(value == sent[identity][0] for identity, value in kept)
+        assert all(read[identity] == value for identity, value in kept)
         tally = await store.totals()
         assert tally.conflicts == 0
         assert tally.rejected_messages == tally.rejected_items == 0
         assert tally.stored == len(kept)
+    return sent
 
 
 @pytest.mark.broker
@@ -267,9 +269,7 @@ async def test_an_uplink_that_is_away_loses_nothing(
         assert unsent(system.outbox) > 0
         await asyncio.to_thread(system.broker.start)
         await until(lambda: unsent(system.outbox) == 0)
-        await system.gateway.stop()
-        sent = taken_in(system.outbox)
-        await assert_stored_exactly_once(system, sent)
+        sent = await assert_stored_exactly_once(system)
         span = (away_from + timedelta(seconds=1), away_to - timedelta(seconds=1))
         meanwhile = [ts for _, _, ts in sent if span[0].isoformat() < ts < span[1].isoformat()]
         assert meanwhile

@@ -23,8 +23,8 @@ from openami.gateway.normalise import (
     lost_readings,
     normalise,
     settled,
+    to_the_millisecond,
     unit_faults,
-    whole_second,
     without_unknown_times,
 )
 from openami.profile import (
@@ -38,7 +38,7 @@ from openami.profile import (
     shipped_catalogue,
 )
 
-NOW = datetime(2026, 6, 22, 14, 30, 0, 250_000, tzinfo=UTC)
+NOW = datetime(2026, 6, 22, 14, 30, 0, 250_900, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 BOOTTIME_S = 1000.25
 IMPORT = Obis.parse("1.8.0")
@@ -125,25 +125,25 @@ def test_a_value_keeps_what_the_meter_said(raw: RawReading, expected: object) ->
     assert timed.reading.unit == INFOS[raw.obis].unit
 
 
-def test_a_measured_time_is_the_second_the_answer_was_in_hand() -> None:
+def test_a_measured_time_is_the_millisecond_the_answer_was_in_hand() -> None:
     (timed,) = judged(kwh("1")).readings
-    assert timed.ts == datetime(2026, 6, 22, 14, 30, tzinfo=UTC)
+    assert timed.ts == NOW.replace(microsecond=250_000)
 
 
 def test_a_meter_with_a_time_of_its_own_is_believed() -> None:
     then = NOW - timedelta(hours=6)
     (timed,) = judged(RawReading(IMPORT, 5, "kWh", meter_time=then)).readings
-    assert (timed.ts, timed.reading.quality) == (whole_second(then), Quality.GOOD)
+    assert (timed.ts, timed.reading.quality) == (to_the_millisecond(then), Quality.GOOD)
 
 
 def test_a_meter_ahead_of_a_trusted_clock_is_not() -> None:
     ahead = NOW + timedelta(seconds=METER_CLOCK_DRIFT_S_MAX + 1)
     raw = RawReading(IMPORT, 5, "kWh", meter_time=ahead)
     result = judged(raw)
-    assert result.readings[0].ts == whole_second(NOW)
+    assert result.readings[0].ts == to_the_millisecond(NOW)
     assert result.readings[0].reading.quality is Quality.SUSPECT
     assert result.changes[0].doubt is Doubt.CLOCK_INVALID
-    assert judged(raw, clock_trusted=False).readings[0].ts == ahead.replace(microsecond=0)
+    assert judged(raw, clock_trusted=False).readings[0].ts == to_the_millisecond(ahead)
 
 
 @pytest.mark.parametrize(
@@ -308,8 +308,8 @@ def test_a_lost_meter_is_told_with_its_last_values_and_their_own_time() -> None:
     memory = judged(RawReading(VOLTAGE, 230, "V"), memory=memory, now=NOW + 60 * SECOND).memory
     lost = lost_readings(memory, [IMPORT, VOLTAGE, RELAY])
     assert [(t.ts, t.reading.obis, t.reading.value, t.reading.quality) for t in lost] == [
-        (whole_second(NOW), IMPORT, 1842.5, Quality.COMMS_LOST),
-        (whole_second(NOW + 60 * SECOND), VOLTAGE, 230, Quality.COMMS_LOST),
+        (to_the_millisecond(NOW), IMPORT, 1842.5, Quality.COMMS_LOST),
+        (to_the_millisecond(NOW + 60 * SECOND), VOLTAGE, 230, Quality.COMMS_LOST),
     ]
 
 
@@ -317,7 +317,7 @@ def test_a_suspect_value_is_not_repeated_as_a_known_one() -> None:
     memory = judged(kwh("1842.5")).memory
     memory = judged(kwh("12"), memory=memory, now=NOW + SECOND).memory
     (lost,) = lost_readings(memory, [IMPORT])
-    assert (lost.ts, lost.reading.value) == (whole_second(NOW), 1842.5)
+    assert (lost.ts, lost.reading.value) == (to_the_millisecond(NOW), 1842.5)
     only_suspect = judged(RawReading(VOLTAGE, 9999, "V")).memory
     assert lost_readings(only_suspect, [VOLTAGE]) == ()
 
@@ -375,7 +375,9 @@ def test_what_an_untrusted_clock_dated_is_put_right_when_it_is_trusted() -> None
     wrong = datetime(1970, 1, 1, tzinfo=UTC)
     memory = judged(kwh("5"), now=wrong, clock_trusted=False).memory
     later = settled(memory, NOW - timedelta(seconds=2000.25))  # booted so long ago
-    assert [t.ts for t in lost_readings(later, [IMPORT])] == [whole_second(NOW - 1000 * SECOND)]
+    assert [t.ts for t in lost_readings(later, [IMPORT])] == [
+        to_the_millisecond(NOW - 1000 * SECOND)
+    ]
     assert settled(later, NOW) == later
 
 

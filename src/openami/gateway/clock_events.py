@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from openami.gateway.entries import Draft, Kind
 from openami.gateway.events import EventType, clock_reading, event_envelope
-from openami.gateway.normalise import Source, whole_second
+from openami.gateway.normalise import Source, to_the_millisecond
 from openami.gateway.timekeeping import JUMP_TOLERANCE_S, Facts
 from openami.profile import EventState, MeterSerial, Quality
 
@@ -47,7 +47,7 @@ def _step_s(before: Facts, after: Facts) -> float:
 def _draft(
     kind: EventType, state: EventState, look: ClockLook, source: Source, detail: str
 ) -> Draft:
-    now = whole_second(look.facts.wall)
+    now = to_the_millisecond(look.facts.wall)
     quality = Quality.GOOD if look.trusted else Quality.SUSPECT
     envelope = event_envelope(
         kind,

@@ -28,7 +28,7 @@ from openami.gateway.normalise import (
     lost_readings,
     normalise,
     settled,
-    whole_second,
+    to_the_millisecond,
 )
 from openami.gateway.reachability import Reachability, Told, answered, clashed, missed
 from openami.profile import (
@@ -106,7 +106,7 @@ class Poll:
 
     def timed(self, reading: RegisterReading) -> TimedReading:
         """Return what was seen at this poll."""
-        return TimedReading(whole_second(self.now), reading, self.boottime_s)
+        return TimedReading(to_the_millisecond(self.now), reading, self.boottime_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def after_answer(before: MeterRecord, raw: Sequence[RawReading], poll: Poll) -> 
         before,
         memory=judged.memory,
         reach=reach,
-        answered_at=whole_second(poll.now),
+        answered_at=to_the_millisecond(poll.now),
         fault="",
         unusable=frozenset(before.unusable - {told.obis for told in raw} | unusable),
     )
@@ -234,7 +234,7 @@ def _reach_event(
         state,
         source=poll.source,
         serial=record.serial,
-        occurred_at=whole_second(poll.now),
+        occurred_at=to_the_millisecond(poll.now),
         registers=tuple(timed.reading for timed in about),
         ts=about[0].ts,
         detail=record.fault,

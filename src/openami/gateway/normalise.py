@@ -144,14 +144,14 @@ class Source:
     gateway_id: GatewayId
 
 
-def whole_second(moment: datetime) -> datetime:
-    """Return the second a moment lies in, in UTC: what an envelope's ``ts`` says.
+def to_the_millisecond(moment: datetime) -> datetime:
+    """Return the millisecond a moment lies in, in UTC: what an envelope's ``ts`` says.
 
     The measured time, not the instant it was planned for: a line of sixty meters takes seconds, and
-    the head-end's balances need to know. No poll interval is below a second, so no two polls of a
-    register share one.
+    the head-end's balances need to know. And not the second it lies in: a gateway that is started again
+    at once polls twice in one, and two values would have one identity (decision 0006).
     """
-    return moment.astimezone(UTC).replace(microsecond=0)
+    return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def unit_faults(infos: Iterable[RegisterInfo], catalogue: RegisterCatalogue) -> list[str]:
@@ -201,7 +201,7 @@ def normalise(
             info=info,
             entry=entry,
             before=before,
-            ts=whole_second(now),
+            ts=to_the_millisecond(now),
             boottime_s=boottime_s,
             meter_time=told.meter_time,
             clock_trusted=clock_trusted,
@@ -301,7 +301,7 @@ class _Place:
         """The meter's own time where it gives a possible one, else the poll's."""
         if self.meter_time is None or self.by_our_clock:
             return self.ts
-        return whole_second(self.meter_time)
+        return to_the_millisecond(self.meter_time)
 
     @property
     def unit(self) -> str:
@@ -438,7 +438,7 @@ def _settle(remembered: Remembered, boot_moment: datetime) -> Remembered:
     known = remembered.known
     if known is None or known.boottime_s is None:
         return remembered
-    ts = whole_second(boot_moment + timedelta(seconds=known.boottime_s))
+    ts = to_the_millisecond(boot_moment + timedelta(seconds=known.boottime_s))
     return msgspec.structs.replace(
         remembered, known=msgspec.structs.replace(known, ts=ts, boottime_s=None)
     )
