@@ -193,6 +193,7 @@ class Port:
         self.line = line
         self.number = 0
         self.connections = 0
+        self.hang_up_on_next = False
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -221,6 +222,9 @@ class Port:
 
         try:
             while data := await reader.read(4096):
+                if self.hang_up_on_next:
+                    self.hang_up_on_next = False
+                    break
                 self.line.received(data, send)
         except ConnectionError:
             pass

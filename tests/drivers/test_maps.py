@@ -195,3 +195,42 @@ def test_a_map_of_the_operators_own_is_read_from_his_folder(tmp_path: Path) -> N
         load_map("other.toml", tmp_path)
     with pytest.raises(MapError, match="no map is called"):
         load_map("../maps/dds238", tmp_path)
+
+
+_RELAY_STATE = """
+[[register]]
+obis = "96.11.1"
+address = 0x1A
+type = "u16"
+unit = "enum"
+values = { 0 = "disconnected", 1 = "connected" }
+"""
+
+
+def _with_relay_state(**changes: str) -> str:
+    text = _RELAY_STATE
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    return _dds238(r"\n\[\[golden\]\]", text + "\n[[golden]]")
+
+
+def test_an_enumeration_gives_its_words() -> None:
+    register_map = read_map(_with_relay_state())
+    for code, word in ((0, "disconnected"), (1, "connected"), (7, "7")):
+        request, response = bytes([3, 0, 0x1A, 0, 1]), bytes([3, 2, 0, code])
+        (reading,) = decode_exchange(register_map, request, response)
+        assert (str(reading.obis), reading.value, reading.unit) == ("96.11.1", word, "enum")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"u16": "i16"}, "values go with u16"),
+        ({'unit = "enum"': 'unit = "enum"\nscale = "0.1"'}, "an enumeration is not scaled"),
+        ({"0 =": "00 ="}, "'00' is no code"),
+        ({"0 =": '"0x0" ='}, "'0x0' is no code"),
+    ],
+)
+def test_an_enumeration_that_is_none_is_refused(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(MapError, match=message):
+        read_map(_with_relay_state(**changes))

@@ -32,9 +32,9 @@ from openami.profile import MeterSerial, Obis
 
 Value = int | Decimal | str | bool
 
-READS_MAX: Final = (
-    200  # how often a check asks before it says that a line or meter does not come back
-)
+# How often a check asks before it says that a line or meter does not come back: with a pause of
+# 50 ms, ten seconds.
+READS_MAX: Final = 200
 _READS_IN_TURNS = 6
 
 

@@ -14,7 +14,7 @@ from openami.gateway.drivers.modbus.register_map import Area
 EXCEPTION_BIT: Final = 0x80
 _RTU_BYTES_MIN = 5  # unit, function, code, CRC: an exception
 _RTU_BYTES_BESIDE_DATA = 5  # unit, function, byte count, CRC
-_MBAP_BYTES = 7
+_MBAP_BYTES = 7  # transaction, protocol, length, unit: Modbus on TCP/IP, 3.1.3
 _MBAP_LENGTH_MIN, _MBAP_LENGTH_MAX = 3, 254
 
 

@@ -30,15 +30,15 @@ from openami.gateway.drivers.modbus.options import LinePlan, MeterPlan, Transpor
 from openami.gateway.drivers.modbus.plan import Block, block_for, plan, sync_block
 from openami.gateway.drivers.modbus.readings import readings_of
 from openami.gateway.drivers.modbus.register_map import Field, wanted
-from openami.gateway.drivers.modbus.wire import ExceptionAnswer, Unanswered, Wire
+from openami.gateway.drivers.modbus.wire import Refusal, Unanswered, Wire
 from openami.profile import MeterSerial, Obis
 
 TURN_S_MAX: Final = 30.0
 """How long one meter may hold the line: forty reads at 2400 Bd with every retry."""
 IDENTITY_AGE_S_MAX: Final = 300.0
 """How long a meter's serial number is believed; a swap takes an electrician longer than that."""
-RECONNECT_S_MIN: Final = 1.0
-RECONNECT_S_MAX: Final = 60.0
+RECONNECT_S_MIN: Final = 1.0  # a device server that restarts is back in seconds
+RECONNECT_S_MAX: Final = 60.0  # and a line that is back is read again in the next cycle
 UNANSWERED_BEFORE_RECONNECT: Final = 3
 """A TCP connection whose far end vanished looks like meters falling silent one after the other."""
 
@@ -150,6 +150,7 @@ class ModbusLine:
         got: dict[Field, tuple[int, ...]] = {}
         refusals: list[MeterRefused] = []
         failures = 0
+        reconnected = False
         missing = set(fields)
         while missing:
             try:
@@ -160,6 +161,12 @@ class ModbusLine:
                 if failures > self._plan.options.retries or self._waits_s(unit) > 0:
                     raise
                 await self._settled()  # the fault may have cost us the connection
+            except LineDown:
+                # Meters close a TCP connection they hold to be idle, at times under our question.
+                if reconnected or self._plan.options.transport is Transport.RTU:
+                    raise
+                reconnected = True
+                await self._settled()
         if refusals and not got:
             raise refusals[0]
         return got
@@ -267,7 +274,7 @@ class ModbusLine:
         except Unanswered as silence:
             await self._book_silence(unit, began_at)
             raise MeterSilent(self._why_silent(unit, timeout_s, silence.received)) from None
-        except ExceptionAnswer as answer:
+        except Refusal as answer:
             if answer.code in _GATEWAY_SILENCE:
                 await self._book_silence(unit, began_at)
                 raise MeterSilent(

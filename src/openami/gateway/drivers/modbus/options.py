@@ -108,10 +108,11 @@ class LinePlan:
         return characters * _BITS_PER_CHARACTER / self.serial.baudrate
 
 
-_REQUEST_BYTES = 8
+_REQUEST_BYTES = 8  # unit, function, address, count, CRC
 _ANSWER_BYTES_BESIDE_DATA = 5
 _BITS_PER_CHARACTER = 11  # start, 8 data, parity or second stop, stop: the longest there is
 
+# On a line, longer than the slowest answer seen; on TCP only a gateway behind it can be late.
 _SILENCE_S: Final = {Transport.TCP: 0.1, Transport.RTU: 0.4, Transport.RTU_OVER_TCP: 0.4}
 _ENDPOINT_KEYS: Final = {
     Transport.TCP: ("host", "port"),

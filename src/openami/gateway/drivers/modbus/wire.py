@@ -25,9 +25,8 @@ CONNECT_S_MAX: Final = 5.0  # a device server on a village's radio link answers 
 DRAIN_S_MAX: Final = 5.0
 """How long a line may babble before it is called down; the longest answer takes 2.4 s at 1200 Bd."""
 _NEVER = 2**31  # of pymodbus's own count of unanswered questions, after which it would disconnect
-_BEYOND_OURS_S = (
-    3600.0  # of pymodbus's own timeout: ours is always shorter, and knows the line's speed
-)
+# Of pymodbus's own timeout: ours is always shorter, and knows the line's speed.
+_BEYOND_OURS_S = 3600.0
 
 
 class Unanswered(Exception):
@@ -38,7 +37,7 @@ class Unanswered(Exception):
         self.received = received
 
 
-class ExceptionAnswer(Exception):
+class Refusal(Exception):
     """The meter answered with a Modbus exception."""
 
     def __init__(self, code: int) -> None:
@@ -86,7 +85,7 @@ class Wire:
     async def ask(self, unit: int, block: Block, timeout_s: float) -> tuple[int, ...]:
         """Return the block's registers.
 
-        Raises Unanswered, ExceptionAnswer, or LineDown when the connection broke. The caller holds
+        Raises Unanswered, Refusal, or LineDown when the connection broke. The caller holds
         the line's turn.
         """
         if self._client is None:
@@ -190,7 +189,7 @@ class Wire:
 
 def _registers(answer: ModbusPDU, block: Block) -> tuple[int, ...]:
     if answer.isError():
-        raise ExceptionAnswer(answer.exception_code)
+        raise Refusal(answer.exception_code)
     # The sieve let only this shape through.
     assert answer.function_code == block.area.function
     assert len(answer.registers) == block.count
