@@ -6,7 +6,7 @@ from openami.headend.store import Reading
 from openami.profile import MeterSerial, Obis, Quality, Value
 from openami.simulator.audit import Traffic
 from openami.simulator.plan import plan_village
-from openami.simulator.view import Picture, summary, table
+from openami.simulator.view import Picture, relay_changes, summary, table
 
 NOW = datetime(2026, 6, 22, 13, 30, tzinfo=UTC)
 PLAN = plan_village(meters=30, seed=1, start=NOW)
@@ -91,3 +91,21 @@ def test_a_head_end_that_is_down_is_seen() -> None:
 
 def test_the_summary_counts_both_ends() -> None:
     assert summary(picture()) == ("01:01  sent 12 messages, stored 9 with 90 readings, backlog 3")
+
+
+def test_a_relay_that_moved_is_told() -> None:
+    closed = {METER: [reading("96.11.1", "connected")]}
+    opened = {METER: [reading("32.7.0", 230.0), reading("96.11.1", "disconnected")]}
+    assert relay_changes(closed, opened) == [
+        f"{METER}: the relay is disconnected now, because the credit is used up"
+    ]
+    assert relay_changes(opened, closed) == [
+        f"{METER}: the relay is connected now, because credit was bought"
+    ]
+
+
+def test_a_relay_that_stands_or_is_new_is_not_told() -> None:
+    closed = {METER: [reading("96.11.1", "connected")]}
+    assert relay_changes(closed, closed) == []
+    assert relay_changes({}, closed) == []
+    assert relay_changes(closed, {}) == []

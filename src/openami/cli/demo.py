@@ -93,7 +93,8 @@ def demo(
     loopback only and is gone afterwards. On the way a meter dies, a credit runs out and the head-end is
     killed. At the end the gateway's account is compared with the head-end's, reading by reading.
 
-    Exit code 1 when a reading was lost or a part failed, 130 when interrupted.
+    Exit code 1 when a reading was lost or a part failed, 3 when the broker cannot be reached, 130 when
+    interrupted.
     """
     settings = DemoSettings(
         meters=meters,
@@ -108,7 +109,7 @@ def demo(
     except PartFailed as failed:
         fail(str(failed), Exit.FAILED)
     except (TransportError, StoreError) as failed:
-        fail(str(failed), Exit.FAILED, failed.remedy)
+        fail(str(failed), Exit.CANNOT_CONNECT, failed.remedy)
     if account is not None:
         _report(account, meters, as_json=as_json)
     if interrupted:

@@ -9,7 +9,8 @@ has never come. And it ends last, because what was published must still arrive.
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Awaitable, Callable
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,11 +19,12 @@ from pathlib import Path
 import msgspec
 
 from openami.clock import Clock
-from openami.headend.store import Access, Store, Tally
+from openami.headend.store import Access, Reading, Store, Tally
 from openami.headend.store.open import open_store
+from openami.mqtt.client import MqttPort
 from openami.mqtt.embedded import embedded_broker
 from openami.mqtt.settings import BrokerSettings
-from openami.profile import FeederId, GatewayId
+from openami.profile import FeederId, GatewayId, MeterSerial
 from openami.simulator.audit import Account, account, everything_arrived, traffic
 from openami.simulator.config_files import gateway_toml, headend_toml
 from openami.simulator.faults import Silent
@@ -38,7 +40,7 @@ from openami.simulator.scenario import (
     village_tonight,
     with_credit_ending,
 )
-from openami.simulator.view import Picture
+from openami.simulator.view import Picture, clock_text, relay_changes
 from openami.simulator.village import Village
 
 # A Python program on a slow, busy machine: imports, schema, subscription.
@@ -97,6 +99,7 @@ class _Stage:
     before: Tally
     headend_wanted: bool = True
     news: list[str] = field(default_factory=list)
+    latest: Mapping[MeterSerial, Sequence[Reading]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise PartFailed if a part has ended that should be there."""
@@ -118,13 +121,17 @@ async def run_demo(
 
     ``show`` is given a picture every second, ``tell`` each turn of the story. ``stop`` ends the demo early
     and in good order; ``hurry`` ends the wait for what is still on its way as well. Raises PartFailed,
-    TransportError when no broker can be started, and StoreError.
+    TransportError when the broker lets nobody in or none can be started, and StoreError.
     """
     async with AsyncExitStack() as parts:
         stage = await _unless(stop, _set_up(settings, clock, parts))
         if stage is None:
             return None
-        tell(f"up: {stage.plan.meters} meters, a gateway, {stage.broker}, a head-end")
+        up_s = (clock.now() - stage.begun).total_seconds()
+        tell(
+            f"up after {up_s:.1f} s, with readings in the store: {stage.plan.meters} meters, "
+            f"a gateway, {stage.broker}, a head-end"
+        )
         await _play(stage, show, tell, stop)
         tell("ending: the gateway first, then the head-end, when it has taken what was sent")
         await stage.gateway.stop()
@@ -188,10 +195,20 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
 async def _broker(settings: DemoSettings, parts: AsyncExitStack) -> tuple[BrokerSettings, str]:
     """Return how to reach the broker, and its name for a person."""
     if settings.broker is not None:
+        await _knock(settings.broker)
         given = msgspec.structs.replace(settings.broker, session_expiry_days=_SESSION_EXPIRY_DAYS)
         return given, str(given.endpoint)
     own = await parts.enter_async_context(embedded_broker())
     return BrokerSettings(url=own.url, protocol=own.protocol), f"{own.program} on {own.url}"
+
+
+async def _knock(broker: BrokerSettings) -> None:
+    """Connect once and leave: the programs would wait for a broker that is down, a person would not."""
+    visitor = msgspec.structs.replace(
+        broker, client_id=f"demo-{uuid.uuid4().hex}", session_expiry_days=0
+    )
+    async with MqttPort(visitor).connect():
+        pass
 
 
 async def _headend(
@@ -278,7 +295,11 @@ async def _play(stage: _Stage, show: Show, tell: Tell, stop: asyncio.Event) -> N
         while scenes and scenes[0].at_s <= elapsed_s:
             await _bring_about(stage, scenes.pop(0).turn, elapsed_s, tell)
         stage.check()
-        show(await _look(stage, elapsed_s))
+        picture = await _look(stage, elapsed_s)
+        for change in relay_changes(stage.latest, picture.latest):
+            _announce(stage, change, elapsed_s, tell)
+        stage.latest = picture.latest
+        show(picture)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_EVERY_S):
                 await stop.wait()
@@ -297,7 +318,11 @@ async def _bring_about(stage: _Stage, turn: Turn, elapsed_s: float, tell: Tell) 
             await stage.headend.kill()
         case Turn.HEADEND_RETURNS:
             await _start_headend(stage)
-    told = f"{int(elapsed_s) // 60:02d}:{int(elapsed_s) % 60:02d}  {turn.value}"
+    _announce(stage, turn.value, elapsed_s, tell)
+
+
+def _announce(stage: _Stage, what: str, elapsed_s: float, tell: Tell) -> None:
+    told = f"{clock_text(timedelta(seconds=elapsed_s))}  {what}"
     stage.news = [*stage.news, told][-_NEWS_KEPT:]
     tell(told)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from openami.gateway.driver import RelayPosition
 from openami.headend.store import Reading
 from openami.profile import MeterSerial, Obis, Quality
 from openami.simulator.audit import Traffic
@@ -25,6 +26,12 @@ _FRAME_LINES = 9
 _METERS_SHOWN_MIN = 3
 # The latest turns of the story; older ones have been read.
 NEWS_SHOWN_MAX = 3
+
+# In the village a relay moves for nothing else.
+_REASONS = {
+    RelayPosition.DISCONNECTED: "because the credit is used up",
+    RelayPosition.CONNECTED: "because credit was bought",
+}
 
 _QUALITIES = (Quality.GOOD, Quality.SUSPECT, Quality.COMMS_LOST)
 
@@ -50,7 +57,7 @@ def summary(picture: Picture) -> str:
     """Return the picture in one line, for a log."""
     headend = "" if picture.headend_runs else "  head-end down"
     return (
-        f"{_clock(picture.elapsed)}  sent {picture.traffic.sent} messages, "
+        f"{clock_text(picture.elapsed)}  sent {picture.traffic.sent} messages, "
         f"stored {picture.messages} with {picture.stored} readings, "
         f"backlog {picture.traffic.backlog}{headend}"
     )
@@ -58,13 +65,13 @@ def summary(picture: Picture) -> str:
 
 def table(picture: Picture, *, lines_max: int) -> list[str]:
     """Return the picture as a table of at most this many lines; what does not fit is counted."""
-    of = "" if picture.duration is None else f" of {_clock(picture.duration)}"
+    of = "" if picture.duration is None else f" of {clock_text(picture.duration)}"
     serials = [picture.plan.head_serial, *(c.serial for c in picture.plan.customers)]
     room = max(_METERS_SHOWN_MIN, lines_max - _FRAME_LINES - NEWS_SHOWN_MAX)
     shown = serials if len(serials) <= room else serials[: room - 1]
     lines = [
         f"OpenAMI village, seed {picture.plan.seed}: {len(serials)} meters, "
-        f"{_clock(picture.elapsed)}{of}    Ctrl-C ends it",
+        f"{clock_text(picture.elapsed)}{of}    Ctrl-C ends it",
         f"meters > Modbus TCP > gateway > outbox > {picture.broker} > head-end > store",
         f"sent {picture.traffic.sent} messages   backlog {picture.traffic.backlog}   "
         f"head-end {'running' if picture.headend_runs else 'DOWN'}   "
@@ -76,6 +83,28 @@ def table(picture: Picture, *, lines_max: int) -> list[str]:
     if len(shown) < len(serials):
         lines.append(f"… and {len(serials) - len(shown)} more")
     return [*lines, "", *picture.news[-NEWS_SHOWN_MAX:]]
+
+
+def relay_changes(
+    before: Mapping[MeterSerial, Sequence[Reading]], after: Mapping[MeterSerial, Sequence[Reading]]
+) -> list[str]:
+    """Return what an operator is told of relays that have moved between two looks at the store."""
+    was, now = _relays(before), _relays(after)
+    return [
+        f"{serial}: the relay is {position} now, {_REASONS[RelayPosition(position)]}"
+        for serial, position in now.items()
+        if serial in was and was[serial] != position
+    ]
+
+
+def _relays(latest: Mapping[MeterSerial, Sequence[Reading]]) -> dict[MeterSerial, str]:
+    relay = _COLUMNS["relay"]
+    return {
+        serial: str(reading.value)
+        for serial, readings in latest.items()
+        for reading in readings
+        if reading.obis == relay
+    }
 
 
 def _meter(picture: Picture, serial: MeterSerial) -> Sequence[str]:
@@ -106,6 +135,7 @@ def _row(cells: Sequence[str]) -> str:
     ).rstrip()
 
 
-def _clock(duration: timedelta) -> str:
+def clock_text(duration: timedelta) -> str:
+    """Print a duration as minutes and seconds."""
     minutes, seconds = divmod(int(duration.total_seconds()), 60)
     return f"{minutes:02d}:{seconds:02d}"
