@@ -28,7 +28,7 @@ from openami.profile import (
     decode_envelope,
     requirements,
 )
-from openami.profile.codec import _decode_fast
+from openami.profile.codec import _decode_fast, _has_nothing_else
 
 MESSAGE = as_bytes(EXAMPLE)
 
@@ -174,6 +174,31 @@ def test_the_plain_message_is_not_read_twice() -> None:
     assert fast(MESSAGE) is not None
     assert fast(json.dumps(EXAMPLE, indent=2).encode()) is not None
     assert fast(as_bytes(EXAMPLE | {"seq": 7})) is not None
+
+
+@pytest.mark.parametrize(
+    ("payload", "plain"),
+    [
+        (MESSAGE, True),
+        (MESSAGE.replace(b'"1.8.0"', b'"1-0:1.8.0*255"'), True),
+        (MESSAGE.replace(b"14:30:00Z", b"20:00:00+05:30"), True),
+        (MESSAGE[:-1] + b',"seq":7}', True),
+        (MESSAGE[:-1] + b',"x":7}', False),
+        (MESSAGE[:-1] + b',"ts" :"2026-06-22T14:30:00Z"}', False),
+        (MESSAGE[:-1] + b',"x":"1-0:"}', False),
+        (MESSAGE.replace(b'"connected"', b'"a:b"'), False),
+        (MESSAGE.replace(b'"connected"', b'"1-0:x"'), True),
+        (MESSAGE.replace(b'"connected"', b'"\\u0031"'), False),
+        (MESSAGE.replace(b'"1.8.0"', b'"1-0:1.8.0*255"').replace(b'"12.4"', b'"a:b"'), True),
+    ],
+)
+def test_what_may_hold_more_than_was_read_is_read_again(payload: bytes, plain: bool) -> None:
+    wire = msgspec.json.decode(payload, type=dict[str, object])
+    registers = wire["registers"]
+    assert isinstance(registers, list)
+    known = sum(name in wire for name in (*EXAMPLE, "seq")) + 4 * len(registers)
+    assert _has_nothing_else(payload, members=known, ts=str(wire["ts"])) == plain
+    assert holds(payload)
 
 
 def called_from_depth(frames: int, payload: bytes) -> Envelope | ProfileError:

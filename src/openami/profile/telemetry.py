@@ -37,7 +37,9 @@ class Quality(StrEnum):
     """The meter did not answer: the value is the last one known, ``ts`` its original time."""
 
 
-class RegisterReading(msgspec.Struct, frozen=True):
+# gc=False, here and below: these hold values that hold nothing, so no cycle can pass through them, and
+# thousands a second need not be looked at by the collector.
+class RegisterReading(msgspec.Struct, frozen=True, gc=False):
     """One register: which, its value in this unit, and how far to trust it."""
 
     obis: Obis
@@ -46,7 +48,7 @@ class RegisterReading(msgspec.Struct, frozen=True):
     quality: Quality
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One meter's registers at one moment, as published on a telemetry or event topic.
 
     ``ts`` is the measured time, in UTC. ``seq`` numbers a gateway's envelopes so that a gap can be seen
