@@ -66,6 +66,9 @@ class Limits:
 
 # Fixed header 5, length of the topic 2, packet id 2, length of the properties 1.
 _PUBLISH_OVERHEAD_BYTES = 10
+# A broker next door refuses within a millisecond. Further away we have written long before its refusal
+# arrives, and read it before we write again.
+_ALERT_WAIT_S = 0.02
 _PINGREQ = b"\xc0\x00"
 _FAILURE = 0x80  # reason codes from here on are refusals
 _PASSWORD_BYTES_MAX = 64 * 1024
@@ -190,9 +193,19 @@ class MqttConnection:
             )
         except OSError as error:
             raise failures.connect_failure(error, self._settings) from None
-        self._paho.hello(self._settings, self._limits, password)
+        if tls is not None:
+            await self._hear_alert()
+        if self._wire.is_open:
+            self._paho.hello(self._settings, self._limits, password)
         await self._connected
         self._ticker = self._loop.call_later(self._limits.tick_s, self._tick)
+
+    async def _hear_alert(self) -> None:
+        """Give a refusal of our certificate time to arrive: in TLS 1.3 it comes after our handshake.
+
+        It comes with a reset. Writing into that fails, and the alert that says why is lost unread.
+        """
+        await asyncio.wait([self._wire.lost], timeout=_ALERT_WAIT_S)
 
     async def close(self) -> None:
         """Send what is due and DISCONNECT; the session stays with the broker."""
@@ -529,10 +542,18 @@ def _tls_context(settings: BrokerSettings) -> ssl.SSLContext | None:
             context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
         except OSError as error:
             name, path = "cert_file", settings.cert_file
-            if settings.key_file is not None and Path(settings.cert_file).is_file():
+            if settings.key_file is not None and _holds_a_certificate(path):
                 name, path = "key_file", settings.key_file
             raise failures.unusable_file(name, path, error) from None
     return context
+
+
+def _holds_a_certificate(path: str) -> bool:
+    """Tell which of two files OpenSSL could not use: it does not say."""
+    try:
+        return b"BEGIN CERTIFICATE" in Path(path).read_bytes()
+    except OSError:
+        return False
 
 
 def _password(settings: BrokerSettings) -> str | None:

@@ -246,11 +246,14 @@ def refused_connect(code: int, name: str, settings: BrokerSettings) -> Transport
 
 def no_connack(settings: BrokerSettings) -> TransportError:
     """Return what it means that the broker closed the connection instead of answering."""
-    remedies = ["read the broker's log"]
-    if not settings.endpoint.tls:
+    remedies = []
+    if settings.endpoint.tls:
+        remedies.append("check cert_file and key_file if it asks for client certificates")
+    else:
         remedies.append("write mqtts:// if this is its TLS port")
     if settings.protocol == "5":
         remedies.append('set protocol to "3.1.1" if it speaks no MQTT 5')
+    remedies.append("read the broker's log")
     return TransportError(
         f"{settings.endpoint} closed the connection instead of answering",
         remedy="; ".join(remedies),
