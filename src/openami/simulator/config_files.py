@@ -63,6 +63,10 @@ def gateway_toml(
         f"billing_s = {poll_s * _BILLING_POLLS}",
         "comms_lost_after_misses = 1",
         "",
+        "[uplink]",
+        # What is acknowledged shall show at the demo's next look; there is no card to be spared.
+        "mark_interval_s = 0.2",
+        "",
         "[status]",
         'listen = ""',
     ]

@@ -247,10 +247,11 @@ async def _start_gateway(
     parts.push_async_callback(stage.gateway.stop)
     await stage.gateway.start()
 
-    async def first_is_stored() -> bool:
-        return (await stage.store.totals()).stored > stage.before.stored
+    async def first_has_arrived() -> bool:
+        stored = (await stage.store.totals()).stored > stage.before.stored
+        return stored and traffic(stage.outbox).sent > 0
 
-    await _until(first_is_stored, stage.gateway, "has brought nothing into the store")
+    await _until(first_has_arrived, stage.gateway, "has brought nothing into the store")
 
 
 def _program(command: str, directory: Path) -> Program:
