@@ -6,10 +6,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.headend.messages import EXAMPLE, ROOT, TOPIC, payload, register
+from tests.headend.messages import EVENT, EVENT_TOPIC, EXAMPLE, ROOT, TOPIC, payload, register
 from tests.headend.program import Program, head_end, openami, openami_json, publish, wait_for
 from tests.mosquitto import Mosquitto
 from tests.pki import Pki
+from tests.postgres import running_postgres
 from tests.tools import free_port
 
 from openami.profile import MESSAGE_BYTES_MAX, Code
@@ -210,3 +211,53 @@ def test_a_file_says_it_and_a_flag_overrules_it(
     with head_end(tmp_path / "log", "-c", config, "--broker", broker.url) as program:
         program.wait_until_ready()
     assert Path(store.removeprefix("sqlite:///")).exists()
+
+
+@pytest.mark.postgres
+def test_a_database_server_that_is_down_keeps_everything_with_the_broker(
+    mosquitto: StartMosquitto, tmp_path: Path
+) -> None:
+    broker = mosquitto()
+    with running_postgres() as server:
+        store = server.new_database()
+        with head_end(tmp_path / "log", "--broker", broker.url, "--store", store) as program:
+            program.wait_until_ready()
+            publish(broker.port, TOPIC, payload())
+            wait_for(lambda: len(openami_json("meter", "list", "--store", store)) == 1)
+            server.stop()
+            publish(broker.port, TOPIC, payload(ts="2026-06-22T14:45:00Z"))
+            wait_for(lambda: "the store failed; nothing is acknowledged" in program.log())
+            publish(broker.port, TOPIC, payload(ts="2026-06-22T15:00:00Z"))
+            server.start()
+            wait_for(lambda: "the store answers again" in program.log())
+            # The one in between was refused by nobody: it was never acknowledged, so it came again.
+            reading = ("meter", "readings", METER, "--obis", "1.8.0", "--store", store)
+            wait_for(lambda: len(openami_json(*reading)) == 3)
+            assert program.stop() == 0
+        assert program.log().count("the store failed") == 1
+
+
+@pytest.mark.postgres
+def test_a_text_the_database_cannot_hold_does_not_stop_the_stream(
+    mosquitto: StartMosquitto, postgres_url: str, tmp_path: Path
+) -> None:
+    """PostgreSQL refuses U+0000 in any text; wherever a message hides it, the others are stored."""
+    broker = mosquitto()
+    hidden = [
+        payload(event={**EVENT, "eventId": "e\0"}),
+        payload(event={**EVENT, "detail": "\0"}),
+        payload(event={**EVENT, "type": "a\0b"}),
+        payload(schemaVersion="0.2", remark="\0"),
+        payload(registers=[register(unit="\0")]),
+        payload(registers=[register(obis="1\0")]),
+        payload(feederId="\0"),
+    ]
+    with head_end(tmp_path / "log", "--broker", broker.url, "--store", postgres_url) as program:
+        program.wait_until_ready()
+        for body in hidden:
+            publish(broker.port, EVENT_TOPIC, body)
+        publish(broker.port, EVENT_TOPIC.replace(METER, "M-2"), payload(meterSerial="M-2"))
+        reading = ("meter", "readings", "M-2", "--store", postgres_url)
+        wait_for(lambda: "M-2" in openami("meter", "list", "--store", postgres_url))
+        assert len(openami_json(*reading)) == 3
+        assert program.stop() == 0

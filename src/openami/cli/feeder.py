@@ -2,9 +2,10 @@
 
 import click
 
+from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table
 from openami.cli.rows import Row, cells, gateway_row
-from openami.cli.storage import json_option, store_option, with_store
+from openami.cli.storage import json_option, with_store
 from openami.clock import SystemClock
 from openami.headend.states import count_states, gateway_state, states_of
 from openami.headend.store import FeederRow, Store

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from openami.cli.moments import as_moment
+from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.cli.rows import (
     Row,
@@ -18,7 +19,7 @@ from openami.cli.rows import (
     meter_row,
     reading_row,
 )
-from openami.cli.storage import json_option, store_option, with_store
+from openami.cli.storage import json_option, with_store
 from openami.clock import SystemClock
 from openami.headend.states import meter_state, states_of
 from openami.headend.store import MeterRow, Store

@@ -1,4 +1,4 @@
-"""The options that say where the broker is: the same for every command that talks to one."""
+"""The options that say where broker and store are: the same for every command that needs one."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from openami.cli.report import Exit, fail
+from openami.headend.config import DEFAULT_STORE
 from openami.mqtt.settings import DEFAULT_URL, BrokerSettings, Protocol
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -38,6 +39,16 @@ _OPTIONS = (
         show_default=True,
         help="The version of MQTT to speak.",
     ),
+)
+
+
+store_option = click.option(
+    "--store",
+    metavar="URL",
+    envvar="OPENAMI_STORE",
+    default=DEFAULT_STORE,
+    show_default=True,
+    help="The head-end's store: sqlite:///path or postgresql://…",
 )
 
 

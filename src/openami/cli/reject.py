@@ -5,13 +5,13 @@ import sys
 
 import click
 
+from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.cli.rows import Row, cells, printable, reject_row
 from openami.cli.storage import (
     catalogue_of,
     json_option,
     registers_option,
-    store_option,
     with_store,
 )
 from openami.clock import SystemClock

@@ -1,4 +1,4 @@
-"""What the commands that read the head-end's store share: the option, opening it, and failing plainly."""
+"""What the commands that read the head-end's store share: opening it, and failing plainly."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 import click
 
 from openami.cli.report import Exit, fail
-from openami.headend.config import DEFAULT_STORE, ConfigError, read_catalogue
+from openami.headend.config import ConfigError, read_catalogue
 from openami.headend.store import Access, Store, StoreError
 from openami.headend.store.open import open_store
 from openami.profile import RegisterCatalogue, shipped_catalogue
@@ -46,14 +46,6 @@ def catalogue_of(registers: str | None) -> RegisterCatalogue:
         fail(str(error), Exit.USAGE)
 
 
-store_option = click.option(
-    "--store",
-    metavar="URL",
-    envvar="OPENAMI_STORE",
-    default=DEFAULT_STORE,
-    show_default=True,
-    help="The head-end's store: sqlite:///path or postgresql://…",
-)
 registers_option = click.option(
     "--registers",
     metavar="FILE",
