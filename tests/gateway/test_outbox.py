@@ -184,8 +184,10 @@ async def test_what_was_refused_steps_aside_until_it_is_readmitted(outbox: Outbo
     assert await all_pending(outbox) == [1]
     state = await outbox.state()
     assert (state.refused, state.refusal) == (1, "not allowed")
-    assert await outbox.readmit(START) == 1
-    assert await outbox.readmit(START) == 0
+    tick = timedelta(milliseconds=1)
+    assert await outbox.readmit(START - tick, START) == 0
+    assert await outbox.readmit(START, START + HOUR) == 1
+    assert await outbox.readmit(START + HOUR, START + HOUR) == 0
     assert await all_pending(outbox) == [2, 1]
     assert (await outbox.state()).refusal == ""
 

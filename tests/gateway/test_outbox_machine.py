@@ -113,7 +113,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def readmit(self) -> None:
-        self.runner.run(self.outbox.readmit(self.clock.now()))
+        self.runner.run(self.outbox.readmit(self.clock.now(), self.clock.now()))
         for known in self.model.values():
             if known.state == "refused":
                 known.state = "pending"

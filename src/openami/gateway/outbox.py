@@ -208,9 +208,13 @@ class Outbox:
         await self._run(partial(self._table.set_aside, seqs=seqs, now=now))
         self._refusal = reason
 
-    async def readmit(self, now: datetime) -> int:
-        """Offer what was refused again; return how many there are."""
-        return await self._run(partial(self._table.readmit, now=now))
+    async def readmit(self, refused_until: datetime, now: datetime) -> int:
+        """Offer again what was refused up to a moment; return how many there are."""
+        work = partial(self._table.readmit, refused_until=refused_until, now=now)
+        readmitted = await self._run(work)
+        if readmitted:
+            self.appended.set()
+        return readmitted
 
     async def resend(
         self, since: datetime, until: datetime, at_most: int = RESEND_ENTRIES_MAX

@@ -257,14 +257,17 @@ class OutboxTable:
         """Take what the broker refused out of the way of the others."""
         _move(connection, seqs, State.PENDING, State.REFUSED, now)
 
-    def readmit(self, connection: sqlite3.Connection, now: datetime) -> int:
-        """Let what was refused be offered again; return how many."""
+    def readmit(
+        self, connection: sqlite3.Connection, refused_until: datetime, now: datetime
+    ) -> int:
+        """Let what was refused up to a moment be offered again; return how many."""
         if not self.level(connection).count(State.REFUSED):
             return 0
         with transaction(connection):
             return connection.execute(
-                "UPDATE outbox_entry SET state = 'pending', since_ms = ? WHERE state = 'refused'",
-                (to_ms(now),),
+                "UPDATE outbox_entry SET state = 'pending', since_ms = ?"
+                " WHERE state = 'refused' AND since_ms <= ?",
+                (to_ms(now), to_ms(refused_until)),
             ).rowcount
 
     def resend(

@@ -9,14 +9,14 @@ first, because what is true now matters most. The backlog has its own pace and n
 window, so that no reading of today waits behind last week's.
 
 A message the broker refuses is set aside, its topic rests for a while, and the others go on: a wrong ACL
-for one meter costs that meter only. What was set aside is offered again with the next connection, and
-every hour.
+for one meter costs that meter only, and one message that is always refused does not even cost its meter.
+What was set aside is offered again after an hour.
 """
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Final
 
 import msgspec
@@ -24,6 +24,7 @@ import structlog
 
 from openami.clock import Clock
 from openami.gateway.outbox import Entry, Kind, Outbox, OutboxError
+from openami.gateway.pacing import Pace, Rest
 from openami.mqtt.port import Connection, PublishRefused
 
 # Acknowledged and not yet marked; above it nothing more is published. Reached only while the disk is
@@ -31,13 +32,9 @@ from openami.mqtt.port import Connection, PublishRefused
 UNMARKED_ENTRIES_MAX: Final = 1_000
 # While the disk does not take the marks, they are tried again so often.
 MARK_RETRY_INTERVAL_S: Final = 5.0
-# The backlog may catch up so much of its pace after the window was full or the machine was busy.
-BACKFILL_BURST_S: Final = 0.2
-# A topic whose message was refused rests so long, twice as long each time, up to an hour: an ACL is
-# corrected by a person.
-REFUSED_REST_S_MIN: Final = 60.0
-REFUSED_REST_S_MAX: Final = 3600.0
-READMIT_INTERVAL_S: Final = 3600.0
+# The broker's ACL is corrected by a person; until then each try costs the link for nothing.
+REFUSED_OFFERED_AGAIN_AFTER: Final = timedelta(hours=1)
+READMIT_INTERVAL_S: Final = 600.0  # how often is looked who is due
 
 _log = structlog.get_logger(__name__)
 
@@ -73,33 +70,6 @@ async def run(
         await uplink.stop()
 
 
-@dataclass(slots=True)
-class _Rest:
-    """A topic's rest after a refusal."""
-
-    until_s: float = 0.0
-    length_s: float = 0.0
-
-    def begin(self, now_s: float) -> None:
-        self.length_s = min(max(REFUSED_REST_S_MIN, 2 * self.length_s), REFUSED_REST_S_MAX)
-        self.until_s = now_s + self.length_s
-
-
-class _Pace:
-    """How fast the backlog may go: a start each 1/rate seconds, a little late ones made good."""
-
-    def __init__(self, per_s: float) -> None:
-        self._interval_s = 1 / per_s if per_s else 0.0
-        self._next_s = 0.0
-
-    def wait_s(self, now_s: float) -> float:
-        """Return how long the next must wait; 0 or less: it may go."""
-        return self._next_s - now_s if self._interval_s else 0.0
-
-    def took_one(self, now_s: float) -> None:
-        self._next_s = max(self._next_s, now_s - BACKFILL_BURST_S) + self._interval_s
-
-
 class _Uplink:
     """The state of one connection's sending: what is under way, what waits to be marked."""
 
@@ -116,8 +86,8 @@ class _Uplink:
         self._acknowledged: list[int] = []
         self._mark_at_s = 0.0
         self._backlog_until = outbox.last_seq
-        self._pace = _Pace(settings.backfill_per_s)
-        self._rests: dict[str, _Rest] = {}  # by topic: bounded by the meters
+        self._pace = Pace(settings.backfill_per_s)
+        self._rests: dict[str, Rest] = {}  # by topic, so bounded by the meters
         self._readmit_at_s = 0.0
 
     async def run(self) -> None:
@@ -228,7 +198,7 @@ class _Uplink:
 
     async def _set_aside(self, refused: Sequence[tuple[Entry, PublishRefused]]) -> None:
         for entry, refusal in refused:
-            rest = self._rests.setdefault(entry.topic, _Rest())
+            rest = self._rests.setdefault(entry.topic, Rest())
             rest.begin(self._loop.time())
             self._ready = [each for each in self._ready if each.topic != entry.topic]
             _log.warning("publish refused", topic=entry.topic, seq=entry.seq, reason=str(refusal))
@@ -238,8 +208,9 @@ class _Uplink:
     async def _readmit_when_due(self) -> None:
         if self._loop.time() >= self._readmit_at_s:
             self._readmit_at_s = self._loop.time() + READMIT_INTERVAL_S
+            now = self._clock.now()
             with _unless_for_good("refused messages cannot be offered again"):
-                await self._outbox.readmit(self._clock.now())
+                await self._outbox.readmit(now - REFUSED_OFFERED_AGAIN_AFTER, now)
 
     async def _mark_when_due(self) -> None:
         if self._acknowledged and (
