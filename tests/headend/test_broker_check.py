@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import StartMosquitto
+from tests.mqtt.scripted import CONNACK_311, DISCONNECT, Peer, scripted_broker
 from tests.pki import Pki
 
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
@@ -181,6 +182,38 @@ async def test_a_gateway_writes_below_its_own_root_only(
         async with asyncio.timeout(5):
             (delivery,) = await head_end.receive(10)
         assert delivery.payload == b"mine"
+
+
+async def test_a_broker_that_throws_out_whoever_tries() -> None:
+    """Some do, for a topic they do not allow. The head-end must start all the same."""
+
+    async def throw_out(peer: Peer) -> None:
+        await peer.packet()
+        await peer.send(CONNACK_311)
+        first, _ = await peer.packet()
+        assert first in (0x82, DISCONNECT)  # SUBSCRIBE
+
+    async with scripted_broker(throw_out) as peer:
+        (finding,) = await probe(peer)
+    assert finding.severity is Severity.NOT_CHECKED
+    assert "ended the connection" in finding.sentence
+
+
+async def test_a_broker_that_stops_answering() -> None:
+    """The head-end waits for its own check five seconds at most."""
+
+    async def stop_answering(peer: Peer) -> None:
+        await peer.packet()
+        await peer.send(CONNACK_311)
+        await peer.until_closed()
+
+    loop = asyncio.get_running_loop()
+    begin_s = loop.time()
+    async with scripted_broker(stop_answering) as peer:
+        (finding,) = await probe(peer)
+    assert finding.severity is Severity.NOT_CHECKED
+    assert "longer than 5 s" in finding.sentence
+    assert loop.time() - begin_s < 10
 
 
 async def test_a_broker_that_is_not_there() -> None:

@@ -104,9 +104,23 @@ async def _probe(settings: BrokerSettings, findings: list[BrokerFinding]) -> Non
             )
             return
     passing = msgspec.structs.replace(ours, session_expiry_days=0)
-    topic = f"{PROBE_ROOT}/{name}"
+    try:
+        await _try_out(passing, f"{PROBE_ROOT}/{name}", findings)
+    except TransportError as error:
+        # It let us in a moment ago: some brokers throw out whoever publishes what they do not allow.
+        # Whoever called us would try again for ever.
+        findings.append(
+            _not_checked(
+                f"trying it out ended the connection ({error})",
+                f"see that its ACL allows {PROBE_ROOT}/# for the head-end's user, or check the "
+                "configuration: --broker-config FILE",
+            )
+        )
+
+
+async def _try_out(settings: BrokerSettings, topic: str, findings: list[BrokerFinding]) -> None:
     limits = Limits(receive_maximum=_PROBE_RECEIVE_MAXIMUM)
-    async with MqttPort(passing, limits).connect() as connection:
+    async with MqttPort(settings, limits).connect() as connection:
         if not await _may_probe(connection, topic):
             findings.append(
                 _not_checked(
@@ -197,17 +211,28 @@ async def _publish_many(connection: MqttConnection, topic: str) -> None:
 
 
 async def _probe_sizes(connection: MqttConnection, topic: str) -> Sequence[BrokerFinding]:
-    try:
-        passes = await _echoes(connection, topic, b"x" * MESSAGE_BYTES_MAX)
-    except TransportError:  # refused, or thrown out: brokers differ
-        passes = False
-    if not passes:
+    if not await _passes(connection, topic, MESSAGE_BYTES_MAX):
         return (_too_small(f"a message of {MESSAGE_BYTES_MAX} bytes does not pass"),)
+    if await _passes(connection, topic, _OVERSIZE_BYTES):
+        return (_without_size_limit(),)
+    return ()
+
+
+async def _passes(connection: MqttConnection, topic: str, size: int) -> bool:
+    """Return whether a message of this size arrives: before the small one sent after it, if at all."""
     try:
-        passes = await _echoes(connection, topic, b"x" * _OVERSIZE_BYTES)
-    except TransportError:
-        passes = False
-    return (_without_size_limit(),) if passes else ()
+        await connection.publish(topic, b"x" * size)
+        await connection.publish(topic, b"")
+        async with asyncio.timeout(_ECHO_TIMEOUT_S):
+            (first, *_) = deliveries = await connection.receive(2)
+            connection.acknowledge(deliveries)
+            if not first.payload:
+                return False
+            if len(deliveries) == 1:
+                connection.acknowledge(await connection.receive(1))
+    except (TransportError, TimeoutError):  # refused, or thrown out: brokers differ
+        return False
+    return True
 
 
 def _without_nodelay(sentence: str) -> BrokerFinding:

@@ -160,11 +160,11 @@ class MqttConnection:
         self._pinged_s: float | None = None
         self._ended: TransportError | None = None
         self._connected: asyncio.Future[None] = self._loop.create_future()
-        self._queue: deque[Delivery] = deque()
+        self._queue: deque[Delivery] = deque()  # bound: _is_full, which pauses reading
         self._queued_bytes = 0
         self._paused = False
         self._subscribing = 0
-        self._receivers: deque[asyncio.Future[None]] = deque()
+        self._receivers: deque[asyncio.Future[None]] = deque()  # bound: the caller's own tasks
         self._answers: dict[int, _Answer] = {}
         self._window = asyncio.Semaphore(limits.publish_window_max)
         self._packet_bytes_max = 0
