@@ -18,7 +18,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -39,7 +39,7 @@ from openami.headend.store.migrations import (
 )
 from openami.headend.store.plan import Cell
 from openami.headend.store.queries import Queries
-from openami.headend.store.sqlite_errors import cannot_lock, explained
+from openami.headend.store.sqlite_errors import cannot_write, explained
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table
 
@@ -56,6 +56,8 @@ WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 # Pages in memory: the four hours that are being written stay at hand.
 CACHE_KIB: Final = 32 * 1024
 
+# Readings are people's private data: the head-end's user writes them, its group may read.
+_FILE_MODE: Final = 0o640
 _APPLICATION_ID: Final = 0x4F414845  # "OAHE", set by the first migration
 _SYNCHRONOUS_FULL: Final = 2
 _MODE: Final = {Access.OWN: "rwc", Access.EDIT: "rw", Access.READ: "ro"}
@@ -254,11 +256,10 @@ def _lock(path: str, access: Access) -> Iterator[None]:
     if access is not Access.OWN:
         yield
         return
-    name = f"{path}.lock"
     try:
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
     except OSError as error:
-        raise cannot_lock(error, path) from None
+        raise cannot_write(error, path) from None
     with os.fdopen(descriptor, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -272,7 +273,15 @@ def _lock(path: str, access: Access) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
+        _make_file(path)
         yield
+
+
+def _make_file(path: str) -> None:
+    """Make the file with its rights, if it is not there."""
+    # Never opened and closed when it is: that would drop the locks SQLite holds on it in this process.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE))
 
 
 def _open(path: str, access: Access, schema: Path) -> sqlite3.Connection:
@@ -354,9 +363,11 @@ def _applied(connection: sqlite3.Connection) -> int:
 def _statements(script: str) -> Iterator[str]:
     """Cut a script into statements: the driver's executescript would commit before the first."""
     statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
+    *pieces, rest = script.split(";")
+    assert not rest.strip(), f"a statement without an end: {rest[:80]!r}"
+    for piece in pieces:
+        statement += f"{piece};"
+        if sqlite3.complete_statement(statement):  # and not within a text, a comment or a trigger
             yield statement
             statement = ""
-    assert not statement.strip(), f"a statement without an end: {statement[:80]!r}"
+    assert not statement, f"a statement without an end: {statement[:80]!r}"

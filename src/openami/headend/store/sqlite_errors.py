@@ -76,7 +76,7 @@ def explained(path: str) -> Iterator[None]:
         ) from error
 
 
-def cannot_lock(error: OSError, path: str) -> StoreError:
+def cannot_write(error: OSError, path: str) -> StoreError:
     """Return the error for a folder in which the head-end can make no file."""
     return StoreError(
         f"{path} cannot be opened for writing: {error.strerror}",
