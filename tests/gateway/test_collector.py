@@ -276,6 +276,19 @@ async def test_a_meter_that_answers_again_is_told_restored(village: Pole) -> Non
     assert village.collector.records[A].fault == ""
 
 
+async def test_a_counter_whose_instant_was_missed_is_read_with_the_next_answer(
+    village: Pole,
+) -> None:
+    await village.run(4 * 60)  # 12:04:30
+    village.bench.meter(A).fall_silent()
+    await village.run(60)  # 12:05 misses the billing instant
+    village.bench.meter(A).recover()
+    await village.new()
+    await village.run(2 * 60)
+    times = [e.ts for e in await village.new() if codes(e) == {IMPORT}]
+    assert times == [START + timedelta(minutes=5, seconds=30)]
+
+
 async def test_a_meter_that_was_never_read_is_told_by_its_serial_number(village: Pole) -> None:
     village.bench.meter(A).fault = MeterRefused("is the map the right one?")
     await village.run(3 * 60)

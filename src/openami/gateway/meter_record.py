@@ -58,7 +58,9 @@ class MeterRecord:
     """What is known of one configured meter.
 
     ``fault`` is the driver's last complaint, empty after an answer; ``unusable`` are the registers whose
-    last value was none of theirs.
+    last value was none of theirs. ``owed`` are the groups whose instant passed while the meter was silent:
+    they are read with the next poll that is answered, because a counter a minute late, with its true time,
+    is better than none for a quarter of an hour, or for a day.
     """
 
     serial: MeterSerial
@@ -69,6 +71,7 @@ class MeterRecord:
     answered_at: datetime | None = None
     fault: str = ""
     unusable: frozenset[Obis] = frozenset()
+    owed: frozenset[PollGroup] = frozenset()
 
     @property
     def state(self) -> MeterState:
@@ -84,8 +87,9 @@ class MeterRecord:
         return MeterState.REPORTING
 
     def wanted(self, groups: frozenset[PollGroup]) -> list[Obis]:
-        """Return the registers that these groups ask for."""
-        return [info.obis for info in self.infos.values() if info.group in groups]
+        """Return the registers that these groups ask for, and what is owed besides."""
+        asked = groups | self.owed
+        return [info.obis for info in self.infos.values() if info.group in asked]
 
     def with_registers(self, infos: Iterable[RegisterInfo]) -> "MeterRecord":
         """Return the record of the meter once its line is open and tells what it can be asked."""
@@ -141,6 +145,7 @@ def after_answer(before: MeterRecord, raw: Sequence[RawReading], poll: Poll) -> 
         answered_at=to_the_millisecond(poll.now),
         fault="",
         unusable=frozenset(before.unusable - {told.obis for told in raw} | unusable),
+        owed=frozenset(),
     )
     drafts = [
         *(_reach_event(record, kind, poll, _restored(before, judged.readings)) for kind in told),
@@ -155,7 +160,7 @@ def after_miss(before: MeterRecord, reason: str, poll: Poll) -> PollResult:
     """The meter did not answer, or not with an answer."""
     before = _settled(before, poll)
     reach, told = missed(before.reach, misses_max=poll.misses_max)
-    record = replace(before, reach=reach, fault=reason)
+    record = replace(before, reach=reach, fault=reason, owed=_owed(before, poll))
     drafts: list[Draft] = []
     if told or (reach.lost and PollGroup.BILLING in poll.groups and not reach.clashing):
         lost = () if reach.clashing else lost_readings(record.memory, record.memory)
@@ -167,10 +172,15 @@ def after_miss(before: MeterRecord, reason: str, poll: Poll) -> PollResult:
 def after_clash(before: MeterRecord, clash: IdentityMismatch, poll: Poll) -> PollResult:
     """Another meter answered: nothing it said is published, only that it answered."""
     reach, told = clashed(before.reach)
-    record = replace(before, reach=reach, fault=str(clash))
+    record = replace(before, reach=reach, fault=str(clash), owed=_owed(before, poll))
     foreign = poll.timed(serial_reading(clash.found, Quality.SUSPECT))
     drafts = tuple(_reach_event(record, kind, poll, (foreign,)) for kind in told)
     return PollResult(record, drafts, told)
+
+
+def _owed(record: MeterRecord, poll: Poll) -> frozenset[PollGroup]:
+    """Return what an unanswered poll leaves to be made up for; fast registers come again by themselves."""
+    return record.owed | (poll.groups - {PollGroup.FAST})
 
 
 def _settled(record: MeterRecord, poll: Poll) -> MeterRecord:
