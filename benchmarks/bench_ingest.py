@@ -65,10 +65,10 @@ async def stored(url: str) -> int:
     """Return how many readings the store says it has."""
     from openami.headend.store.open import open_store
 
-    from openami.headend.store import StoreError
+    from openami.headend.store import Access, StoreError
 
     try:
-        async with open_store(url, readonly=True) as store:
+        async with open_store(url, Access.READ) as store:
             return (await store.totals()).stored
     except StoreError:
         return 0

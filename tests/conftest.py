@@ -1,15 +1,22 @@
 """Fixtures with real parts: brokers, certificates, a database server. No mocks."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tests.mosquitto import Mosquitto
 from tests.pki import Pki
 from tests.postgres import Postgres, running_postgres
 from tests.tools import require_tool
 
 from openami.clock import SystemClock
+
+# The same examples every time, so that a failure is everybody's; `HYPOTHESIS_PROFILE=explore` looks further.
+settings.register_profile("check", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("explore", deadline=None, print_blob=True, max_examples=20_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "check"))
 
 StartMosquitto = Callable[..., Mosquitto]
 

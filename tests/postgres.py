@@ -35,7 +35,7 @@ class Postgres:
         with (self._data / "postgresql.conf").open("a") as conf:
             conf.write(
                 f"listen_addresses = '127.0.0.1'\nport = {self.port}\n"
-                f"unix_socket_directories = '{self._sockets}'\nfsync = off\nmax_connections = 40\n"
+                f"unix_socket_directories = '{self._sockets}'\nfsync = on\nmax_connections = 40\n"
             )
 
     def start(self) -> None:
@@ -60,9 +60,9 @@ class Postgres:
         """Drop a database, whoever is still connected to it."""
         self.sql(f"DROP DATABASE IF EXISTS {url.rsplit('/', 1)[1]} WITH (FORCE)")
 
-    def sql(self, statement: str) -> str:
+    def sql(self, statement: str, *, database: str = "postgres") -> str:
         """Run a statement as administrator; return what psql prints, bare."""
-        url = f"postgresql://{_USER}@127.0.0.1:{self.port}/postgres"
+        url = f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
         return _run([require_tool("psql"), "-X", "-q", "-A", "-t", "-d", url, "-c", statement])
 
     def _pg_ctl(self, *arguments: str | Path) -> None:

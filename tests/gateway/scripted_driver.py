@@ -1,5 +1,6 @@
 """A driver whose meters answer what the test says: the driver port's second implementation."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,9 +10,11 @@ from typing import ClassVar
 from openami.gateway.driver import (
     Driver,
     DriverError,
+    IdentityMismatch,
     LineDown,
     LineSettings,
     Meter,
+    MeterSettings,
     MeterSilent,
     OptionsError,
     PollGroup,
@@ -19,6 +22,8 @@ from openami.gateway.driver import (
     RegisterInfo,
 )
 from openami.profile import MeterSerial, Obis
+
+Value = int | Decimal | str | bool
 
 IMPORT = Obis.parse("1.8.0")
 VOLTAGE = Obis.parse("32.7.0")
@@ -33,11 +38,12 @@ INFOS = (
 
 @dataclass
 class ScriptedMeter:
-    """One meter; ``fault`` is raised instead of an answer, ``took`` counts what it was asked."""
+    """One meter; ``fault`` is raised instead of an answer, ``asked`` is what it was asked."""
 
     serial: MeterSerial
+    line: "Bench"
     registers: Sequence[RegisterInfo] = INFOS
-    values: dict[Obis, int | Decimal | str | bool] = field(
+    values: dict[Obis, Value] = field(
         default_factory=lambda: {
             VOLTAGE: Decimal("230.1"),
             POWER: Decimal("0.25"),
@@ -45,17 +51,32 @@ class ScriptedMeter:
         }
     )
     fault: Exception | None = None
+    hangs: bool = False
     asked: list[tuple[Obis, ...]] = field(default_factory=list)
 
     async def read(self, wanted: Sequence[Obis]) -> Sequence[RawReading]:
         self.asked.append(tuple(wanted))
-        if self.fault is not None:
-            raise self.fault
-        units = {info.obis: info.unit for info in self.registers}
-        return [RawReading(o, self.values[o], units[o]) for o in wanted if o in self.values]
+        async with self.line.turn:
+            await asyncio.sleep(3600 if self.hangs else 0)
+            if self.line.broken is not None:
+                raise self.line.broken
+            if self.fault is not None:
+                raise self.fault
+            units = {info.obis: info.unit for info in self.registers}
+            return [
+                RawReading(obis, self.values[obis], units[obis])
+                for obis in dict.fromkeys(wanted)
+                if obis in self.values
+            ]
 
     def fall_silent(self) -> None:
         self.fault = MeterSilent(f"{self.serial} does not answer within 1 s")
+
+    def be_exchanged(self) -> None:
+        self.fault = IdentityMismatch(expected=self.serial, found="SOMEBODY-ELSE")
+
+    def recover(self) -> None:
+        self.fault = None
 
 
 @dataclass
@@ -65,16 +86,17 @@ class ScriptedLine:
 
 @dataclass
 class Bench:
-    """The meters of one test, by serial; ``broken`` keeps every line from opening."""
+    """The meters of one test, by serial; ``broken`` is what every read and every opening ends in."""
 
     meters: dict[str, ScriptedMeter] = field(default_factory=dict)
     broken: DriverError | None = None
     opened: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def meter(self, serial: str) -> ScriptedMeter:
-        return self.meters.setdefault(serial, ScriptedMeter(MeterSerial(serial)))
+        return self.meters.setdefault(serial, ScriptedMeter(MeterSerial(serial), self))
 
-    def line_down(self) -> None:
+    def go_down(self) -> None:
         self.broken = LineDown("/dev/ttyUSB0 is not there")
 
     def driver(self) -> type[Driver]:
@@ -115,3 +137,39 @@ def _check(settings: LineSettings) -> None:
                 path=("meter", index, "unit"),
             )
         units[unit] = index
+
+
+class ContractBench:
+    """The scripted driver as the driver contract wants to meet it."""
+
+    deadline_s = 1.0
+    pause_s = 0.001
+
+    def __init__(self) -> None:
+        self._bench = Bench()
+        self.driver = self._bench.driver()
+        self.settings = LineSettings(
+            "bus", [MeterSettings(MeterSerial("one")), MeterSettings(MeterSerial("two"))]
+        )
+
+    def values(self, serial: MeterSerial) -> Mapping[Obis, Value]:
+        return self._bench.meter(serial).values
+
+    def overlaps(self) -> int:
+        return 0  # the lock of the line is the line
+
+    async def silence(self, serial: MeterSerial) -> None:
+        self._bench.meter(serial).fall_silent()
+
+    async def restore(self, serial: MeterSerial) -> None:
+        self._bench.meter(serial).recover()
+
+    async def exchange(self, serial: MeterSerial) -> bool:
+        self._bench.meter(serial).be_exchanged()
+        return True
+
+    async def cut(self) -> None:
+        self._bench.go_down()
+
+    async def mend(self) -> None:
+        self._bench.broken = None

@@ -22,8 +22,10 @@ from openami.gateway.normalise import (
     envelopes,
     lost_readings,
     normalise,
+    settled,
+    to_the_millisecond,
     unit_faults,
-    whole_second,
+    without_unknown_times,
 )
 from openami.profile import (
     EventState,
@@ -36,8 +38,9 @@ from openami.profile import (
     shipped_catalogue,
 )
 
-NOW = datetime(2026, 6, 22, 14, 30, 0, 250_000, tzinfo=UTC)
+NOW = datetime(2026, 6, 22, 14, 30, 0, 250_900, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+BOOTTIME_S = 1000.25
 IMPORT = Obis.parse("1.8.0")
 VOLTAGE = Obis.parse("32.7.0")
 NET_POWER = Obis.parse("16.7.0")
@@ -74,6 +77,7 @@ def judged(
         catalogue=shipped_catalogue(),
         memory={} if memory is None else memory,
         now=now,
+        boottime_s=BOOTTIME_S,
         clock_trusted=clock_trusted,
     )
 
@@ -121,25 +125,25 @@ def test_a_value_keeps_what_the_meter_said(raw: RawReading, expected: object) ->
     assert timed.reading.unit == INFOS[raw.obis].unit
 
 
-def test_a_measured_time_is_the_second_the_answer_was_in_hand() -> None:
+def test_a_measured_time_is_the_millisecond_the_answer_was_in_hand() -> None:
     (timed,) = judged(kwh("1")).readings
-    assert timed.ts == datetime(2026, 6, 22, 14, 30, tzinfo=UTC)
+    assert timed.ts == NOW.replace(microsecond=250_000)
 
 
 def test_a_meter_with_a_time_of_its_own_is_believed() -> None:
     then = NOW - timedelta(hours=6)
     (timed,) = judged(RawReading(IMPORT, 5, "kWh", meter_time=then)).readings
-    assert (timed.ts, timed.reading.quality) == (whole_second(then), Quality.GOOD)
+    assert (timed.ts, timed.reading.quality) == (to_the_millisecond(then), Quality.GOOD)
 
 
 def test_a_meter_ahead_of_a_trusted_clock_is_not() -> None:
     ahead = NOW + timedelta(seconds=METER_CLOCK_DRIFT_S_MAX + 1)
     raw = RawReading(IMPORT, 5, "kWh", meter_time=ahead)
     result = judged(raw)
-    assert result.readings[0].ts == whole_second(NOW)
+    assert result.readings[0].ts == to_the_millisecond(NOW)
     assert result.readings[0].reading.quality is Quality.SUSPECT
     assert result.changes[0].doubt is Doubt.CLOCK_INVALID
-    assert judged(raw, clock_trusted=False).readings[0].ts == ahead.replace(microsecond=0)
+    assert judged(raw, clock_trusted=False).readings[0].ts == to_the_millisecond(ahead)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +193,7 @@ def test_a_unit_is_published_as_the_list_spells_it() -> None:
         catalogue=shipped_catalogue(),
         memory={},
         now=NOW,
+        boottime_s=BOOTTIME_S,
         clock_trusted=True,
     )
     assert result.readings[0].reading.unit == "kWh"
@@ -303,8 +308,8 @@ def test_a_lost_meter_is_told_with_its_last_values_and_their_own_time() -> None:
     memory = judged(RawReading(VOLTAGE, 230, "V"), memory=memory, now=NOW + 60 * SECOND).memory
     lost = lost_readings(memory, [IMPORT, VOLTAGE, RELAY])
     assert [(t.ts, t.reading.obis, t.reading.value, t.reading.quality) for t in lost] == [
-        (whole_second(NOW), IMPORT, 1842.5, Quality.COMMS_LOST),
-        (whole_second(NOW + 60 * SECOND), VOLTAGE, 230, Quality.COMMS_LOST),
+        (to_the_millisecond(NOW), IMPORT, 1842.5, Quality.COMMS_LOST),
+        (to_the_millisecond(NOW + 60 * SECOND), VOLTAGE, 230, Quality.COMMS_LOST),
     ]
 
 
@@ -312,7 +317,7 @@ def test_a_suspect_value_is_not_repeated_as_a_known_one() -> None:
     memory = judged(kwh("1842.5")).memory
     memory = judged(kwh("12"), memory=memory, now=NOW + SECOND).memory
     (lost,) = lost_readings(memory, [IMPORT])
-    assert (lost.ts, lost.reading.value) == (whole_second(NOW), 1842.5)
+    assert (lost.ts, lost.reading.value) == (to_the_millisecond(NOW), 1842.5)
     only_suspect = judged(RawReading(VOLTAGE, 9999, "V")).memory
     assert lost_readings(only_suspect, [VOLTAGE]) == ()
 
@@ -326,7 +331,7 @@ METER = MeterSerial("DS1000-88421")
 def test_one_envelope_for_each_measured_time() -> None:
     earlier = RawReading(VOLTAGE, 230, "V", meter_time=NOW - timedelta(minutes=15))
     readings = judged(kwh("1"), earlier, RawReading(RELAY, "connected", "enum")).readings
-    made = list(envelopes(readings, source=SOURCE, serial=METER))
+    made = [made for made, _ in envelopes(readings, source=SOURCE, serial=METER)]
     assert [[str(r.obis) for r in envelope.registers] for envelope in made] == [
         ["32.7.0"],
         ["1.8.0", "96.11.1"],
@@ -348,11 +353,39 @@ def test_an_envelope_fits_a_message() -> None:
         catalogue=shipped_catalogue(),
         memory={},
         now=NOW,
+        boottime_s=BOOTTIME_S,
         clock_trusted=True,
     )
-    made = list(envelopes(result.readings, source=SOURCE, serial=METER))
+    made = [made for made, _ in envelopes(result.readings, source=SOURCE, serial=METER)]
     assert [len(envelope.registers) for envelope in made] == [REGISTERS_PER_ENVELOPE_MAX, 2]
     assert all(envelope.encode() for envelope in made)
+
+
+def test_a_time_of_our_own_clock_goes_with_its_second_of_this_boot() -> None:
+    earlier = RawReading(VOLTAGE, 230, "V", meter_time=NOW - timedelta(minutes=15))
+    readings = judged(kwh("1"), earlier).readings
+    made = envelopes(readings, source=SOURCE, serial=METER)
+    assert [boottime_s for _, boottime_s in made] == [None, BOOTTIME_S]
+
+
+# --- an untrusted clock --------------------------------------------------------------------------
+
+
+def test_what_an_untrusted_clock_dated_is_put_right_when_it_is_trusted() -> None:
+    wrong = datetime(1970, 1, 1, tzinfo=UTC)
+    memory = judged(kwh("5"), now=wrong, clock_trusted=False).memory
+    later = settled(memory, NOW - timedelta(seconds=2000.25))  # booted so long ago
+    assert [t.ts for t in lost_readings(later, [IMPORT])] == [
+        to_the_millisecond(NOW - 1000 * SECOND)
+    ]
+    assert settled(later, NOW) == later
+
+
+def test_a_time_that_was_never_known_is_not_told_after_a_restart() -> None:
+    memory = judged(kwh("5"), clock_trusted=False).memory
+    assert lost_readings(without_unknown_times(memory), [IMPORT]) == ()
+    known = judged(kwh("5")).memory
+    assert without_unknown_times(known) == known
 
 
 # --- what must always hold -----------------------------------------------------------------------
@@ -393,7 +426,7 @@ def test_what_is_published_of_a_voltage_is_in_range_or_suspect(value: Decimal | 
         number = timed.reading.value
         assert isinstance(number, int | float)
         assert timed.reading.quality is Quality.SUSPECT or 0 <= number <= 500
-    for envelope in envelopes(result.readings, source=SOURCE, serial=METER):
+    for envelope, _ in envelopes(result.readings, source=SOURCE, serial=METER):
         assert decode_envelope(envelope.encode()).registers == envelope.registers
 
 

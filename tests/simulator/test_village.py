@@ -114,6 +114,16 @@ def test_the_largest_village_lives() -> None:
     assert balance.head_uj == balance.customers_uj + balance.losses_uj + balance.theft_uj > 0
 
 
+@pytest.mark.parametrize("meters", [2, 32, 33, METERS_MAX])
+def test_every_meter_keeps_a_voltage(meters: int) -> None:
+    """From the mill's morning to the television's evening, up to the last pole of the last branch."""
+    village = a_village(meters=meters, start=datetime(2026, 6, 22, 4, 0, tzinfo=UTC))
+    for _ in range(6):
+        village.advance(village.now_ms + 150 * MINUTE_MS)
+        for serial in serials(village.plan):
+            assert all(190 < p.voltage_v < 240 for p in village.measured(serial).phases)
+
+
 def test_time_goes_forward() -> None:
     village = a_village()
     village.advance(village.now_ms)
@@ -238,28 +248,36 @@ class TestCredit:
 
 class TestFeeder:
     line = Feeder(poles=4)
+    fork = Feeder(poles=4, branches=2)
 
     def test_without_load_loses_nothing(self) -> None:
         flow = solve(self.line, [])
         assert flow.losses_mw == (0, 0, 0)
-        assert flow.drops_v == ((0.0,) * 5,) * 3
+        assert flow.drops_v == {(0, phase): (0.0,) * 5 for phase in range(3)}
 
     def test_loses_four_times_as_much_at_twice_the_load(self) -> None:
-        once = solve(self.line, [Load(4, 0, 1_000_000, 0.0)]).losses_mw[0]
-        twice = solve(self.line, [Load(4, 0, 2_000_000, 0.0)]).losses_mw[0]
+        once = solve(self.line, [Load(0, 4, 0, 1_000_000, 0.0)]).losses_mw[0]
+        twice = solve(self.line, [Load(0, 4, 0, 2_000_000, 0.0)]).losses_mw[0]
         assert twice == pytest.approx(4 * once, rel=1e-3)
 
     def test_by_hand(self) -> None:
         """230 W resistive on pole 2: 1 A through two spans and one service cable."""
-        flow = solve(self.line, [Load(2, 1, 230_000, 0.0)])
+        flow = solve(self.line, [Load(0, 2, 1, 230_000, 0.0)])
         assert flow.losses_mw == (0, int((2 * 0.0868 + 0.0732) * 1000), 0)
-        assert flow.drops_v[1] == pytest.approx((0, 0.0868, 0.1736, 0.1736, 0.1736))
+        assert flow.drops_v[0, 1] == pytest.approx((0, 0.0868, 0.1736, 0.1736, 0.1736))
+
+    def test_branches_share_nothing_but_the_transformer(self) -> None:
+        near, far = Load(0, 4, 0, 1_000_000, 0.0), Load(1, 4, 0, 1_000_000, 0.0)
+        apart, together = solve(self.fork, [near, far]), solve(self.line, [near, near])
+        assert apart.drops_v[0, 0] == apart.drops_v[1, 0] == solve(self.line, [near]).drops_v[0, 0]
+        assert sum(apart.losses_mw) < sum(together.losses_mw)
 
     @few
     @given(
         st.lists(
             st.builds(
                 Load,
+                st.integers(0, 1),
                 st.integers(1, 4),
                 st.integers(0, 2),
                 st.integers(0, 3_000_000),
@@ -269,8 +287,8 @@ class TestFeeder:
         )
     )
     def test_voltage_only_falls_on_the_way_out(self, loads: list[Load]) -> None:
-        flow = solve(self.line, loads)
-        for drops in flow.drops_v:
+        flow = solve(self.fork, loads)
+        for drops in flow.drops_v.values():
             assert list(drops) == sorted(drops)
         assert all(loss >= 0 for loss in flow.losses_mw)
 

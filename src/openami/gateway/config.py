@@ -23,9 +23,12 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.driver import Driver, LineSettings, MeterSettings, OptionsError
+from openami.gateway.room import OutboxLimits
 from openami.gateway.schedule import Schedule
+from openami.gateway.timekeeping import ClockSource
 from openami.gateway.toml_lines import KeyLines
 from openami.gateway.toml_lines import Path as KeyPath
+from openami.gateway.uplink import UplinkSettings
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import (
     CatalogueError,
@@ -111,6 +114,21 @@ class StatusSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """What the service manager asks for in the environment: see `openami.gateway.service_manager`."""
+
+    notify_socket: str = ""
+    watchdog_s: float | None = None
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> "ServiceSettings":
+        """Read systemd's variables; ones of another form are as good as none."""
+        microseconds = environ.get("WATCHDOG_USEC", "")
+        watchdog_s = int(microseconds) / 1e6 if microseconds.isdecimal() else None
+        return cls(environ.get("NOTIFY_SOCKET", ""), watchdog_s or None)
+
+
+@dataclass(frozen=True, slots=True)
 class LineConfig:
     """One ``[[line]]``: which driver opens it, and what the driver is given."""
 
@@ -129,7 +147,11 @@ class GatewayConfig:
     catalogue: RegisterCatalogue
     mqtt: BrokerSettings
     schedule: ScheduleSettings
+    outbox: OutboxLimits
+    uplink: UplinkSettings
+    clock: ClockSource
     status: StatusSettings
+    service: ServiceSettings
     lines: tuple[LineConfig, ...]
 
     @property
@@ -175,9 +197,11 @@ class _Reader:
             raise ConfigError(str(file), "", f"is not TOML: {error}") from None
         self._lines = KeyLines(text)
         self._from_environment: dict[KeyPath, str] = {}
+        self._service = ServiceSettings()
 
     def overlay(self, environ: Mapping[str, str]) -> None:
         """Lay the environment's values over the file's."""
+        self._service = ServiceSettings.of(environ)
         for name in sorted(environ):
             if not name.startswith(ENVIRONMENT_PREFIX):
                 continue
@@ -197,8 +221,8 @@ class _Reader:
             self._root,
             (),
             (
-                *("feeder_id", "gateway_id", "data_dir", "registers_file", "line"),
-                *("mqtt", "schedule", "status"),
+                *("feeder_id", "gateway_id", "data_dir", "registers_file", "clock", "line"),
+                *("mqtt", "schedule", "outbox", "uplink", "status"),
             ),
         )
         feeder_id, gateway_id = self._id("feeder_id"), self._id("gateway_id")
@@ -212,9 +236,13 @@ class _Reader:
             gateway_id=GatewayId(gateway_id),
             data_dir=self._directory() / self._value(self._root, ("data_dir",), str),
             catalogue=self._catalogue(),
-            mqtt=self._section("mqtt", BrokerSettings),
+            mqtt=self._broker(feeder_id, gateway_id),
             schedule=self._section("schedule", ScheduleSettings),
+            outbox=self._section("outbox", OutboxLimits),
+            uplink=self._section("uplink", UplinkSettings),
+            clock=self._clock_source(),
             status=self._section("status", StatusSettings),
+            service=self._service,
             lines=tuple(self._line_configs()),
         )
         self._check_meters(config)
@@ -269,6 +297,21 @@ class _Reader:
                 "write 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit",
             )
         return text
+
+    def _broker(self, feeder_id: str, gateway_id: str) -> BrokerSettings:
+        """Return ``[mqtt]``. The broker keeps our session under a name no other gateway has."""
+        settings = self._section("mqtt", BrokerSettings)
+        if settings.client_id:
+            return settings
+        return msgspec.structs.replace(settings, client_id=f"{feeder_id}/{gateway_id}")
+
+    def _clock_source(self) -> ClockSource:
+        if "clock" not in self._root:
+            return ClockSource.AUTO
+        text: str = self._value(self._root, ("clock",), str)
+        if text not in list(ClockSource):
+            self._fail(("clock",), f"{text!r} is no clock source", _did_you_mean(text, ClockSource))
+        return ClockSource(text)
 
     def _catalogue(self) -> RegisterCatalogue:
         if "registers_file" not in self._root:
@@ -343,7 +386,9 @@ class _Reader:
                 drivers[line.driver].open(line.settings)
             except OptionsError as error:
                 key = str(error.path[-1]) if error.path else ""
-                self._fail((*path, *error.path), str(error), _did_you_mean(key, error.known))
+                said = "did you mean" in str(error)
+                remedy = "" if said else _did_you_mean(key, error.known)
+                self._fail((*path, *error.path), str(error), remedy)
 
     # --- tables and values -----------------------------------------------------------------------
 

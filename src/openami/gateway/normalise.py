@@ -65,12 +65,16 @@ class Doubt(StrEnum):
     CLOCK_INVALID = "clock_invalid"
 
 
-class KnownValue(msgspec.Struct, frozen=True):
-    """The last value of a register that was vouched for, and when it was measured."""
+class KnownValue(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The last value of a register that was vouched for, and when it was measured.
+
+    ``boottime_s`` stands beside a ``ts`` that a clock gave which was not trusted: see `settled`.
+    """
 
     ts: datetime
     value: Value
     unit: str
+    boottime_s: float | None = None
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -112,10 +116,14 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class TimedReading:
-    """A register and when it was measured."""
+    """A register and when it was measured.
+
+    ``boottime_s`` is the second of this boot, where ``ts`` was taken from the gateway's own clock.
+    """
 
     ts: datetime
     reading: RegisterReading
+    boottime_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +144,14 @@ class Source:
     gateway_id: GatewayId
 
 
-def whole_second(moment: datetime) -> datetime:
-    """Return the second a moment lies in, in UTC: what an envelope's ``ts`` says.
+def to_the_millisecond(moment: datetime) -> datetime:
+    """Return the millisecond a moment lies in, in UTC: what an envelope's ``ts`` says.
 
     The measured time, not the instant it was planned for: a line of sixty meters takes seconds, and
-    the head-end's balances need to know. No poll interval is below a second, so no two polls of a
-    register share one.
+    the head-end's balances need to know. And not the second it lies in: a gateway that is started again
+    at once polls twice in one, and two values would have one identity (decision 0006).
     """
-    return moment.astimezone(UTC).replace(microsecond=0)
+    return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def unit_faults(infos: Iterable[RegisterInfo], catalogue: RegisterCatalogue) -> list[str]:
@@ -170,9 +178,10 @@ def normalise(
     catalogue: RegisterCatalogue,
     memory: Memory,
     now: datetime,
+    boottime_s: float,
     clock_trusted: bool,
 ) -> Normalised:
-    """Judge one meter's answer, which was in hand at ``now``.
+    """Judge one meter's answer, which was in hand at ``now``, second ``boottime_s`` of this boot.
 
     Without a trusted clock a meter's own time is not judged by ours.
     """
@@ -192,12 +201,13 @@ def normalise(
             info=info,
             entry=entry,
             before=before,
-            ts=whole_second(now),
+            ts=to_the_millisecond(now),
+            boottime_s=boottime_s,
             meter_time=told.meter_time,
             clock_trusted=clock_trusted,
         )
         verdict = place.judge(value)
-        readings.append(TimedReading(place.measured_at, place.reading(value, verdict.doubt)))
+        readings.append(place.timed(place.reading(value, verdict.doubt)))
         changes.extend(_changes(told.obis, before.doubt, verdict))
         remembered[told.obis] = place.remember(value, verdict)
     return Normalised(tuple(readings), remembered, tuple(changes), tuple(unusable))
@@ -278,15 +288,20 @@ class _Place:
     entry: Register | None
     before: Remembered
     ts: datetime
+    boottime_s: float
     meter_time: datetime | None
     clock_trusted: bool
 
     @property
+    def by_our_clock(self) -> bool:
+        return self.meter_time is None or self._is_ahead(self.meter_time)
+
+    @property
     def measured_at(self) -> datetime:
         """The meter's own time where it gives a possible one, else the poll's."""
-        if self.meter_time is None or self._is_ahead(self.meter_time):
+        if self.meter_time is None or self.by_our_clock:
             return self.ts
-        return whole_second(self.meter_time)
+        return to_the_millisecond(self.meter_time)
 
     @property
     def unit(self) -> str:
@@ -297,8 +312,16 @@ class _Place:
         quality = Quality.GOOD if doubt is None else Quality.SUSPECT
         return RegisterReading(obis=self.info.obis, value=value, unit=self.unit, quality=quality)
 
+    def timed(self, reading: RegisterReading) -> TimedReading:
+        return TimedReading(
+            self.measured_at, reading, self.boottime_s if self.by_our_clock else None
+        )
+
     def remember(self, value: Value, verdict: _Verdict) -> Remembered:
-        now_known = KnownValue(self.measured_at, value, self.unit)
+        uncertain = self.by_our_clock and not self.clock_trusted
+        now_known = KnownValue(
+            self.measured_at, value, self.unit, self.boottime_s if uncertain else None
+        )
         return Remembered(
             known=now_known if verdict.doubt is None else self.before.known,
             doubt=verdict.doubt,
@@ -394,6 +417,43 @@ def _changes(obis: Obis, before: Doubt | None, verdict: _Verdict) -> Iterator[Ch
         yield Change(obis, verdict.doubt, EventState.RAISED, verdict.detail)
 
 
+# --- what is remembered ---------------------------------------------------------------------------
+
+
+def settled(memory: Memory, boot_moment: datetime) -> Memory:
+    """Return the memory with the times of an untrusted clock put right, now that it is trusted.
+
+    ``boot_moment`` is when this machine booted, by the trusted clock.
+    """
+    if all(_is_settled(remembered) for remembered in memory.values()):
+        return memory
+    return {obis: _settle(remembered, boot_moment) for obis, remembered in memory.items()}
+
+
+def _is_settled(remembered: Remembered) -> bool:
+    return remembered.known is None or remembered.known.boottime_s is None
+
+
+def _settle(remembered: Remembered, boot_moment: datetime) -> Remembered:
+    known = remembered.known
+    if known is None or known.boottime_s is None:
+        return remembered
+    ts = to_the_millisecond(boot_moment + timedelta(seconds=known.boottime_s))
+    return msgspec.structs.replace(
+        remembered, known=msgspec.structs.replace(known, ts=ts, boottime_s=None)
+    )
+
+
+def without_unknown_times(memory: Memory) -> Memory:
+    """Return what can be used of a memory of an earlier boot: nothing whose time was never known."""
+    return {
+        obis: remembered
+        if _is_settled(remembered)
+        else msgspec.structs.replace(remembered, known=None)
+        for obis, remembered in memory.items()
+    }
+
+
 # --- envelopes -----------------------------------------------------------------------------------
 
 
@@ -408,6 +468,7 @@ def lost_readings(memory: Memory, wanted: Iterable[Obis]) -> tuple[TimedReading,
             RegisterReading(
                 obis=obis, value=known.value, unit=known.unit, quality=Quality.COMMS_LOST
             ),
+            known.boottime_s,
         )
         for obis in wanted
         if (known := memory.get(obis, _NOTHING).known) is not None
@@ -416,16 +477,21 @@ def lost_readings(memory: Memory, wanted: Iterable[Obis]) -> tuple[TimedReading,
 
 def envelopes(
     readings: Iterable[TimedReading], *, source: Source, serial: MeterSerial
-) -> Iterator[Envelope]:
-    """Yield the envelopes that hold these readings of a meter: one for each measured time."""
+) -> Iterator[tuple[Envelope, float | None]]:
+    """Yield the envelopes that hold these readings of a meter, one for each measured time.
+
+    Each with the second of this boot its time was, where our own clock gave it.
+    """
     in_order = sorted(readings, key=lambda timed: (timed.ts, timed.reading.obis))
     for ts, same_time in groupby(in_order, key=lambda timed: timed.ts):
-        registers = tuple(timed.reading for timed in same_time)
-        for start in range(0, len(registers), REGISTERS_PER_ENVELOPE_MAX):
-            yield Envelope(
+        members = list(same_time)
+        for start in range(0, len(members), REGISTERS_PER_ENVELOPE_MAX):
+            some = members[start : start + REGISTERS_PER_ENVELOPE_MAX]
+            envelope = Envelope(
                 ts=ts,
                 feeder_id=source.feeder_id,
                 gateway_id=source.gateway_id,
                 meter_serial=serial,
-                registers=registers[start : start + REGISTERS_PER_ENVELOPE_MAX],
+                registers=tuple(timed.reading for timed in some),
             )
+            yield envelope, some[0].boottime_s

@@ -48,13 +48,17 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             return shipped_catalogue()
         return read_catalogue(Path(self.registers_file))
 
+    def broker_config(self) -> str | None:
+        """Return the text of the broker's own configuration, where one is named. Raises ConfigError."""
+        if self.broker_config_file is None:
+            return None
+        return _read(Path(self.broker_config_file)).decode(errors="replace")
+
 
 def read_catalogue(path: Path) -> RegisterCatalogue:
     """Read a register list. Raises ConfigError."""
     try:
-        return RegisterCatalogue.decode(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
+        return RegisterCatalogue.decode(_read(path))
     except CatalogueError as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -62,13 +66,7 @@ def read_catalogue(path: Path) -> RegisterCatalogue:
 def read_config(path: Path) -> HeadendConfig:
     """Read a configuration file. Raises ConfigError, naming file, line and remedy."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    if len(content) > CONFIG_BYTES_MAX:
-        raise ConfigError(f"{path} has {len(content)} bytes: is it the right file?")
-    try:
-        text = content.decode()
+        text = _read(path).decode()
         document = tomllib.loads(text)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -79,6 +77,17 @@ def read_config(path: Path) -> HeadendConfig:
         return msgspec.convert(document, HeadendConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(path, text, str(error))) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(CONFIG_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    if len(content) > CONFIG_BYTES_MAX:
+        raise ConfigError(f"{path} has more than {CONFIG_BYTES_MAX} bytes: is it the right file?")
+    return content
 
 
 _unknown_key = re.compile(

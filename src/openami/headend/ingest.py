@@ -17,7 +17,6 @@ from typing import Final
 import msgspec
 
 from openami.profile import (
-    MESSAGE_BYTES_MAX,
     Code,
     CommandTopic,
     Envelope,
@@ -29,6 +28,7 @@ from openami.profile import (
     audit_envelope,
     decode_envelope,
     judge_register,
+    judge_topic,
     parse_topic,
     pointer,
     utc_text,
@@ -86,10 +86,7 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A message that cannot be stored as readings; kept whole. ``errors`` is never empty.
-
-    Of an oversize message only what proves it is kept: the bound and one byte more.
-    """
+    """A message that cannot be stored as readings; kept whole. ``errors`` is never empty."""
 
     message: Message
     errors: tuple[ProfileError, ...]
@@ -107,13 +104,13 @@ def ingest(
     what was ahead of the clock when it came may be past by now, and still keeps its time of receipt.
     """
     if message.retain:
-        return Rejected(_bounded(message), (_retained(),))
+        return Rejected(message, (_retained(),))
     try:
         topic = parse_topic(message.topic)
     except ProfileError as error:
-        return Rejected(_bounded(message), (error,))
+        return Rejected(message, (error,))
     if isinstance(topic, CommandTopic | SessionTopic):
-        return Rejected(_bounded(message), (_unexpected(topic),))
+        return Rejected(message, (_unexpected(topic),))
     kind = Kind.TELEMETRY if isinstance(topic, TelemetryTopic) else Kind.EVENT
     faults: tuple[ProfileError, ...] = ()
     places: Sequence[int] | None = None
@@ -122,7 +119,7 @@ def ingest(
     except ProfileError:
         audit = audit_envelope(message.payload)
         if audit.envelope is None:
-            return Rejected(_bounded(message), audit.errors[:FAULTS_KEPT_MAX])
+            return Rejected(message, audit.errors[:FAULTS_KEPT_MAX])
         envelope, faults, places = audit.envelope, audit.errors, audit.places
     wrong_header = _judge_header(envelope, topic, now or message.received_at)
     if wrong_header:
@@ -137,7 +134,8 @@ def ingest(
         return Accepted(kind, envelope, message)
     judged = _faults_of(wrong, envelope, places, catalogue=catalogue)
     errors = (*faults, *judged)[:FAULTS_KEPT_MAX]
-    good = tuple(r for index, r in enumerate(envelope.registers) if index not in set(wrong))
+    bad = frozenset(wrong)
+    good = tuple(r for index, r in enumerate(envelope.registers) if index not in bad)
     if not good:
         return Rejected(message, errors)
     envelope = msgspec.structs.replace(envelope, registers=good)
@@ -159,13 +157,6 @@ def _faults_of(
         fault = entry and judge_register(register, entry, path=pointer("registers", place))
         assert fault, "judged wrong a moment ago"
         yield fault
-
-
-def _bounded(message: Message) -> Message:
-    if len(message.payload) <= MESSAGE_BYTES_MAX:
-        return message
-    # A broker lets 256 MB through, and a flood of them would push out all other evidence.
-    return msgspec.structs.replace(message, payload=message.payload[: MESSAGE_BYTES_MAX + 1])
 
 
 # --- how it came, and its header -----------------------------------------------------------------
@@ -200,7 +191,7 @@ def _judge_header(
         or envelope.gateway_id != topic.gateway_id
         or envelope.feeder_id != topic.feeder_id
     ):
-        faults += _mismatches(envelope, topic)
+        faults += judge_topic(envelope, topic)
     if envelope.ts > now + _AHEAD_OF_CLOCK_MAX:
         faults.append(
             ProfileError(
@@ -223,21 +214,3 @@ def _judge_header(
             )
         )
     return faults
-
-
-def _mismatches(envelope: Envelope, topic: TelemetryTopic | EventTopic) -> list[ProfileError]:
-    pairs = (
-        ("feederId", envelope.feeder_id, topic.feeder_id),
-        ("gatewayId", envelope.gateway_id, topic.gateway_id),
-        ("meterSerial", envelope.meter_serial, topic.meter_serial),
-    )
-    return [
-        ProfileError(
-            Code.TOPIC_MISMATCH,
-            "OA-TOP-002",
-            pointer(name),
-            f"the message says {name} {in_body!r}, its topic {in_topic!r}",
-        )
-        for name, in_body, in_topic in pairs
-        if in_body != in_topic
-    ]

@@ -19,7 +19,7 @@ import structlog
 from openami.clock import Clock
 from openami.headend.ingest import Decision, Message, Rejected, ingest
 from openami.headend.statistics import Statistics
-from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Store, StoreError, Tally
+from openami.headend.store import Store, StoreError, Tally
 from openami.headend.validate import LatestValues, validate
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
@@ -31,8 +31,6 @@ from openami.profile import Code, EventTopic, ProfileError, RegisterCatalogue, T
 BATCH_MESSAGES_MAX: Final = 1000
 # A thousand oversize messages would be 64 MB in one transaction.
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
-# A flood of bad messages must not fill the disk until the next hourly prune.
-REJECTED_BYTES_BETWEEN_PRUNES_MAX: Final = REJECTED_KEPT_BYTES_MAX // 4
 # Read back one by one at the start, a millisecond each; the counters of meters beyond these are
 # compared from their second value on.
 METERS_RECALLED_MAX: Final = 2000
@@ -68,7 +66,6 @@ class Uplink:
         self._broker_backoff = broker_backoff
         self._store_backoff = store_backoff
         self._latest = LatestValues()
-        self._rejected_bytes = 0
         self._has_joined = False
         self._said_lost = False
 
@@ -78,7 +75,6 @@ class Uplink:
         Raises TransportError if the broker refuses us for good before it ever let us in, and StoreError if
         the store cannot be read at the start: both are for a person to mend.
         """
-        await self._recall()
         while True:
             try:
                 await self._stream_while_connected()
@@ -88,25 +84,33 @@ class Uplink:
                 self._say_broker_lost(error)
                 await asyncio.sleep(self._broker_backoff.next_s())
             except StoreError as error:
+                if not self._has_joined:
+                    raise
                 self.statistics.store_losses += 1
                 _log.error(
-                    "store failed; nothing is acknowledged, the broker keeps the messages",
-                    error=str(error),
-                    remedy=error.remedy,
+                    "the store failed; nothing is acknowledged, the broker keeps the messages",
+                    **why(error),
                 )
                 await self._until_store_answers()
-            finally:
-                self.subscribed.clear()
 
     async def _stream_while_connected(self) -> None:
+        """Receive, judge, commit, acknowledge; one after the other.
+
+        While the store works the connection's queue fills, so the next batch is there when this one is done.
+        Judging it meanwhile was tried: the broker's window and the interpreter's lock leave nothing to gain
+        (16,700 to 18,000 messages a second either way).
+        """
+        await self._recall()
         async with self._port.connect() as connection:
             await connection.subscribe(FILTERS)
             self._say_joined()
-            while True:
-                deliveries = await connection.receive(BATCH_MESSAGES_MAX)
-                for batch in _portions(deliveries):
-                    decisions = await self._judge(batch)
-                    await self._to_its_end(connection, batch, decisions)
+            try:
+                while True:
+                    for batch in _portions(await connection.receive(BATCH_MESSAGES_MAX)):
+                        decisions = await self._judge(batch)
+                        await self._to_its_end(connection, batch, decisions)
+            finally:
+                self.subscribed.clear()
 
     async def _to_its_end(
         self, connection: Connection, batch: Sequence[Delivery], decisions: Sequence[Decision]
@@ -128,15 +132,9 @@ class Uplink:
         self.statistics.committed(decisions, tally)
         self._broker_backoff.reset()
         self._store_backoff.reset()
-        self._rejected_bytes += sum(
-            len(d.message.payload) for d in decisions if isinstance(d, Rejected) or d.rejected_items
-        )
-        if self._rejected_bytes > REJECTED_BYTES_BETWEEN_PRUNES_MAX:
-            await self.prune()
 
     async def prune(self) -> None:
         """Delete the rejected messages beyond their bounds. Raises StoreError."""
-        self._rejected_bytes = 0
         self.statistics.pruned += await self._store.prune(self._clock.now())
 
     # --- judging ---------------------------------------------------------------------------------
@@ -158,7 +156,12 @@ class Uplink:
         return decisions
 
     async def _recall(self) -> None:
-        """Read the counters' latest values back, so that a rollback during a restart is seen."""
+        """Read the counters' latest values back, so that a rollback during a restart is seen.
+
+        Also after every loss: what was judged and not committed will come again, and must be judged
+        as if for the first time.
+        """
+        self._latest = LatestValues()
         for meter in (await self._store.meters())[:METERS_RECALLED_MAX]:
             for reading in await self._store.latest(meter.feeder_id, meter.meter_serial):
                 self._latest.recall(reading, catalogue=self._catalogue)
@@ -185,7 +188,7 @@ class Uplink:
         if isinstance(decision, Rejected):
             raise error  # the store does not take even the evidence: it is not the message
         _log.error("the store refuses one message; it is kept as rejected", error=str(error))
-        fault = ProfileError(Code.UNSTORABLE, "OA-ENV-013", "", f"the store refuses it: {error}")
+        fault = ProfileError(Code.UNSTORABLE, "OA-ENV-015", "", f"the store refuses it: {error}")
         tally = await self._store.commit([Rejected(decision.message, (fault,))])
         self.statistics.faults[Code.UNSTORABLE] += 1
         return tally
@@ -212,7 +215,13 @@ class Uplink:
         if not self._said_lost:
             self._said_lost = True
             self.statistics.broker_losses += 1
-            _log.warning("no connection to the broker", error=str(error), remedy=error.remedy)
+            _log.warning("no connection to the broker", **why(error))
+
+
+def why(error: TransportError | StoreError) -> dict[str, str]:
+    """Return what a log line says of a failure."""
+    remedy = {"remedy": error.remedy} if error.remedy else {}
+    return {"error": str(error), **remedy}
 
 
 def _portions(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:

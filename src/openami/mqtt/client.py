@@ -19,6 +19,7 @@ import itertools
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -32,27 +33,42 @@ from openami.mqtt.port import Connection, Delivery, TransportError
 from openami.mqtt.settings import BrokerSettings
 from openami.mqtt.wire import Wire
 
-# Deliveries that may wait for receive(): more than a head-end commits at once, so that the next batch
-# is there when one is done. Reading goes on when half of them are gone.
-QUEUED_MESSAGES_MAX = 8_192
-QUEUED_BYTES_MAX = 16 * 1024 * 1024
-# Messages published and not yet acknowledged by the broker. mosquitto takes 20 at once from a client by
-# default and says so in MQTT 5, where we take the smaller of the two; a window of 20 fills any link
-# whose round trip is below 20 message times, and a gateway's uplink is far from that.
-PUBLISH_WINDOW_MAX = 100
-# A broker answers PUBLISH and SUBSCRIBE at once; after a minute it has forgotten, or the way back is dead
-# though pings pass, and only a new connection helps.
-ANSWER_TIMEOUT_S = 60.0
-# How often pings and overdue answers are looked at.
-TICK_S = 1.0
-# The last words (acknowledgements, DISCONNECT) have this long to leave when a connection is closed.
-CLOSE_TIMEOUT_S = 2.0
 # MQTT 5 brokers are asked not to send more; larger messages cannot be the profile's (64 KiB), and a
 # megabyte is kept as evidence of who sends what.
 PACKET_BYTES_MAX = 1024 * 1024
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one connection. The defaults suit a head-end; a gateway never comes near them."""
+
+    # Deliveries that may wait for receive(): more than a head-end commits at once, so that the next
+    # batch is there when one is done. Reading goes on when half of them are gone.
+    queued_messages_max: int = 8_192
+    queued_bytes_max: int = 16 * 1024 * 1024
+    # What an MQTT 5 broker is told to have under way to us, the queue and the caller's batch together.
+    receive_maximum: int = 4_096
+    # A broker that resumes a session sends what it kept before it answers SUBSCRIBE: while we wait for
+    # that answer we read on. There are 65,535 packet ids, so it ends; the bytes are bounded as well.
+    queued_bytes_before_suback_max: int = 64 * 1024 * 1024
+    # Messages published and not yet acknowledged by the broker. mosquitto takes 20 at once from a
+    # client by default and says so in MQTT 5, where we take the smaller of the two. 100 messages under
+    # way fill a link of 100 messages/s and a second's round trip: more than GPRS is.
+    publish_window_max: int = 100
+    # A broker answers PUBLISH and SUBSCRIBE at once; after a minute it has forgotten, or the way back
+    # is dead though pings pass, and only a new connection helps.
+    answer_timeout_s: float = 60.0
+    # How often pings and overdue answers are looked at.
+    tick_s: float = 1.0
+    # The last words (acknowledgements, DISCONNECT) have this long to leave when we close.
+    close_timeout_s: float = 2.0
+
+
 # Fixed header 5, length of the topic 2, packet id 2, length of the properties 1.
 _PUBLISH_OVERHEAD_BYTES = 10
+# A broker next door refuses within a millisecond. Further away we have written long before its refusal
+# arrives, and read it before we write again.
+_ALERT_WAIT_S = 0.02
 _PINGREQ = b"\xc0\x00"
 _FAILURE = 0x80  # reason codes from here on are refusals
 _PASSWORD_BYTES_MAX = 64 * 1024
@@ -61,20 +77,21 @@ _PASSWORD_BYTES_MAX = 64 * 1024
 class MqttPort:
     """The way to a real broker. Raises ValueError when a session is asked for without a client id."""
 
-    def __init__(self, settings: BrokerSettings) -> None:
+    def __init__(self, settings: BrokerSettings, limits: Limits = Limits()) -> None:
         if settings.session_expiry_s and not settings.client_id:
             raise ValueError(
                 "client_id is empty: the broker keeps a session under the client's name, so it has "
                 "to have one; set client_id, or session_expiry_days = 0 for no session"
             )
         self._settings = settings
+        self._limits = limits
         self._epochs = itertools.count(1)
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator["MqttConnection"]:
         """Open a connection that resumes the persistent session. Raises TransportError."""
         settings = self._settings
-        connection = MqttConnection(settings, next(self._epochs))
+        connection = MqttConnection(settings, self._limits, next(self._epochs))
         try:
             try:
                 async with asyncio.timeout(settings.connect_timeout_s):
@@ -106,7 +123,7 @@ class _Paho(paho.Client):
     def _create_socket(self) -> Wire:
         return self._wire
 
-    def hello(self, settings: BrokerSettings, password: str | None) -> None:
+    def hello(self, settings: BrokerSettings, limits: Limits, password: str | None) -> None:
         """Send CONNECT."""
         if settings.login is not None:
             self.username_pw_set(settings.login, password)
@@ -114,7 +131,7 @@ class _Paho(paho.Client):
         if settings.protocol == "5":
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's
             properties.SessionExpiryInterval = settings.session_expiry_s
-            properties.ReceiveMaximum = QUEUED_MESSAGES_MAX
+            properties.ReceiveMaximum = limits.receive_maximum
             properties.MaximumPacketSize = PACKET_BYTES_MAX
             self.connect(
                 endpoint.host,
@@ -130,25 +147,26 @@ class _Paho(paho.Client):
 class MqttConnection:
     """An open session with a real broker; see `Connection` for what each method promises."""
 
-    def __init__(self, settings: BrokerSettings, epoch: int) -> None:
+    def __init__(self, settings: BrokerSettings, limits: Limits, epoch: int) -> None:
         self.epoch = epoch
         self.resumed = False
         """Whether the broker still had our session; if not, what came for us since then is lost."""
         self._settings = settings
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._wire = Wire(self._loop, self._read, self._on_lost)
         self._paho = _Paho(settings, self._wire)
         self._keepalive_s = float(settings.keepalive_s)
         self._pinged_s: float | None = None
         self._ended: TransportError | None = None
-        self._closing = False
         self._connected: asyncio.Future[None] = self._loop.create_future()
-        self._queue: deque[Delivery] = deque()
+        self._queue: deque[Delivery] = deque()  # bound: _is_full, which pauses reading
         self._queued_bytes = 0
         self._paused = False
-        self._receivers: deque[asyncio.Future[None]] = deque()
+        self._subscribing = 0
+        self._receivers: deque[asyncio.Future[None]] = deque()  # bound: the caller's own tasks
         self._answers: dict[int, _Answer] = {}
-        self._window = asyncio.Semaphore(PUBLISH_WINDOW_MAX)
+        self._window = asyncio.Semaphore(limits.publish_window_max)
         self._packet_bytes_max = 0
         self._ticker: asyncio.TimerHandle | None = None
         client = self._paho
@@ -171,25 +189,36 @@ class MqttConnection:
                 ssl=tls,
                 server_hostname=endpoint.host if tls else None,
                 ssl_handshake_timeout=self._settings.connect_timeout_s if tls else None,
-                ssl_shutdown_timeout=CLOSE_TIMEOUT_S if tls else None,
+                ssl_shutdown_timeout=self._limits.close_timeout_s if tls else None,
             )
         except OSError as error:
             raise failures.connect_failure(error, self._settings) from None
-        self._paho.hello(self._settings, password)
+        if tls is not None:
+            await self._hear_alert()
+        if self._wire.is_open:
+            self._paho.hello(self._settings, self._limits, password)
         await self._connected
-        self._ticker = self._loop.call_later(TICK_S, self._tick)
+        self._ticker = self._loop.call_later(self._limits.tick_s, self._tick)
+
+    async def _hear_alert(self) -> None:
+        """Give a refusal of our certificate time to arrive: in TLS 1.3 it comes after our handshake.
+
+        It comes with a reset. Writing into that fails, and the alert that says why is lost unread.
+        """
+        await asyncio.wait([self._wire.lost], timeout=_ALERT_WAIT_S)
 
     async def close(self) -> None:
         """Send what is due and DISCONNECT; the session stays with the broker."""
-        self._closing = True
         if self._ticker is not None:
             self._ticker.cancel()
         if self._ended is None:
-            if self._connected.done():
+            was_let_in = self._connected.done()
+            self._let_go(TransportError("the connection was closed"))
+            if was_let_in:
                 self._paho.disconnect()
-            await self._linger()
+            if self._wire.is_open:
+                await self._linger()
         await self._wire.abort()
-        self._end(TransportError("the connection was closed"))
 
     async def _linger(self) -> None:
         """Read until the broker has closed: closing on unread bytes would reset the connection.
@@ -200,15 +229,18 @@ class MqttConnection:
         self._wire.resume()
         self._wire.end_writing()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(self._limits.close_timeout_s):
                 await asyncio.shield(self._wire.lost)
 
     def _end(self, reason: TransportError) -> None:
-        """Let every wait on this connection raise; the first reason stays."""
-        if self._ended is not None:
-            return
+        """Close, because the other side or the world has ended it; the first reason stays."""
+        if self._ended is None:
+            self._let_go(reason)
+            self._wire.shut()
+
+    def _let_go(self, reason: TransportError) -> None:
+        """Let every wait on this connection raise."""
         self._ended = reason
-        self._wire.shut()
         if not self._connected.done():
             self._connected.set_exception(reason)
             self._connected.exception()  # nobody need be waiting
@@ -245,8 +277,14 @@ class MqttConnection:
         if mid is None:
             self._end(failures.lost(None, self._settings))
             self._check_open()
-        else:
+            return
+        self._subscribing += 1
+        if self._paused:
+            self._resume()
+        try:
             await self._answer(mid, ", ".join(filters))
+        finally:
+            self._subscribing -= 1
 
     async def receive(self, at_most: int) -> Sequence[Delivery]:
         while not self._queue:
@@ -278,8 +316,8 @@ class MqttConnection:
             self._wake_receivers()
         if (
             self._paused
-            and len(queue) <= QUEUED_MESSAGES_MAX // 2
-            and self._queued_bytes <= QUEUED_BYTES_MAX // 2
+            and len(queue) <= self._limits.queued_messages_max // 2
+            and self._queued_bytes <= self._limits.queued_bytes_max // 2
         ):
             self._resume()
         return taken
@@ -291,7 +329,9 @@ class MqttConnection:
                 receiver.set_result(None)
 
     async def _answer(self, packet_id: int, about: str) -> None:
-        answer = _Answer(self._loop.create_future(), about, self._loop.time() + ANSWER_TIMEOUT_S)
+        answer = _Answer(
+            self._loop.create_future(), about, self._loop.time() + self._limits.answer_timeout_s
+        )
         self._answers[packet_id] = answer
         await answer.future
 
@@ -338,8 +378,8 @@ class MqttConnection:
         """Keep the limits an MQTT 5 broker sets in its CONNACK."""
         self._keepalive_s = float(getattr(properties, "ServerKeepAlive", self._keepalive_s))
         self._packet_bytes_max = int(getattr(properties, "MaximumPacketSize", 0))
-        window = int(getattr(properties, "ReceiveMaximum", PUBLISH_WINDOW_MAX))
-        self._window = asyncio.Semaphore(min(window, PUBLISH_WINDOW_MAX))
+        window = int(getattr(properties, "ReceiveMaximum", self._limits.publish_window_max))
+        self._window = asyncio.Semaphore(min(window, self._limits.publish_window_max))
 
     def _on_message(
         self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage
@@ -349,8 +389,16 @@ class MqttConnection:
         self._queued_bytes += len(payload) + len(topic)
         if self._receivers:
             self._wake_receivers()
-        if len(self._queue) >= QUEUED_MESSAGES_MAX or self._queued_bytes >= QUEUED_BYTES_MAX:
+        if self._is_full():
             self._pause()
+
+    def _is_full(self) -> bool:
+        if self._subscribing:
+            return self._queued_bytes >= self._limits.queued_bytes_before_suback_max
+        return (
+            len(self._queue) >= self._limits.queued_messages_max
+            or self._queued_bytes >= self._limits.queued_bytes_max
+        )
 
     def _on_publish(
         self,
@@ -398,7 +446,7 @@ class MqttConnection:
             self._end(failures.disconnected(reason.value, str(reason), self._settings))
         elif reason.value == failures.PROTOCOL_ERROR:
             self._end(failures.not_mqtt(self._settings))
-        elif not self._closing:
+        else:
             self._end(failures.lost(None, self._settings))
 
     # --- what the wire and the clock call
@@ -412,7 +460,7 @@ class MqttConnection:
     def _tick(self) -> None:
         if self._ended is not None:
             return
-        self._ticker = self._loop.call_later(TICK_S, self._tick)
+        self._ticker = self._loop.call_later(self._limits.tick_s, self._tick)
         now_s = self._loop.time()
         self._keep_alive(now_s)
         self._give_up(now_s)
@@ -427,13 +475,16 @@ class MqttConnection:
         if not keepalive_s or not wire.is_open:
             return
         if self._paused:
-            if now_s - wire.last_sent_s >= keepalive_s - TICK_S:
+            if now_s - wire.last_sent_s >= keepalive_s - self._limits.tick_s:
                 wire.send(_PINGREQ)
             return
         if self._pinged_s is not None and wire.last_received_s >= self._pinged_s:
             self._pinged_s = None
         if self._pinged_s is None:
-            if now_s - min(wire.last_sent_s, wire.last_received_s) >= keepalive_s - TICK_S:
+            if (
+                now_s - min(wire.last_sent_s, wire.last_received_s)
+                >= keepalive_s - self._limits.tick_s
+            ):
                 self._pinged_s = now_s
                 wire.send(_PINGREQ)
         elif now_s - self._pinged_s >= keepalive_s:
@@ -446,7 +497,7 @@ class MqttConnection:
             if answer.due_s > now_s:
                 return
             del self._answers[packet_id]
-            answer.fail(failures.unanswered(ANSWER_TIMEOUT_S, answer.about))
+            answer.fail(failures.unanswered(self._limits.answer_timeout_s, answer.about))
 
 
 class _Answer:
@@ -491,10 +542,18 @@ def _tls_context(settings: BrokerSettings) -> ssl.SSLContext | None:
             context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
         except OSError as error:
             name, path = "cert_file", settings.cert_file
-            if settings.key_file is not None and Path(settings.cert_file).is_file():
+            if settings.key_file is not None and _holds_a_certificate(path):
                 name, path = "key_file", settings.key_file
             raise failures.unusable_file(name, path, error) from None
     return context
+
+
+def _holds_a_certificate(path: str) -> bool:
+    """Tell which of two files OpenSSL could not use: it does not say."""
+    try:
+        return b"BEGIN CERTIFICATE" in Path(path).read_bytes()
+    except OSError:
+        return False
 
 
 def _password(settings: BrokerSettings) -> str | None:

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from openami.mqtt.port import TransportError
+from openami.mqtt.port import PublishRefused, TransportError
 from openami.mqtt.settings import BrokerSettings
 
 # OpenSSL, x509_vfy.h
@@ -246,11 +246,14 @@ def refused_connect(code: int, name: str, settings: BrokerSettings) -> Transport
 
 def no_connack(settings: BrokerSettings) -> TransportError:
     """Return what it means that the broker closed the connection instead of answering."""
-    remedies = ["read the broker's log"]
-    if not settings.endpoint.tls:
+    remedies = []
+    if settings.endpoint.tls:
+        remedies.append("check cert_file and key_file if it asks for client certificates")
+    else:
         remedies.append("write mqtts:// if this is its TLS port")
     if settings.protocol == "5":
         remedies.append('set protocol to "3.1.1" if it speaks no MQTT 5')
+    remedies.append("read the broker's log")
     return TransportError(
         f"{settings.endpoint} closed the connection instead of answering",
         remedy="; ".join(remedies),
@@ -282,7 +285,7 @@ def disconnected(code: int, name: str, settings: BrokerSettings) -> TransportErr
     if code == SESSION_TAKEN_OVER:
         return TransportError(
             f"another client took over our session at {settings.endpoint}: it has the same client "
-            f"id, {settings.client_id!r}",
+            f"id {settings.client_id!r}",
             remedy="give each program its own client_id; if nobody else should have it, find the "
             "copy of this configuration or certificate",
         )
@@ -330,7 +333,7 @@ def silent(silent_s: float, settings: BrokerSettings) -> TransportError:
 def unanswered(waited_s: float, about: str) -> TransportError:
     """Return what it means that PUBACK or SUBACK did not come."""
     return TransportError(
-        f"the broker has not answered within {waited_s:.0f} s ({about[:200]})",
+        f"the broker has not answered within {waited_s:g} s ({about[:200]})",
         remedy="connect anew; if it repeats, read the broker's log",
     )
 
@@ -362,9 +365,9 @@ _REFUSED_PUBLISHES: Mapping[int, _Reason] = {
 }
 
 
-def refused_publish(code: int, name: str, topic: str) -> TransportError:
+def refused_publish(code: int, name: str, topic: str) -> PublishRefused:
     """Return what the reason code of a PUBACK says (MQTT 5)."""
     reason = _REFUSED_PUBLISHES.get(code, _Reason(f"the broker refuses it ({name})"))
-    return TransportError(
+    return PublishRefused(
         f"publishing on {topic}: {reason.what}", remedy=reason.remedy, permanent=reason.permanent
     )

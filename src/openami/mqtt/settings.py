@@ -164,9 +164,9 @@ def parse_url(url: str) -> Endpoint:
             f"the broker url {url!r} must begin with mqtt:// or mqtts:// (TLS), "
             "e.g. mqtts://broker.example:8883"
         )
-    _check_nothing_more(parts)
     if not parts.hostname:
         raise ValueError("the broker url names no host; write e.g. mqtts://broker.example:8883")
+    _check_nothing_more(parts)
     if port == 0:
         raise ValueError("the broker url names port 0; write 8883 for TLS or 1883 without")
     return Endpoint(

@@ -14,7 +14,7 @@ from openami.profile.identifiers import (
     check_id,
     is_id,
 )
-from openami.profile.judgement import implausible, json_type, judge_register
+from openami.profile.judgement import implausible, json_type, judge_register, judge_topic
 from openami.profile.obis import Obis
 from openami.profile.reader import MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX
 from openami.profile.registers import (
@@ -24,6 +24,7 @@ from openami.profile.registers import (
     RegisterCatalogue,
     shipped_catalogue,
 )
+from openami.profile.requirements import Requirement, requirement_of, requirements
 from openami.profile.telemetry import (
     SCHEMA_VERSION,
     Envelope,
@@ -66,6 +67,7 @@ __all__ = [
     "Register",
     "RegisterCatalogue",
     "RegisterReading",
+    "Requirement",
     "SessionId",
     "SessionTopic",
     "Severity",
@@ -80,9 +82,12 @@ __all__ = [
     "is_id",
     "json_type",
     "judge_register",
+    "judge_topic",
     "parse_topic",
     "pointer",
     "read_time",
+    "requirement_of",
+    "requirements",
     "shipped_catalogue",
     "utc_text",
 ]

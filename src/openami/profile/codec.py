@@ -5,13 +5,14 @@ to the audit, which names the faults (decision 0004). A property test holds the 
 
 What the parser below does not look at, members it skips and members that stand twice, is told by
 counting colons: each member has one outside of strings, so a message with no more of them than the
-members we know, and none in its strings, has nothing else in it. Only a message with more than that is
-read a second time.
+members we know and the times and codes we have read has nothing else in it. Only a message with more
+than that is read a second time.
 """
 
 import math
+import re
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -43,9 +44,13 @@ from openami.profile.times import TIME_PATTERN, read_time, utc_text
 # all the rest. For the schema they stand here all the same.
 _id_in_schema = Meta(max_length=ID_CHARS_MAX, extra_json_schema={"pattern": f"^{ID_PATTERN}$"})
 
+_Extension = Annotated[
+    Any, Meta(description="an extension member; of another shape than ours it is ignored")
+]
 
-class WireEnvelope(msgspec.Struct, kw_only=True, rename="camel"):
-    """The envelope's members as they stand on the wire; the schema is generated from this type."""
+
+class WireEnvelope(msgspec.Struct, kw_only=True, rename="camel", gc=False):
+    """One meter's registers at one moment. Members that are not listed here are ignored by readers."""
 
     schema_version: (
         Annotated[str, Meta(extra_json_schema={"pattern": f"^{VERSION_PATTERN}$"})] | UnsetType
@@ -57,8 +62,9 @@ class WireEnvelope(msgspec.Struct, kw_only=True, rename="camel"):
     session_id: Annotated[SessionId, _id_in_schema] | UnsetType = UNSET
     registers: Annotated[tuple[RegisterReading, ...], Meta(min_length=1)]
     # Extension members may be somebody else's: a shape that is not ours is ignored, not refused.
-    seq: object = UNSET
-    event: object = UNSET
+    # Not `object`: the decoder would take that for a type of its own and ask the hook for it.
+    seq: _Extension = UNSET
+    event: _Extension = UNSET
 
 
 _REQUIRED_MEMBERS: Final = 5
@@ -130,7 +136,7 @@ def _decode_fast(payload: bytes) -> Envelope:
         members += 1
     event = None
     ignored: tuple[str, ...] = ()
-    if _BACKSLASH in payload or payload.count(b":") != members + wire.ts.count(":"):
+    if not _has_nothing_else(payload, members=members, ts=wire.ts):
         seq, event, ignored = read_extensions(_read_again(payload, wire))
     return Envelope(
         ts=ts,
@@ -144,6 +150,21 @@ def _decode_fast(payload: bytes) -> Envelope:
         event=event,
         ignored=ignored,
     )
+
+
+# A quote right before a digit opens a string, so this colon is inside one: `"1-0:1.8.0*255"`.
+_full_codes = re.compile(rb'"[0-9]{1,3}-[0-9]{1,3}:').findall
+
+
+def _has_nothing_else(payload: bytes, *, members: int, ts: str) -> bool:
+    """Return whether all colons are those of the members read, and of the strings known to have some.
+
+    With escapes nothing can be told: a colon may be written as one, and so may a second spelling of a name.
+    """
+    if _BACKSLASH in payload:
+        return False
+    in_strings = payload.count(b":") - members - ts.count(":")
+    return in_strings == 0 or in_strings == len(_full_codes(payload))
 
 
 def _read_again(payload: bytes, wire: WireEnvelope) -> JsonObject:

@@ -25,7 +25,9 @@ _is_event_name = re.compile(EVENT_NAME_PATTERN).fullmatch
 _Name = Annotated[str, Meta(extra_json_schema={"pattern": f"^{EVENT_NAME_PATTERN}$"})]
 _Time = Annotated[str, Meta(extra_json_schema={"pattern": f"^{TIME_PATTERN}$"})]
 _Code = Annotated[int, Meta(ge=-_CODE_MAX, le=_CODE_MAX)]
-_Detail = Annotated[str, Meta(max_length=DETAIL_CHARS_MAX)]
+_Detail = Annotated[
+    str, Meta(max_length=DETAIL_CHARS_MAX, extra_json_schema={"pattern": "^[^\\u0000]*$"})
+]
 
 
 class EventState(StrEnum):

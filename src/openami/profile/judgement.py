@@ -1,13 +1,33 @@
-"""What the register list says about one reading: its unit, its JSON type, what is plausible.
+"""What is judged once a message is decoded: against its topic, and against the register list.
 
 Shared by the head-end and the checker, so that a vendor's file is judged at home as it will be in the
-field. The two verdicts differ in kind. A wrong unit or type makes the number mean something else, so
-the item is rejected (decision 0015). An implausible value may be true, so it is stored with a finding.
+field. Two verdicts differ in kind. A wrong unit or type makes the number mean something else, so the
+item is rejected (decision 0015). An implausible value may be true, so it is stored with a finding.
 """
 
 from openami.profile.errors import Code, ProfileError, pointer
 from openami.profile.registers import Register
-from openami.profile.telemetry import RegisterReading, Value
+from openami.profile.telemetry import Envelope, RegisterReading, Value
+from openami.profile.topics import EventTopic, TelemetryTopic
+
+
+def judge_topic(envelope: Envelope, topic: TelemetryTopic | EventTopic) -> tuple[ProfileError, ...]:
+    """Return where a message and the topic it came on name different things (decision 0006)."""
+    pairs = (
+        ("feederId", envelope.feeder_id, topic.feeder_id),
+        ("gatewayId", envelope.gateway_id, topic.gateway_id),
+        ("meterSerial", envelope.meter_serial, topic.meter_serial),
+    )
+    return tuple(
+        ProfileError(
+            Code.TOPIC_MISMATCH,
+            "OA-TOP-002",
+            pointer(name),
+            f"the message says {name} {in_body!r}, its topic {in_topic!r}",
+        )
+        for name, in_body, in_topic in pairs
+        if in_body != in_topic
+    )
 
 
 def judge_register(

@@ -8,13 +8,14 @@ are optional: without them the judgement they allow is simply not made.
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from functools import cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from openami import spec
 from openami.profile.errors import ProfileError
-from openami.profile.obis import Obis
+from openami.profile.obis import OBIS_PATTERN, Obis
 
 CATALOGUE_BYTES_MAX = 1024 * 1024  # the official draft is a few kB; a megabyte is another file
 
@@ -30,7 +31,7 @@ class Certainty(StrEnum):
 class Register(msgspec.Struct, frozen=True):
     """One entry of the register list."""
 
-    obis: str
+    obis: Annotated[str, Meta(extra_json_schema={"pattern": f"^{OBIS_PATTERN}$"})]
     name: str
     unit: str
     certainty: Certainty
@@ -50,7 +51,9 @@ class Register(msgspec.Struct, frozen=True):
         return Obis.parse(self.obis)
 
 
-class _RegisterFile(msgspec.Struct):
+class RegisterFile(msgspec.Struct):
+    """A register list as a file; other members of it are not read."""
+
     registers: tuple[Register, ...]
 
 
@@ -73,9 +76,11 @@ class RegisterCatalogue:
                 "read: is it the right file?"
             )
         try:
-            registers = msgspec.json.decode(content, type=_RegisterFile).registers
-        except (msgspec.MsgspecError, RecursionError) as error:
+            registers = msgspec.json.decode(content, type=RegisterFile).registers
+        except (ValueError, RecursionError) as error:
             raise CatalogueError(f"the register file is not a register list: {error}") from None
+        if not registers:
+            raise CatalogueError("/registers: the list is empty")
         seen: set[Obis] = set()
         for index, entry in enumerate(registers):
             try:
@@ -84,6 +89,8 @@ class RegisterCatalogue:
                 raise CatalogueError(f"/registers/{index}/obis: {error.detail}") from None
             if code in seen:
                 raise CatalogueError(f"/registers/{index}/obis: {entry.obis} stands twice")
+            if entry.range is not None and entry.range[0] > entry.range[1]:
+                raise CatalogueError(f"/registers/{index}/range: the lower bound stands first")
             seen.add(code)
         return cls(registers)
 

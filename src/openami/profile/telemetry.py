@@ -16,8 +16,16 @@ SCHEMA_VERSION: Final = "0.1"
 # JSON numbers are doubles for almost every peer: beyond ±(2**53 - 1) neighbours become one (decision 0016).
 INTEGER_MAX: Final = 2**53 - 1
 
+# For the schema only: a pattern in the parser would cost more than the rest of it.
+_without_nul = Meta(extra_json_schema={"pattern": "^[^\\u0000]*$"})
+
 # Without int among them, 1 would be read as 1.0 and 2**53 + 1 would lose a digit.
-Value = bool | Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)] | float | str
+Value = (
+    bool
+    | Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
+    | float
+    | Annotated[str, _without_nul]
+)
 
 
 class Quality(StrEnum):
@@ -29,16 +37,18 @@ class Quality(StrEnum):
     """The meter did not answer: the value is the last one known, ``ts`` its original time."""
 
 
-class RegisterReading(msgspec.Struct, frozen=True):
+# gc=False, here and below: these hold values that hold nothing, so no cycle can pass through them, and
+# thousands a second need not be looked at by the collector.
+class RegisterReading(msgspec.Struct, frozen=True, gc=False):
     """One register: which, its value in this unit, and how far to trust it."""
 
     obis: Obis
     value: Value
-    unit: str
+    unit: Annotated[str, _without_nul]
     quality: Quality
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One meter's registers at one moment, as published on a telemetry or event topic.
 
     ``ts`` is the measured time, in UTC. ``seq`` numbers a gateway's envelopes so that a gap can be seen

@@ -1,8 +1,9 @@
 """The feeder between the transformer and the customers: what it loses, and how far its voltage falls.
 
-Three phases run along one row of poles; each customer hangs on one phase of one pole by a service
-cable. The model is the usual linear one for radial low-voltage feeders: every load draws the current
-it would draw at nominal voltage, a span carries the sum of the currents beyond it, so
+From the transformer the three phases run out along rows of poles, the branches; each customer hangs on
+one phase of one pole of one branch by a service cable. The model is the usual linear one for radial
+low-voltage feeders: every load draws the current it would draw at nominal voltage, a span carries the
+sum of the currents beyond it, so
 
     loss of a span     = R · |I|²
     voltage at a pole  = source − Σ spans (R · Re I + X · Im I)
@@ -15,7 +16,7 @@ because powers are whole milliwatts.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 PHASES = 3
@@ -25,13 +26,14 @@ _MW_PER_W = 1000
 
 @dataclass(frozen=True, slots=True)
 class Feeder:
-    """Spans and cables: resistance and reactance of the loop, out and back, in ohm.
+    """Branches, and the poles of each; spans and cables by resistance and reactance of the loop, in ohm.
 
     The defaults are 50 m spans of 35 mm² aluminium bundle (0.868 Ω/km, 0.1 Ω/km a conductor) and 20 m
     of 10 mm² copper service cable (1.83 Ω/km).
     """
 
     poles: int
+    branches: int = 1
     span_ohm: float = 0.0868
     span_reactance_ohm: float = 0.010
     service_ohm: float = 0.0732
@@ -41,6 +43,7 @@ class Feeder:
 class Load:
     """What one customer draws from the feeder now: mW, and var per W."""
 
+    branch: int
     pole: int
     phase: int
     active_mw: int
@@ -58,19 +61,26 @@ class Flow:
     """The feeder under its loads: losses of each phase, and the voltage lost up to each pole."""
 
     losses_mw: tuple[int, ...]
-    drops_v: tuple[tuple[float, ...], ...]
-    """Per phase, per pole; pole 0 is the transformer."""
+    drops_v: Mapping[tuple[int, int], tuple[float, ...]]
+    """By branch and phase, for each pole; pole 0 is the transformer."""
 
 
 def solve(feeder: Feeder, loads: Sequence[Load]) -> Flow:
-    """Return the flow for these loads. Poles count from 1, phases from 0."""
-    solved = [_phase(feeder, [load for load in loads if load.phase == p]) for p in range(PHASES)]
-    return Flow(
-        losses_mw=tuple(loss for loss, _ in solved), drops_v=tuple(drops for _, drops in solved)
-    )
+    """Return the flow for these loads. Poles count from 1, branches and phases from 0."""
+    wires: dict[tuple[int, int], list[Load]] = {
+        (branch, phase): [] for branch in range(feeder.branches) for phase in range(PHASES)
+    }
+    for load in loads:
+        wires[load.branch, load.phase].append(load)
+    losses_mw = [0] * PHASES
+    drops_v = {}
+    for (branch, phase), hanging in wires.items():
+        loss_mw, drops_v[branch, phase] = _wire(feeder, hanging)
+        losses_mw[phase] += loss_mw
+    return Flow(losses_mw=tuple(losses_mw), drops_v=drops_v)
 
 
-def _phase(feeder: Feeder, loads: Sequence[Load]) -> tuple[int, tuple[float, ...]]:
+def _wire(feeder: Feeder, loads: Sequence[Load]) -> tuple[int, tuple[float, ...]]:
     at_pole = [0j] * (feeder.poles + 1)
     loss_w = 0.0
     for load in loads:

@@ -17,6 +17,9 @@ METERS_MAX = 500
 # The feeder's own meter and one customer: below that nothing can add up.
 METERS_MIN = 2
 
+# A branch of the feeder is a row of poles, and one line of meters: the 32 unit loads of RS-485, less the
+# bridge. A feeder of one endless row would have no voltage left at its end.
+CUSTOMERS_PER_BRANCH_MAX = 31
 _CUSTOMERS_PER_POLE = 3
 _MILL_POLES_MAX = 3  # motors are connected near the transformer, where the voltage holds
 _PREPAID_SHARE = 0.3
@@ -33,7 +36,7 @@ _CLASSES: Sequence[tuple[LoadClass, int]] = (
     (LoadClass.CLINIC, 4),
 )
 
-HEAD_MODEL = "sdm630"
+_HEAD_MODEL = "sdm630"
 PREPAID_MODEL = "openami-sim-prepaid"
 _CUSTOMER_MODELS = ("sdm120", "sdm120", "sdm120", "dds238")
 
@@ -58,6 +61,7 @@ class Customer:
     model: str
     load_class: LoadClass
     variant: int
+    branch: int
     pole: int
     phase: int
     scale_permille: int = 1000
@@ -82,6 +86,7 @@ class VillagePlan:
     feeder: Feeder
     customers: tuple[Customer, ...]
     head_serial: MeterSerial
+    head_model: str
     head_counter_uj: int
     utc_offset_minutes: int = _UTC_OFFSET_MINUTES
 
@@ -105,32 +110,40 @@ def plan_village(
     if not METERS_MIN <= meters <= METERS_MAX:
         raise ValueError(f"a village has {METERS_MIN} to {METERS_MAX} meters, not {meters}")
     dice = random.Random(seed)
-    poles = max(1, (meters - 1) // _CUSTOMERS_PER_POLE)
-    customers = tuple(_customer(dice, number, poles) for number in range(1, meters))
+    feeder = _feeder(meters - 1)
+    customers = tuple(_customer(dice, number, feeder) for number in range(1, meters))
     return VillagePlan(
         seed=seed,
         start_ms=epoch_ms(start),
-        feeder=Feeder(poles=poles),
+        feeder=feeder,
         customers=customers,
         head_serial=MeterSerial("FH-0001"),
+        head_model=_HEAD_MODEL,
         # The transformer has been there longer than any of them.
         head_counter_uj=sum(c.counter_uj for c in customers) + dice.randrange(10**6) * _UJ_PER_WH,
         utc_offset_minutes=utc_offset_minutes,
     )
 
 
-def _customer(dice: random.Random, number: int, poles: int) -> Customer:
+def _feeder(customers: int) -> Feeder:
+    branches = -(-customers // CUSTOMERS_PER_BRANCH_MAX)
+    longest = min(customers, CUSTOMERS_PER_BRANCH_MAX)
+    return Feeder(poles=-(-longest // _CUSTOMERS_PER_POLE), branches=branches)
+
+
+def _customer(dice: random.Random, number: int, feeder: Feeder) -> Customer:
     # The first of a village is always prepaid, so that the smallest one has a credit to run down.
     prepaid = number == 1 or dice.random() < _PREPAID_SHARE
     classes, weights = zip(*_CLASSES, strict=True)
     load_class = dice.choices(classes, weights)[0]
-    nearest = min(poles, _MILL_POLES_MAX) if load_class is LoadClass.MILL else poles
+    poles = min(feeder.poles, _MILL_POLES_MAX) if load_class is LoadClass.MILL else feeder.poles
     return Customer(
         serial=MeterSerial(f"VM-{number:04d}"),
         model=PREPAID_MODEL if prepaid else dice.choice(_CUSTOMER_MODELS),
         load_class=load_class,
         variant=dice.randrange(len(load_shapes(load_class))),
-        pole=dice.randint(1, nearest),
+        branch=(number - 1) // CUSTOMERS_PER_BRANCH_MAX,
+        pole=dice.randint(1, poles),
         phase=dice.randrange(PHASES),
         scale_permille=dice.randint(850, 1150),
         shift_minutes=dice.randint(-20, 20),

@@ -58,6 +58,8 @@ class Measured:
     frequency_hz: float
     import_uj: int
     phase_import_uj: tuple[int, ...]
+    reactive_uj: int
+    """Reactive energy, inductive, in the same unit (µvar·s)."""
     relay: RelayPosition
     credit_uj: int | None = None
 
@@ -126,6 +128,7 @@ class _Moment:
     demands: tuple[tuple[int, int], ...]
     flow: Flow
     head_mw: tuple[int, ...]
+    head_mvar: int
 
 
 class Village:
@@ -138,6 +141,7 @@ class Village:
         self._by_serial = {a.customer.serial: i for i, a in enumerate(self._accounts)}
         # A third each at the start; afterwards each phase counts its own.
         self._head_uj = _shares(plan.head_counter_uj, PHASES)
+        self._head_reactive_uj = plan.head_counter_uj // 3  # as if at a power factor of 0.95
         self._losses_uj = 0
         self._theft_uj = 0
         for account in self._accounts:
@@ -174,6 +178,7 @@ class Village:
             frequency_hz=frequency_hz(self.plan.seed, self._now_ms),
             import_uj=account.import_uj,
             phase_import_uj=(account.import_uj,),
+            reactive_uj=int(account.import_uj * _reactive_ratio(account.customer)),
             relay=RelayPosition.CONNECTED if account.connected else RelayPosition.DISCONNECTED,
             credit_uj=account.credit_uj,
         )
@@ -204,24 +209,26 @@ class Village:
             energy + power * elapsed_ms
             for energy, power in zip(self._head_uj, self._moment.head_mw, strict=True)
         )
+        self._head_reactive_uj += self._moment.head_mvar * elapsed_ms
         self._now_ms += elapsed_ms
 
     def _flows(self) -> _Moment:
         local_minute = self._now_ms // MS_PER_MINUTE + self.plan.utc_offset_minutes
         demands = tuple(account.demand_mw(local_minute) for account in self._accounts)
         loads = [
-            Load(a.customer.pole, a.customer.phase, sum(demand), _reactive_ratio(a.customer))
+            _load(a.customer, sum(demand))
             for a, demand in zip(self._accounts, demands, strict=True)
         ]
         flow = solve(self.plan.feeder, loads)
         head = list(flow.losses_mw)
         for load in loads:
             head[load.phase] += load.active_mw
-        return _Moment(demands, flow, tuple(head))
+        reactive = sum(int(load.active_mw * load.reactive_ratio) for load in loads)
+        return _Moment(demands, flow, tuple(head), reactive)
 
     def _customer_phase(self, customer: Customer, metered_mw: int) -> Phase:
         source = source_voltage_v(self.plan.seed, customer.phase, self._now_ms)
-        voltage = source - self._moment.flow.drops_v[customer.phase][customer.pole]
+        voltage = source - self._moment.flow.drops_v[customer.branch, customer.phase][customer.pole]
         return _phase(voltage, metered_mw / _MW_PER_W, _reactive_ratio(customer))
 
     def _head(self) -> Measured:
@@ -232,6 +239,7 @@ class Village:
             frequency_hz=frequency_hz(self.plan.seed, self._now_ms),
             import_uj=sum(self._head_uj),
             phase_import_uj=self._head_uj,
+            reactive_uj=self._head_reactive_uj,
             relay=RelayPosition.CONNECTED,
         )
 
@@ -265,6 +273,12 @@ def _swing(seed: int, at_ms: int, period_s: float) -> float:
 def _phase(voltage_v: float, active_w: float, reactive_ratio: float) -> Phase:
     apparent = active_w * math.hypot(1, reactive_ratio)
     return Phase(voltage_v, apparent / voltage_v, active_w, active_w * reactive_ratio)
+
+
+def _load(customer: Customer, active_mw: int) -> Load:
+    return Load(
+        customer.branch, customer.pole, customer.phase, active_mw, _reactive_ratio(customer)
+    )
 
 
 def _reactive_ratio(customer: Customer) -> float:

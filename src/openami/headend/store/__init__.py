@@ -4,6 +4,21 @@
 power cut, and the uplink may acknowledge. It is idempotent: the same batch again changes nothing but the
 count of duplicates (decision 0006).
 
+Two deliveries under one identity (feeder, meter, register, measured time to the millisecond):
+
+* the same value is a duplicate, counted and not stored; equal numbers are the same value, 1 and 1.0 among
+  them, and the first one's JSON type stays; ``true`` is no number, and the unit is part of the value;
+* another value is a conflict: the first stays in force, the other is kept beside it, up to
+  CONFLICTS_KEPT_PER_READING_MAX, and a finding CONFLICT_FINDING is raised;
+* the same value with another quality is a duplicate too, and the two qualities are settled without
+  regard to which came first, because a gateway sends the newest first and backfills later:
+
+  - the *stored reading* says what is known of the measurement. ``comms_lost`` repeats an old value to
+    say that the meter is silent now; it says nothing about the measurement, so it never replaces
+    ``good`` or ``suspect`` and gives way to them. Between these two, ``suspect`` stays: never raised.
+  - the *latest* reading says what is known of the meter. It shows the worst quality told at the latest
+    measured time, until a newer measured time arrives.
+
 Errors: a store lets only StoreError out.
 """
 
@@ -23,6 +38,16 @@ ROWS_MAX = 10_000
 # interpretation, decision 0006). The bytes bound holds against a flood.
 REJECTED_KEPT_DAYS = 30
 REJECTED_KEPT_BYTES_MAX = 256 * 1024 * 1024
+# Twice what a message may have (decision 0016): a larger one could never be accepted, and one giant must
+# not push all other evidence out. Of a larger message the beginning is kept, and the detail says so.
+REJECT_PAYLOAD_BYTES_MAX = 128 * 1024
+# A year and a month of findings: this month beside the same month of last year.
+FINDINGS_KEPT_DAYS = 400
+# A second and third opinion on one reading are evidence; a hundredth is a flood, and is only counted.
+CONFLICTS_KEPT_PER_READING_MAX = 8
+
+CONFLICT_FINDING = "CONFLICT"
+"""The code of the finding a store raises when it keeps a second value for one identity."""
 
 
 class StoreError(Exception):
@@ -38,9 +63,24 @@ class StoreError(Exception):
         self.permanent = permanent
 
 
+class Access(StrEnum):
+    """What a process wants of the store."""
+
+    OWN = "own"
+    """The head-end itself: makes the store, migrates its schema, and is alone in doing so."""
+    EDIT = "edit"
+    """A short command beside a running head-end: may replay and drop, never migrates."""
+    READ = "read"
+    """Reads only; needs no write permission."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What became of the readings and messages of one or more commits."""
+    """What became of the readings and messages of one or more commits.
+
+    ``conflicts`` counts each conflicting value the first time it is told, and every one beyond the
+    number kept. ``rejects_pruned`` are kept messages that had to go because of their bounds.
+    """
 
     messages: int = 0
     stored: int = 0
@@ -49,6 +89,7 @@ class Tally:
     rejected_messages: int = 0
     rejected_items: int = 0
     events: int = 0
+    rejects_pruned: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(
@@ -59,6 +100,7 @@ class Tally:
             self.rejected_messages + other.rejected_messages,
             self.rejected_items + other.rejected_items,
             self.events + other.events,
+            self.rejects_pruned + other.rejects_pruned,
         )
 
 
@@ -212,7 +254,10 @@ class Store(Protocol):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> AsyncIterator[Reading]:
-        """Stream readings by measured time, then register; ``since`` included, ``until`` not."""
+        """Stream readings by measured time, then register; ``since`` included, ``until`` not.
+
+        Memory and locks are held for one page at a time: a slow reader never stops the head-end.
+        """
         ...
 
     async def conflicts(self, feeder_id: str, meter_serial: str) -> Sequence[Conflict]: ...
@@ -236,7 +281,9 @@ class Store(Protocol):
     async def replay(self, reject_id: int, decision: Decision) -> Tally:
         """Commit a kept message's new verdict, and mark it replayed if nothing is left rejected.
 
-        The message keeps its original time of receipt. One transaction. Raises StoreError.
+        The message keeps its original time of receipt. One transaction. The tally tells the verdict;
+        to the totals it adds only what was stored, because the message was counted when it came.
+        Raises StoreError.
         """
         ...
 
@@ -245,11 +292,13 @@ class Store(Protocol):
         ...
 
     async def prune(self, now: datetime) -> int:
-        """Delete rejected messages beyond their bounds; return how many went."""
+        """Delete dropped messages and what is beyond its bounds; return how many messages went."""
         ...
 
 
 class StoreFactory(Protocol):
     """``sqlite:///path`` or ``postgresql://…`` to an open store, its schema migrated."""
 
-    def __call__(self, url: str) -> AbstractAsyncContextManager[Store]: ...
+    def __call__(
+        self, url: str, access: Access = Access.OWN
+    ) -> AbstractAsyncContextManager[Store]: ...

@@ -1,0 +1,220 @@
+"""``openami demo``: a village on this machine, from the meters to the operator's store."""
+
+import asyncio
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import click
+
+from openami.cli.report import Exit, fail, print_json, say
+from openami.clock import SystemClock
+from openami.headend.store import StoreError
+from openami.mqtt.port import TransportError
+from openami.mqtt.settings import BrokerSettings
+from openami.simulator.audit import LOST_NAMED_MAX, Account
+from openami.simulator.demo import DemoSettings, run_demo
+from openami.simulator.plan import METERS_MAX, METERS_MIN
+from openami.simulator.programs import PartFailed
+from openami.simulator.scenario import DEMO_S_MIN
+from openami.simulator.view import Picture, summary, table
+
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
+_duration = re.compile(r"(\d+(?:\.\d+)?)([smh]?)", re.ASCII).fullmatch
+# Where there is no terminal the picture is a line in a log, and fewer of them are read.
+_LINE_EVERY_PICTURES: Final = 5
+# A terminal that does not say how large it is.
+_TERMINAL_FALLBACK: Final = (100, 40)
+
+
+class _Duration(click.ParamType[float | None]):
+    """``90``, ``90s``, ``10m``, ``2h`` or ``forever``."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        if value == "forever":
+            return None
+        found = _duration(str(value))
+        if found is None:
+            self.fail(f"{value!r} is no duration; write 90s, 10m, 2h or forever", param, ctx)
+        seconds = float(found[1]) * _UNITS[found[2]]
+        if seconds < DEMO_S_MIN:
+            self.fail(f"a demo lasts at least {DEMO_S_MIN:.0f} s", param, ctx)
+        return seconds
+
+
+@click.command()
+@click.option(
+    "--meters",
+    type=click.IntRange(METERS_MIN, METERS_MAX),
+    default=20,
+    show_default=True,
+    help="How many, the feeder's own among them.",
+)
+@click.option(
+    "--for",
+    "duration_s",
+    type=_Duration(),
+    default="60s",
+    show_default=True,
+    help="How long: 90s, 10m, 2h, or forever, which is until Ctrl-C.",
+)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which village.")
+@click.option("--broker", "url", metavar="URL", help="A running broker, instead of one of our own.")
+@click.option("--ca-file", metavar="FILE", help="The authority that signed the broker's name.")
+@click.option("--cert-file", metavar="FILE", help="Our certificate, where the broker asks for one.")
+@click.option("--key-file", metavar="FILE", help="Its key.")
+@click.option("--username", metavar="NAME", help="Our name to a broker that asks for a password.")
+@click.option("--password-file", metavar="FILE", help="A file with the password and nothing else.")
+@click.option("--mqtt-version", "protocol", type=click.Choice(["5", "3.1.1"]), default="5")
+@click.option(
+    "--store", "store_url", metavar="URL", help="An existing store, to keep what was read."
+)
+@click.option("--json", "as_json", is_flag=True, help="End with the account as one JSON object.")
+def demo(
+    meters: int,
+    duration_s: float | None,
+    seed: int,
+    url: str | None,
+    store_url: str | None,
+    as_json: bool,
+    **broker: str | None,
+) -> None:
+    """Run a village on this machine: meters, gateway, broker, head-end.
+
+    The meters are Modbus servers, the gateway and the head-end the real programs; all of it listens on
+    loopback only and is gone afterwards. On the way a meter dies, a credit runs out and the head-end is
+    killed. At the end the gateway's account is compared with the head-end's, reading by reading.
+
+    Exit code 1 when a reading was lost or a part failed, 3 when the broker cannot be reached, 130 when
+    interrupted.
+    """
+    settings = DemoSettings(
+        meters=meters,
+        seed=seed,
+        duration_s=duration_s,
+        broker=_broker(url, broker),
+        store_url=store_url,
+    )
+    live = sys.stdout.isatty() and not as_json
+    try:
+        account, interrupted = asyncio.run(_run(settings, live=live))
+    except PartFailed as failed:
+        fail(str(failed), Exit.FAILED)
+    except (TransportError, StoreError) as failed:
+        fail(str(failed), Exit.CANNOT_CONNECT, failed.remedy)
+    if account is not None:
+        _report(account, meters, as_json=as_json)
+    if interrupted:
+        sys.exit(Exit.INTERRUPTED)
+    if account is None or account.lost:
+        sys.exit(Exit.FAILED)
+
+
+def _broker(url: str | None, options: dict[str, Any]) -> BrokerSettings | None:
+    if url is None:
+        return None
+    try:
+        return BrokerSettings.from_url(url, **options)
+    except ValueError as error:
+        fail(str(error), Exit.USAGE)
+
+
+async def _run(settings: DemoSettings, *, live: bool) -> tuple[Account | None, bool]:
+    """Run the demo; also return whether somebody stopped it."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    screen = _Screen() if live else _Log()
+    with _told_to_end(stop, hurry):
+        account = await run_demo(
+            settings,
+            clock=SystemClock(),
+            show=screen.show,
+            tell=screen.tell,
+            stop=stop,
+            hurry=hurry,
+        )
+    return account, stop.is_set()
+
+
+@contextmanager
+def _told_to_end(stop: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
+    """The first signal ends the demo in good order, the second does not wait for what is on its way."""
+
+    def told() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    loop = asyncio.get_running_loop()
+    for each in signals:
+        loop.add_signal_handler(each, told)
+    try:
+        yield
+    finally:
+        for each in signals:
+            loop.remove_signal_handler(each)
+
+
+class _Log:
+    """Lines on stderr."""
+
+    def __init__(self) -> None:
+        self._pictures = 0
+
+    def show(self, picture: Picture) -> None:
+        if self._pictures % _LINE_EVERY_PICTURES == 0:
+            say(summary(picture))
+        self._pictures += 1
+
+    def tell(self, text: str) -> None:
+        say(text)
+
+
+class _Screen:
+    """One table, drawn over and over from the terminal's upper left corner."""
+
+    def __init__(self) -> None:
+        self._drawn = False
+
+    def show(self, picture: Picture) -> None:
+        width, height = shutil.get_terminal_size(_TERMINAL_FALLBACK)
+        lines = (line[: width - 1] for line in table(picture, lines_max=height - 1))
+        if not self._drawn:
+            click.echo("\x1b[2J", nl=False)
+            self._drawn = True
+        click.echo("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J", nl=False)
+
+    def tell(self, text: str) -> None:
+        if not self._drawn:  # afterwards the table has it
+            say(text)
+
+
+def _report(account: Account, meters: int, *, as_json: bool) -> None:
+    for identity in account.lost[:LOST_NAMED_MAX]:
+        say(f"lost: {identity.meter_serial} {identity.obis} of {identity.ts:%H:%M:%S}")
+    if as_json:
+        print_json(
+            {
+                "meters": meters,
+                "published": account.published,
+                "stored": account.stored,
+                "duplicates": account.duplicates,
+                "rejected": account.rejected,
+                "lost": len(account.lost),
+            }
+        )
+        return
+    click.echo(
+        f"{account.published} readings published, {account.stored} stored, "
+        f"{len(account.lost)} lost ({account.duplicates} came twice, {account.rejected} rejected)"
+    )
+    say(
+        "longer: openami demo --for 10m; to keep the readings: --store sqlite:///village.db, then "
+        "openami meter list --store sqlite:///village.db"
+    )

@@ -1,0 +1,105 @@
+"""``openami headend``: the operator's side of the wire."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from openami.cli.logs import configure_logs
+from openami.cli.report import Exit, fail, say
+from openami.cli.storage import fail_for_store, registers_option
+from openami.clock import SystemClock
+from openami.headend.config import DEFAULT_STORE, ConfigError, HeadendConfig, read_config
+from openami.headend.main import run as run_headend
+from openami.headend.store import StoreError
+from openami.mqtt.port import TransportError
+from openami.mqtt.settings import DEFAULT_URL, BrokerSettings
+
+
+@click.group()
+def headend() -> None:
+    """The head-end: receives what gateways publish, and stores it."""
+
+
+# What a flag leaves unsaid is the file's word, so none of them has a default of its own here.
+@headend.command()
+@click.option(
+    "-c", "--config", "config_file", metavar="FILE", help="A TOML file; flags overrule it."
+)
+@click.option(
+    "--broker", "url", metavar="URL", envvar="OPENAMI_BROKER", help=f"[default: {DEFAULT_URL}]"
+)
+@click.option("--ca-file", metavar="FILE", help="The authority that signed the broker's name.")
+@click.option("--cert-file", metavar="FILE", help="Our certificate, where the broker asks for one.")
+@click.option("--key-file", metavar="FILE", help="Its key.")
+@click.option("--username", metavar="NAME", help="Our name to a broker that asks for a password.")
+@click.option("--password-file", metavar="FILE", help="A file with the password and nothing else.")
+@click.option("--client-id", metavar="ID", help="The name our session is kept under at the broker.")
+@click.option("--mqtt-version", "protocol", type=click.Choice(["5", "3.1.1"]))
+@click.option("--store", metavar="URL", envvar="OPENAMI_STORE", help=f"[default: {DEFAULT_STORE}]")
+@click.option(
+    "--broker-config",
+    "broker_config_file",
+    metavar="FILE",
+    help="The broker's own configuration, to be checked at start for what would lose data.",
+)
+@registers_option
+def run(
+    config_file: str | None,
+    store: str | None,
+    registers: str | None,
+    broker_config_file: str | None,
+    **broker: Any,
+) -> None:
+    """Receive, judge and store until told to stop (SIGTERM, Ctrl-C).
+
+    A message is acknowledged to the broker when the store has committed it, never before. A broker or a
+    database that is down is waited for.
+    """
+    configure_logs()
+    try:
+        config = _overlaid(
+            HeadendConfig() if config_file is None else read_config(Path(config_file)),
+            broker,
+            store=store,
+            registers_file=registers,
+            broker_config_file=broker_config_file,
+        )
+        asyncio.run(
+            run_headend(
+                config,
+                clock=SystemClock(),
+                on_ready=lambda: say(
+                    f"ready: {config.mqtt.endpoint} → {_without_password(config)}"
+                ),
+            )
+        )
+    except ConfigError as error:
+        fail(str(error), Exit.USAGE)
+    except StoreError as error:
+        fail_for_store(error)
+    except TransportError as error:
+        fail(str(error), Exit.CANNOT_CONNECT, error.remedy)
+
+
+def _overlaid(
+    config: HeadendConfig, broker: dict[str, str | None], **others: str | None
+) -> HeadendConfig:
+    """Return the configuration with the flags that were given in place of what the file says."""
+    given = {name: value for name, value in broker.items() if value is not None}
+    try:
+        mqtt = BrokerSettings(**{**msgspec.structs.asdict(config.mqtt), **given})
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    rest = {name: value for name, value in others.items() if value is not None}
+    return msgspec.structs.replace(config, mqtt=mqtt, **rest)
+
+
+def _without_password(config: HeadendConfig) -> str:
+    """A PostgreSQL URL may hold a password, and what we say may end in a log."""
+    scheme, _, rest = config.store.partition("://")
+    login, at, place = rest.rpartition("@")
+    user = login.partition(":")[0]
+    return f"{scheme}://{user}{at}{place}"

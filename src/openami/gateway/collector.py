@@ -1,0 +1,354 @@
+"""meter → driver → normalise → outbox: one task for each line.
+
+The collector keeps the line's turns and the clock's instants, and decides nothing: when is `schedule`'s,
+what a poll means is `meter_record`'s. Each cycle ends with one batch in the outbox, which is one commit.
+
+A meter's failure is that meter's: its neighbours are read as if it were not there. A line that is down is
+every meter's of that line. A disk that takes no more is said and counted, and the next cycle tries again:
+to stop reading would lose the counters' history too, and help nobody.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import structlog
+
+from openami.clock import Clock
+from openami.gateway.config import ConfigError, LineConfig, ScheduleSettings
+from openami.gateway.database import DatabaseError
+from openami.gateway.driver import (
+    Driver,
+    DriverError,
+    IdentityMismatch,
+    Line,
+    LineDown,
+    Meter,
+    MeterSilent,
+    PollGroup,
+    RawReading,
+)
+from openami.gateway.entries import AppendResult, Draft, OutboxError, OutboxFull
+from openami.gateway.events import EventType
+from openami.gateway.meter_record import (
+    MeterRecord,
+    Poll,
+    PollResult,
+    after_answer,
+    after_clash,
+    after_miss,
+)
+from openami.gateway.metrics import GatewayMetrics
+from openami.gateway.normalise import Source, unit_faults
+from openami.gateway.outbox import APPEND_ENTRIES_MAX
+from openami.gateway.schedule import LINE_LOAD_HIGH, Polled, due, next_due
+from openami.gateway.snapshot import LineView
+from openami.profile import EventState, MeterSerial, Obis, RegisterCatalogue
+
+# A driver keeps its own deadlines; this one is for a driver that does not. Forty reads of a slow line.
+METER_READ_TIMEOUT_S = 60.0
+# The longest sleep between two looks at the clock, so that a clock set by hand or by NTP is noticed.
+CLOCK_LOOK_S = 10.0
+# A line that has been down for so many cycles is opened anew: some ports come back only then.
+LINE_REOPEN_AFTER_CYCLES = 5
+# The collector is alive if it has shown so within this time: a meter's read, a commit, some patience.
+ALIVE_WITHIN_S = METER_READ_TIMEOUT_S + 30.0
+# Last values are written at the end; a disk that hangs must not hold up the end for ever.
+LAST_SAVE_TIMEOUT_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Store(Protocol):
+    """Where a cycle's drafts go: the outbox."""
+
+    async def append(self, drafts: Sequence[Draft]) -> AppendResult:
+        """Store a batch durably. Raises OutboxError."""
+        ...
+
+
+class Memories(Protocol):
+    """Where meters are remembered across a restart."""
+
+    async def save(self, records: Iterable[MeterRecord]) -> None:
+        """Remember these meters. Raises DatabaseError."""
+        ...
+
+
+class Outcome(StrEnum):
+    """How a poll of one meter ended."""
+
+    ANSWER = "answer"
+    MISS = "miss"
+    CLASH = "clash"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all lines of a gateway share."""
+
+    source: Source
+    catalogue: RegisterCatalogue
+    settings: ScheduleSettings
+    store: Store
+    memories: Memories
+    clock: Clock
+    clock_trusted: Callable[[], bool]
+    metrics: GatewayMetrics
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """How to wait; a clock that obeys a test has its own way."""
+    read_timeout_s: float = METER_READ_TIMEOUT_S
+
+
+class LineCollector:
+    """Polls the meters of one line, for ever."""
+
+    def __init__(
+        self,
+        line: LineConfig,
+        driver: type[Driver],
+        records: Mapping[MeterSerial, MeterRecord],
+        around: Surroundings,
+    ) -> None:
+        self._line = line
+        self._driver = driver
+        self._around = around
+        self._schedule = around.settings.schedule
+        self._polled: Mapping[PollGroup, Polled] = {}
+        self.records = dict(records)
+        self.view = LineView(line.settings.name)
+
+    async def run(self) -> None:
+        """Poll until cancelled; what is remembered of the meters is saved at the end.
+
+        Raises ConfigError when a meter's map contradicts the register list.
+        """
+        try:
+            while True:
+                groups = await self._due()
+                async with AsyncExitStack() as stack:
+                    try:
+                        line = await stack.enter_async_context(
+                            self._driver.open(self._line.settings)
+                        )
+                    except DriverError as error:
+                        await self._cycle_of_misses(groups, error)
+                        continue
+                    self._learn_registers(line)
+                    await self._poll(line, groups)
+        finally:
+            await self._save_at_end()
+
+    async def _poll(self, line: Line, groups: frozenset[PollGroup]) -> None:
+        """Poll an open line until it has been down for too long."""
+        cycles_down = 0
+        while True:
+            is_up = await self._cycle(line, groups)
+            cycles_down = 0 if is_up else cycles_down + 1
+            if cycles_down >= LINE_REOPEN_AFTER_CYCLES:
+                return
+            groups = await self._due()
+
+    def _learn_registers(self, line: Line) -> None:
+        for serial, meter in line.meters.items():
+            faults = unit_faults(meter.registers, self._around.catalogue)
+            if faults:
+                raise ConfigError(
+                    f"line {self.view.name!r}", f"meter {serial}", faults[0], "correct the map"
+                )
+            self.records[serial] = self.records[serial].with_registers(meter.registers)
+
+    # --- waiting ---------------------------------------------------------------------------------
+
+    async def _due(self) -> frozenset[PollGroup]:
+        """Wait until a group is due."""
+        clock, metrics = self._around.clock, self._around.metrics
+        while True:
+            self._beat()
+            now = clock.now()
+            found = due(self._schedule, self._polled, now=now, boottime=clock.boottime())
+            self._polled = found.polled
+            for group, count in found.missed.items():
+                metrics.missed_polls.labels(group=group).inc(count)
+            if found.groups:
+                return found.groups
+            at = next_due(self._schedule, self._polled)
+            assert at is not None
+            await self._around.sleep(min(max((at - now).total_seconds(), 0.001), CLOCK_LOOK_S))
+
+    def _beat(self) -> None:
+        self.view.beat_at = asyncio.get_running_loop().time()
+
+    # --- one cycle -------------------------------------------------------------------------------
+
+    async def _cycle(self, line: Line, groups: frozenset[PollGroup]) -> bool:
+        """Poll every meter once and store what came of it; return whether the line is up."""
+        began_at = asyncio.get_running_loop().time()
+        drafts: list[Draft] = []
+        down: LineDown | None = None
+        for serial, record in self.records.items():
+            wanted = record.wanted(groups)
+            if not wanted:
+                continue
+            self._beat()
+            outcome: Sequence[RawReading] | DriverError
+            try:
+                outcome = down or await self._read(line.meters[serial], wanted)
+            except LineDown as error:
+                outcome = down = error
+            except DriverError as error:
+                outcome = error
+            drafts += self._conclude(serial, outcome, groups)
+        self._note_line(down)
+        await self._store(drafts)
+        await self._save(groups, drafts)
+        self._note_load(asyncio.get_running_loop().time() - began_at)
+        return down is None
+
+    async def _read(self, meter: Meter, wanted: Sequence[Obis]) -> Sequence[RawReading]:
+        timeout_s = self._around.read_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await meter.read(wanted)
+        except TimeoutError:
+            raise MeterSilent(f"{meter.serial} did not answer within {timeout_s:g} s") from None
+
+    async def _cycle_of_misses(self, groups: frozenset[PollGroup], error: DriverError) -> None:
+        """The line does not open: none of its meters can answer."""
+        drafts: list[Draft] = []
+        for serial in self.records:
+            drafts += self._conclude(serial, error, groups)
+        self._note_line(error)
+        await self._store(drafts)
+        await self._save(groups, drafts)
+
+    def _conclude(
+        self,
+        serial: MeterSerial,
+        outcome: Sequence[RawReading] | DriverError,
+        groups: frozenset[PollGroup],
+    ) -> Sequence[Draft]:
+        """Take what a poll brought into the meter's record; return what is to be stored."""
+        poll = self._context(groups)
+        record = self.records[serial]
+        match outcome:
+            case IdentityMismatch():
+                result, how = after_clash(record, outcome, poll), Outcome.CLASH
+            case DriverError():
+                result, how = after_miss(record, str(outcome), poll), Outcome.MISS
+            case _:
+                result, how = after_answer(record, outcome, poll), Outcome.ANSWER
+        self.records[serial] = result.record
+        self._count(result, how)
+        return result.drafts
+
+    def _context(self, groups: frozenset[PollGroup]) -> Poll:
+        around = self._around
+        return Poll(
+            source=around.source,
+            catalogue=around.catalogue,
+            groups=groups,
+            now=around.clock.now(),
+            boottime_s=around.clock.boottime(),
+            clock_trusted=around.clock_trusted(),
+            misses_max=around.settings.comms_lost_after_misses,
+        )
+
+    # --- storing ---------------------------------------------------------------------------------
+
+    async def _store(self, drafts: Sequence[Draft]) -> None:
+        fault = remedy = ""
+        for start in range(0, len(drafts), APPEND_ENTRIES_MAX):
+            batch = drafts[start : start + APPEND_ENTRIES_MAX]
+            try:
+                self._note_unfit(await self._around.store.append(batch))
+            except OutboxFull as full:
+                fault, remedy = str(full), full.remedy
+                self._around.metrics.unstored.inc(full.refused)
+                self._note_unfit(full.result)
+            except OutboxError as error:
+                fault, remedy = str(error), error.remedy
+                self._around.metrics.unstored.inc(len(batch))
+        if drafts:
+            self._note_store_fault(fault, remedy)
+
+    def _note_unfit(self, result: AppendResult) -> None:
+        self._around.metrics.unstored.inc(len(result.unfit))
+        for unfit in result.unfit:
+            _log.error("envelope unfit", line=self.view.name, error=str(unfit.error))
+
+    async def _save(self, groups: frozenset[PollGroup], drafts: Sequence[Draft]) -> None:
+        """Remember the meters where it matters: counters were read, or something was told."""
+        if PollGroup.BILLING not in groups and not any(d.envelope.event for d in drafts):
+            return
+        try:
+            await self._around.memories.save(self.records.values())
+        except DatabaseError as error:
+            self._note_store_fault(str(error), error.remedy)
+
+    async def _save_at_end(self) -> None:
+        try:
+            async with asyncio.timeout(LAST_SAVE_TIMEOUT_S):
+                await asyncio.shield(self._around.memories.save(self.records.values()))
+        except (DatabaseError, TimeoutError) as error:
+            _log.warning("last values not saved", line=self.view.name, error=str(error))
+
+    # --- telling ---------------------------------------------------------------------------------
+
+    def _count(self, result: PollResult, how: Outcome) -> None:
+        metrics, record = self._around.metrics, result.record
+        metrics.polls.labels(outcome=how).inc()
+        for draft in result.drafts:
+            if draft.envelope.event is not None:
+                metrics.events.labels(type=draft.envelope.event.type).inc()
+                continue
+            for register in draft.envelope.registers:
+                metrics.readings.labels(quality=register.quality).inc()
+        for kind, state in result.told:
+            _tell(kind, state, record)
+        for unusable in result.unusable:
+            _log.warning(
+                "value left out",
+                meter=record.serial,
+                obis=str(unusable.obis),
+                reason=unusable.reason,
+            )
+
+    def _note_line(self, error: DriverError | None) -> None:
+        fault = "" if error is None else str(error)
+        if bool(fault) != bool(self.view.fault):
+            if fault:
+                _log.warning("line down", line=self.view.name, reason=fault)
+            else:
+                _log.info("line up", line=self.view.name)
+        self.view.fault = fault
+
+    def _note_store_fault(self, fault: str, remedy: str) -> None:
+        if bool(fault) != bool(self.view.store_fault):
+            if fault:
+                _log.error("readings not stored", line=self.view.name, reason=fault, remedy=remedy)
+            else:
+                _log.info("readings are stored again", line=self.view.name)
+        self.view.store_fault = fault
+
+    def _note_load(self, cycle_s: float) -> None:
+        before, self.view.load = self.view.load, cycle_s / self._schedule.fast_s
+        self._around.metrics.cycle_seconds.labels(line=self.view.name).set(cycle_s)
+        if self.view.load > LINE_LOAD_HIGH >= before:
+            _log.warning(
+                "line overloaded",
+                line=self.view.name,
+                cycle_s=round(cycle_s, 1),
+                interval_s=self._schedule.fast_s,
+                remedy="raise schedule.fast_s, or move meters to another line",
+            )
+
+
+def _tell(kind: EventType, state: EventState, record: MeterRecord) -> None:
+    serious = state is EventState.RAISED
+    (_log.warning if serious else _log.info)(
+        kind.value, state=state.value, meter=record.serial, line=record.line, reason=record.fault
+    )

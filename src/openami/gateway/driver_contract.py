@@ -1,0 +1,270 @@
+"""What every driver must keep, as checks its author can run; ours and a stranger's alike.
+
+A driver's author writes one `Bench`: two meters of his protocol on one line, real enough to be silenced,
+exchanged and cut off. Then, under pytest:
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    async def test_my_driver_keeps_the_contract(check):
+        async with my_bench() as bench:
+            await check(bench)
+
+Each check opens the line itself and raises AssertionError with what was broken. This module needs no
+test framework.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Final, Protocol
+
+from openami.gateway.driver import (
+    Driver,
+    DriverError,
+    IdentityMismatch,
+    Line,
+    LineDown,
+    LineSettings,
+    MeterSilent,
+    RawReading,
+)
+from openami.profile import MeterSerial, Obis
+
+Value = int | Decimal | str | bool
+
+# How often a check asks before it says that a line or meter does not come back: with a pause of
+# 50 ms, ten seconds.
+READS_MAX: Final = 200
+_READS_IN_TURNS = 6
+
+
+class Bench(Protocol):
+    """Two meters on one line, and the faults a driver must survive."""
+
+    @property
+    def driver(self) -> type[Driver]: ...
+
+    @property
+    def settings(self) -> LineSettings:
+        """The line with exactly two meters."""
+        ...
+
+    @property
+    def deadline_s(self) -> float:
+        """How long one read may take, its waiting for a silent meter included."""
+        ...
+
+    @property
+    def pause_s(self) -> float:
+        """How long a caller waits between attempts while a line or a meter comes back."""
+        ...
+
+    def values(self, serial: MeterSerial) -> Mapping[Obis, Value]:
+        """What this meter's registers hold now; the checks read all of them."""
+        ...
+
+    def overlaps(self) -> int:
+        """How many questions reached the line while another was still unanswered."""
+        ...
+
+    async def silence(self, serial: MeterSerial) -> None:
+        """The meter stops answering."""
+        ...
+
+    async def restore(self, serial: MeterSerial) -> None:
+        """The meter answers again, as itself."""
+        ...
+
+    async def exchange(self, serial: MeterSerial) -> bool:
+        """Put another meter in its place; False if this protocol's meters cannot tell who they are."""
+        ...
+
+    async def cut(self) -> None:
+        """The line goes down."""
+        ...
+
+    async def mend(self) -> None:
+        """The line comes back."""
+        ...
+
+
+Check = Callable[[Bench], Awaitable[None]]
+
+
+async def reads_what_the_meters_hold(bench: Bench) -> None:
+    """Every value is the meter's own, exact, in the unit its register says."""
+    async with _line(bench) as line:
+        for serial in _serials(bench):
+            readings = await _read(bench, line, serial, list(bench.values(serial)))
+            assert _held(readings) == dict(bench.values(serial)), (
+                "a value is not what the meter holds"
+            )
+            units = {info.obis: info.unit for info in line.meters[serial].registers}
+            for reading in readings:
+                assert not isinstance(reading.value, float), f"{reading.obis} is a float: not exact"
+                assert reading.unit == units[reading.obis], f"{reading.obis} changed its unit"
+
+
+async def returns_only_what_was_wanted(bench: Bench) -> None:
+    """Nothing that was not asked for is returned, nothing twice, and nothing for an unknown code."""
+    async with _line(bench) as line:
+        serial = _serials(bench)[0]
+        first = next(iter(bench.values(serial)))
+        unknown = Obis.parse("1-65:199.128.1*255")
+        readings = await _read(bench, line, serial, [first, unknown, first])
+        assert [reading.obis for reading in readings] == [first]
+        assert list(await _read(bench, line, serial, [unknown])) == []
+        assert list(await _read(bench, line, serial, [])) == []
+
+
+async def keeps_its_registers_fixed(bench: Bench) -> None:
+    """What a meter can be asked for does not change while the line is open, and holds what it reads."""
+    async with _line(bench) as line:
+        serial = _serials(bench)[0]
+        before = list(line.meters[serial].registers)
+        codes = [info.obis for info in before]
+        assert len(set(codes)) == len(codes), "a register stands twice"
+        assert set(bench.values(serial)) <= set(codes)
+        await _read(bench, line, serial, codes)
+        assert list(line.meters[serial].registers) == before, "the registers changed"
+        assert set(line.meters) == set(_serials(bench)), "meters are missing, or too many"
+
+
+async def says_that_a_meter_is_silent(bench: Bench) -> None:
+    """A silent meter is MeterSilent within the deadline, never a value; its neighbour is read on."""
+    silent, other = _serials(bench)
+    async with _line(bench) as line:
+        await _read(bench, line, silent, list(bench.values(silent)))
+        await bench.silence(silent)
+        for _ in range(3):
+            await _expect(MeterSilent, bench, line, silent)
+            readings = await _read(bench, line, other, list(bench.values(other)))
+            assert _held(readings) == dict(bench.values(other)), "the neighbour suffers"
+        await bench.restore(silent)
+        assert _held(await _until_read(bench, line, silent)) == dict(bench.values(silent))
+
+
+async def refuses_another_meter(bench: Bench) -> None:
+    """Another meter at the address is IdentityMismatch before any value, and the right one is read again."""
+    serial, other = _serials(bench)
+    async with _line(bench) as line:
+        if not await bench.exchange(serial):
+            return
+        await _expect(IdentityMismatch, bench, line, serial)
+        await _expect(IdentityMismatch, bench, line, serial)
+        await _read(bench, line, other, list(bench.values(other)))
+        await bench.restore(serial)
+        assert _held(await _until_read(bench, line, serial)) == dict(bench.values(serial))
+
+
+async def survives_being_cancelled(bench: Bench) -> None:
+    """A read cancelled at any moment leaves a line that reads on, with right values."""
+    serial, other = _serials(bench)
+    async with _line(bench) as line:
+        for round_trips in range(_READS_IN_TURNS):
+            task = asyncio.create_task(
+                _attempt(line, serial, list(bench.values(serial))), name="cancelled read"
+            )
+            await asyncio.sleep(bench.pause_s * round_trips / _READS_IN_TURNS)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        for meter in (other, serial):
+            assert _held(await _until_read(bench, line, meter)) == dict(bench.values(meter))
+
+
+async def takes_turns(bench: Bench) -> None:
+    """Reads at the same time share the line one after the other, and each gets its own values."""
+    serials = _serials(bench)
+    async with _line(bench) as line:
+        asked = [*serials] * _READS_IN_TURNS
+        answers = await asyncio.gather(
+            *(_attempt(line, serial, list(bench.values(serial))) for serial in asked)
+        )
+        for serial, readings in zip(asked, answers, strict=True):
+            assert _held(readings) == dict(bench.values(serial)), (
+                "an answer went to the wrong reader"
+            )
+        assert bench.overlaps() == 0, "two questions were on the line at once"
+
+
+async def says_that_the_line_is_down(bench: Bench) -> None:
+    """A line that breaks is LineDown for every meter on it; when it is back, so are the values."""
+    serials = _serials(bench)
+    async with _line(bench) as line:
+        await _read(bench, line, serials[0], list(bench.values(serials[0])))
+        await bench.cut()
+        for serial in serials:
+            await _expect(LineDown, bench, line, serial)
+        await bench.mend()
+        for serial in serials:
+            assert _held(await _until_read(bench, line, serial)) == dict(bench.values(serial))
+
+
+async def closes_its_line(bench: Bench) -> None:
+    """A closed line can be opened again at once: nothing holds the port."""
+    serial = _serials(bench)[0]
+    for _ in range(2):
+        async with _line(bench) as line:
+            await _read(bench, line, serial, list(bench.values(serial)))
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    reads_what_the_meters_hold,
+    returns_only_what_was_wanted,
+    keeps_its_registers_fixed,
+    says_that_a_meter_is_silent,
+    refuses_another_meter,
+    survives_being_cancelled,
+    takes_turns,
+    says_that_the_line_is_down,
+    closes_its_line,
+)
+
+
+@asynccontextmanager
+async def _line(bench: Bench) -> AsyncIterator[Line]:
+    async with bench.driver.open(bench.settings) as line:
+        yield line
+
+
+def _serials(bench: Bench) -> tuple[MeterSerial, MeterSerial]:
+    first, second = (meter.serial for meter in bench.settings.meters)
+    return first, second
+
+
+def _held(readings: Sequence[RawReading]) -> dict[Obis, Value]:
+    return {reading.obis: reading.value for reading in readings}
+
+
+async def _attempt(line: Line, serial: MeterSerial, codes: Sequence[Obis]) -> Sequence[RawReading]:
+    return await line.meters[serial].read(codes)
+
+
+async def _read(
+    bench: Bench, line: Line, serial: MeterSerial, codes: Sequence[Obis]
+) -> Sequence[RawReading]:
+    async with asyncio.timeout(bench.deadline_s):
+        return await _attempt(line, serial, codes)
+
+
+async def _expect(error: type[DriverError], bench: Bench, line: Line, serial: MeterSerial) -> None:
+    try:
+        readings = await _read(bench, line, serial, list(bench.values(serial)))
+    except error:
+        return
+    except TimeoutError:
+        raise AssertionError(f"no {error.__name__} within {bench.deadline_s} s") from None
+    except DriverError as found:
+        raise AssertionError(f"{error.__name__} was due, not {found!r}") from found
+    raise AssertionError(f"{error.__name__} was due, not {_held(readings)}")
+
+
+async def _until_read(bench: Bench, line: Line, serial: MeterSerial) -> Sequence[RawReading]:
+    last: DriverError | None = None
+    for _ in range(READS_MAX):
+        try:
+            return await _read(bench, line, serial, list(bench.values(serial)))
+        except DriverError as error:
+            last = error
+            await asyncio.sleep(bench.pause_s)
+    raise AssertionError(f"{serial} does not come back: {last!r}")

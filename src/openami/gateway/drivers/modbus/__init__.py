@@ -1,0 +1,12 @@
+"""The Modbus driver. What it keeps where, as a reader would look for it:
+
+register_map, map_files, maps/   meter types as data
+plan, frames, decode, readings   pure: blocks, answers, exact values
+doubt, breaker                   pure: which answers may be late, what a silent meter may cost
+options, strict                  the configuration, read strictly
+wire, line, driver               the shells: pymodbus, turns and faults, the entry point
+"""
+
+from openami.gateway.drivers.modbus.driver import ModbusDriver
+
+__all__ = ["ModbusDriver"]

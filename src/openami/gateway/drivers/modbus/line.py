@@ -1,0 +1,360 @@
+"""The line: turns, faults, and the way back from them.
+
+A read takes the line's turn. In its turn a unit is asked block by block. After a question that was not
+answered the line is drained until it is silent, and the unit is out of step: before its next value it
+must answer a *sync read*, the smallest read no late answer can be mistaken for. Shapes that went
+unanswered are kept off until their answers can no longer come. So a late answer meets no question it
+could be taken for, and no wrong value is ever given out (decision 0014).
+
+Where the meter can tell its serial number and one is configured, it is compared when the unit comes into
+step, after every silence, and again after a while.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from openami.gateway.driver import (
+    DriverError,
+    IdentityMismatch,
+    LineDown,
+    MeterRefused,
+    MeterSilent,
+    RawReading,
+)
+from openami.gateway.drivers.modbus.breaker import Breaker
+from openami.gateway.drivers.modbus.decode import identity_of
+from openami.gateway.drivers.modbus.doubt import Doubt
+from openami.gateway.drivers.modbus.options import LinePlan, MeterPlan, Transport
+from openami.gateway.drivers.modbus.plan import Block, block_for, plan, sync_block
+from openami.gateway.drivers.modbus.readings import readings_of
+from openami.gateway.drivers.modbus.register_map import Field, wanted
+from openami.gateway.drivers.modbus.wire import Refusal, Unanswered, Wire
+from openami.profile import MeterSerial, Obis
+
+TURN_S_MAX: Final = 30.0
+"""How long one meter may hold the line: forty reads at 2400 Bd with every retry."""
+IDENTITY_AGE_S_MAX: Final = 300.0
+"""How long a meter's serial number is believed; a swap takes an electrician longer than that."""
+RECONNECT_S_MIN: Final = 1.0  # a device server that restarts is back in seconds
+RECONNECT_S_MAX: Final = 60.0  # and a line that is back is read again in the next cycle
+UNANSWERED_BEFORE_RECONNECT: Final = 3
+"""A TCP connection whose far end vanished looks like meters falling silent one after the other."""
+
+# A gateway's word for "my meter did not answer": its answer may still come, to it and then to us.
+_GATEWAY_SILENCE = (0x0A, 0x0B)
+_NOT_THERE = (1, 2, 3)  # illegal function, address, value: asking again will not help
+
+_log = logging.getLogger(__name__)
+
+
+class _Refused(MeterRefused):
+    """A MeterRefused that tells the exception's code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Unit:
+    """What the line knows of one meter."""
+
+    def __init__(self, meter: MeterPlan, line: LinePlan, now: float) -> None:
+        self.meter = meter
+        self.in_step = False
+        self.identified_at: float | None = None
+        self.doubt = Doubt(line.options.late_reply_s)
+        self.singly: set[Field] = set()
+        """Fields of a block the meter refused: one of them is not there, and costs the others no more."""
+        self.reported: set[Block] = set()
+        self.breaker = Breaker.closed(
+            share=line.options.silent_share,
+            cycle_s=line.options.cycle_s,
+            question_s=line.options.timeout_s + line.airtime_s(2) + line.silence_s,
+            now=now,
+        )
+
+    def __str__(self) -> str:
+        return f"meter {self.meter.serial} (unit {self.meter.unit})"
+
+
+class ModbusLine:
+    """An open line; opened at the first read, so that a missing adapter stops nobody else."""
+
+    def __init__(self, line: LinePlan) -> None:
+        self._plan = line
+        self._wire = Wire(line)
+        self._turn = asyncio.Lock()
+        self._units: Mapping[MeterSerial, Unit] = {
+            meter.serial: Unit(meter, line, self._now()) for meter in line.meters
+        }
+        self._unsettled = True
+        """Whether bytes may still be on their way to us."""
+        self._unanswered_in_a_row = 0
+        self._reconnect_s = 0.0
+        self._reconnect_at = 0.0
+
+    def close(self) -> None:
+        self._wire.close()
+
+    async def read(self, serial: MeterSerial, codes: Sequence[Obis]) -> Sequence[RawReading]:
+        """Read a meter's registers in the line's turn. Raises DriverError."""
+        unit = self._units[serial]
+        registers = wanted(unit.meter.map, codes)
+        if not registers:
+            return ()
+        self._check_breaker(unit)
+        async with self._turn:
+            self._check_breaker(unit)  # another reader may have found out meanwhile
+            try:
+                async with asyncio.timeout(TURN_S_MAX):
+                    await self._settled()
+                    words = await self._words(unit, {register.field for register in registers})
+            except TimeoutError:
+                raise MeterSilent(
+                    f"{unit} on {self._plan.place} was not read within {TURN_S_MAX:.0f} s"
+                ) from None
+        return readings_of(registers, words, unit.meter.ratios)
+
+    # --- the wire ----------------------------------------------------------------------------
+
+    async def _settled(self) -> None:
+        """Be connected, and sure that nothing is on its way to us."""
+        if not self._wire.connected:
+            await self._connect()
+        if self._unsettled:
+            await self._wire.silence(self._plan.silence_s)
+            self._unsettled = False
+
+    async def _connect(self) -> None:
+        self._unsettled = True
+        for unit in self._units.values():
+            unit.in_step, unit.identified_at = False, None
+        wait_s = self._reconnect_at - self._now()
+        if wait_s > 0:
+            raise LineDown(f"{self._plan.place} is down; tried again in {wait_s:.0f} s")
+        try:
+            await self._wire.open()
+        except LineDown:
+            self._reconnect_s = min(max(RECONNECT_S_MIN, 2 * self._reconnect_s), RECONNECT_S_MAX)
+            self._reconnect_at = self._now() + self._reconnect_s
+            raise
+        self._reconnect_s = 0.0
+        self._unanswered_in_a_row = 0
+
+    # --- a unit's turn -----------------------------------------------------------------------
+
+    async def _words(self, unit: Unit, fields: set[Field]) -> Mapping[Field, Sequence[int]]:
+        """Ask for the fields until each is read or refused, within what the unit may cost."""
+        got: dict[Field, tuple[int, ...]] = {}
+        refusals: list[MeterRefused] = []
+        failures = 0
+        reconnected = False
+        missing = set(fields)
+        while missing:
+            try:
+                await self._in_step(unit)
+                await self._read_blocks(unit, missing, got, refusals)
+            except MeterSilent:
+                failures += 1
+                if failures > self._plan.options.retries or self._waits_s(unit) > 0:
+                    raise
+                await self._settled()  # the fault may have cost us the connection
+            except LineDown:
+                # Meters close a TCP connection they hold to be idle, at times under our question.
+                if reconnected or self._plan.options.transport is Transport.RTU:
+                    raise
+                reconnected = True
+                await self._settled()
+        if refusals and not got:
+            raise refusals[0]
+        return got
+
+    async def _read_blocks(
+        self,
+        unit: Unit,
+        missing: set[Field],
+        got: dict[Field, tuple[int, ...]],
+        refusals: list[MeterRefused],
+    ) -> None:
+        """Read what is missing; return early when the unit falls out of step."""
+        for block in self._blocks(unit, missing):
+            assert unit.in_step
+            inside = {field for field in missing if block.covers(field)}
+            try:
+                words = await self._exchange(unit, block)
+            except _Refused as refusal:
+                self._report(unit, block, refusal)
+                if refusal.code in _NOT_THERE and not inside <= unit.singly:
+                    unit.singly |= inside
+                    inside = set()  # still missing; the next plan asks for them one by one
+                else:
+                    refusals.append(refusal)
+            else:
+                got.update({field: block.cut(field, words) for field in inside})
+            missing -= inside
+            if not unit.in_step:
+                return  # what is left is planned anew, off the shapes now in doubt
+
+    def _blocks(self, unit: Unit, missing: set[Field]) -> tuple[Block, ...]:
+        avoid = unit.doubt.shapes(self._now())
+        together = plan(
+            frozenset(missing - unit.singly),
+            known=unit.meter.map.fields,
+            limits=unit.meter.map.limits,
+            avoid=avoid,
+        )
+        singly = tuple(block_for(field) for field in sorted(missing & unit.singly))
+        if together is None or any(block.shape in avoid for block in singly):
+            raise self._in_doubt(unit)
+        return (*together, *singly)
+
+    def _in_doubt(self, unit: Unit) -> DriverError:
+        wait_s = unit.doubt.ends_at(unit.doubt.shapes(self._now())) - self._now()
+        # Not a MeterSilent: to ask once more at once cannot help.
+        return MeterRefused(
+            f"{unit} on {self._plan.place}: late answers could be mistaken for new ones; "
+            f"asked again in {wait_s:.0f} s at the latest"
+        )
+
+    async def _in_step(self, unit: Unit) -> None:
+        """Be sure that the unit's next answer is to our next question, and that it is the meter meant."""
+        if not unit.in_step:
+            unit.identified_at = None
+            block = sync_block(
+                unit.meter.map.fields,
+                limits=unit.meter.map.limits,
+                avoid=unit.doubt.shapes(self._now()),
+            )
+            if block is None:
+                raise self._in_doubt(unit)
+            try:
+                await self._exchange(unit, block)
+            except _Refused:  # an answer as well, if it was to this question
+                if not unit.in_step:
+                    raise
+        await self._identified(unit)
+
+    async def _identified(self, unit: Unit) -> None:
+        field, expected = unit.meter.map.identify, unit.meter.identity
+        if field is None or expected is None:
+            return
+        now = self._now()
+        if unit.identified_at is not None and now - unit.identified_at < IDENTITY_AGE_S_MAX:
+            return
+        unit.identified_at = None
+        block = block_for(field)
+        doubtful = block.shape in unit.doubt.shapes(now)
+        found = identity_of(field, await self._exchange(unit, block, doubtful=doubtful))
+        if found == expected:
+            unit.identified_at = now
+        elif doubtful:
+            raise self._in_doubt(unit)  # it may be the late answer to another question
+        else:
+            raise IdentityMismatch(expected=expected, found=found)
+
+    # --- one question ------------------------------------------------------------------------
+
+    async def _exchange(
+        self, unit: Unit, block: Block, *, doubtful: bool = False
+    ) -> tuple[int, ...]:
+        """Ask once. Raises MeterSilent (the line drained, its cost booked), MeterRefused, LineDown.
+
+        ``doubtful``: the answer's shape does not prove it; the caller proves it by its content.
+        """
+        began_at = self._now()
+        others_in_doubt = unit.doubt.in_area(block.area, began_at)
+        # Noted before the bytes leave: whoever cancels us leaves the truth behind.
+        unit.doubt.asked(block.shape, began_at)
+        unit.in_step, self._unsettled = False, True
+        timeout_s = self._plan.options.timeout_s + self._plan.airtime_s(block.count)
+        try:
+            words = await self._wire.ask(unit.meter.unit, block, timeout_s)
+        except Unanswered as silence:
+            await self._book_silence(unit, began_at)
+            raise MeterSilent(self._why_silent(unit, timeout_s, silence.received)) from None
+        except Refusal as answer:
+            if answer.code in _GATEWAY_SILENCE:
+                await self._book_silence(unit, began_at)
+                raise MeterSilent(
+                    f"{unit} on {self._plan.place}: the gateway got no answer from it "
+                    f"(exception {answer.code})"
+                ) from None
+            await self._settle_refusal(unit, block, ambiguous=others_in_doubt)
+            raise _Refused(self._why_refused(unit, block, answer.code), answer.code) from None
+        self._heard(unit)
+        if not doubtful:
+            unit.doubt.answered(block.shape)
+        unit.in_step, self._unsettled = True, False
+        return words
+
+    def _heard(self, unit: Unit) -> None:
+        self._unanswered_in_a_row = 0
+        unit.breaker = unit.breaker.answered()
+
+    async def _settle_refusal(self, unit: Unit, block: Block, *, ambiguous: bool) -> None:
+        """An exception has no shape: with other questions open it may be the answer to any of them."""
+        self._heard(unit)
+        if ambiguous:
+            await self._drain()
+        else:
+            unit.doubt.answered(block.shape)
+            unit.in_step, self._unsettled = True, False
+
+    async def _book_silence(self, unit: Unit, began_at: float) -> None:
+        try:
+            await self._drain()
+        finally:
+            now = self._now()
+            unit.breaker = unit.breaker.failed(now - began_at, now)
+        self._unanswered_in_a_row += 1
+        if (
+            self._plan.options.transport is not Transport.RTU
+            and self._unanswered_in_a_row >= UNANSWERED_BEFORE_RECONNECT
+        ):
+            self._wire.close()
+
+    async def _drain(self) -> None:
+        await self._wire.silence(self._plan.silence_s)
+        self._unsettled = False
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def _check_breaker(self, unit: Unit) -> None:
+        wait_s = self._waits_s(unit)
+        if wait_s > 0:
+            raise MeterSilent(
+                f"{unit} on {self._plan.place} has not answered; it is asked again in {wait_s:.0f} s, "
+                "so that it does not hold up the others"
+            )
+
+    def _waits_s(self, unit: Unit) -> float:
+        now = self._now()
+        return unit.breaker.asks_at(now) - now
+
+    def _why_silent(self, unit: Unit, timeout_s: float, received: int) -> str:
+        text = f"{unit} on {self._plan.place} did not answer within {timeout_s:.2f} s"
+        if received:
+            text += (
+                f"; {received} bytes came that are no answer: check termination, parity and "
+                "baudrate, and that no other meter has this address"
+            )
+        return text
+
+    def _why_refused(self, unit: Unit, block: Block, code: int) -> str:
+        text = (
+            f"{unit} on {self._plan.place} refuses {block.area} registers {block.address} to "
+            f"{block.address + block.count - 1} with exception {code}"
+        )
+        if code in _NOT_THERE:
+            text += f": is the map {unit.meter.map.id!r} the right one for it?"
+        return text
+
+    def _report(self, unit: Unit, block: Block, refusal: MeterRefused) -> None:
+        if block not in unit.reported:
+            unit.reported.add(block)
+            _log.warning("%s", refusal)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

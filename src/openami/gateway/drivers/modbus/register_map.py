@@ -1,0 +1,419 @@
+"""Register maps: what a meter type keeps where, as data.
+
+A map is one TOML file. It names its vendor, model and sources, says how sure each line is, and carries
+golden frames: requests and answers as they stand on an RTU line, with the values they mean. They are the
+map's own tests. The keys are described in docs/drivers.md; an unknown key is an error.
+
+Pure: text in, RegisterMap out.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from openami.gateway.driver import PollGroup, RegisterInfo
+from openami.gateway.drivers.modbus.strict import Path, TableError, convert
+from openami.profile import Obis
+
+MAP_CHARS_MAX: Final = 256 * 1024  # the largest of ours has 12 kB; more is another kind of file
+READ_REGISTERS_MAX: Final = 125  # Modbus application protocol: what fits one answer
+
+
+class Area(StrEnum):
+    """The table a register stands in, and so the function that reads it."""
+
+    HOLDING = "holding"
+    INPUT = "input"
+
+    @property
+    def function(self) -> int:
+        """Modbus function code: 3 reads holding registers, 4 input registers."""
+        return 3 if self is Area.HOLDING else 4
+
+
+class NumberType(StrEnum):
+    """How a value is spelled in 16-bit registers."""
+
+    U16 = "u16"
+    I16 = "i16"
+    U32 = "u32"
+    I32 = "i32"
+    U64 = "u64"
+    I64 = "i64"
+    FLOAT32 = "float32"
+    ASCII = "ascii"
+
+    @property
+    def words(self) -> int:
+        """How many registers it takes; 0 where the map must say (``words``)."""
+        return {"u16": 1, "i16": 1, "u64": 4, "i64": 4, "ascii": 0}.get(self.value, 2)
+
+    @property
+    def signed(self) -> bool:
+        return self in (NumberType.I16, NumberType.I32, NumberType.I64, NumberType.FLOAT32)
+
+
+class WordOrder(StrEnum):
+    """Which word of a long value comes first; bytes within a word are always high first."""
+
+    BIG = "big"
+    LITTLE = "little"
+
+
+class Certainty(StrEnum):
+    """How sure a line is."""
+
+    MANUAL = "manual"
+    """Read in the vendor's manual."""
+    FIELD = "field"
+    """Used by others on real meters, or confirmed on one."""
+    UNVERIFIED = "unverified"
+    """Engineering knowledge: compare with the meter's display before you rely on it."""
+
+
+class Ratio(StrEnum):
+    """A transformer ratio the meter's values still have to be multiplied by."""
+
+    CT = "ct_ratio"
+    PT = "pt_ratio"
+
+
+class Part(StrEnum):
+    """Which part of a signed value a register publishes."""
+
+    WHOLE = "whole"
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    """The size of what is below zero: 2.7.0 of a power that is negative on export."""
+
+
+class MapError(ValueError):
+    """A register map cannot be used; the message says what is wrong in it and where."""
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+_Address = Annotated[int, Meta(ge=0, le=0xFFFF)]
+_Decimals = Annotated[int, Meta(ge=0, le=9)]
+_Words = Annotated[int, Meta(ge=1, le=16)]
+_ReadMax = Annotated[int, Meta(ge=1, le=READ_REGISTERS_MAX)]
+_Gap = Annotated[int, Meta(ge=0, le=READ_REGISTERS_MAX)]
+
+
+class _Register(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    obis: Obis
+    address: _Address
+    type: NumberType
+    unit: str
+    area: Area | None = None
+    word_order: WordOrder | None = None
+    words: _Words | None = None
+    scale: Decimal = Decimal(1)
+    decimals: _Decimals | None = None
+    group: PollGroup = PollGroup.FAST
+    split_sign: Obis | None = None
+    net: Obis | None = None
+    four_quadrant: bool = False
+    multiply: tuple[Ratio, ...] = ()
+    sentinels: tuple[int, ...] = ()
+    values: dict[str, str] = {}
+    min: Decimal | None = None
+    max: Decimal | None = None
+    monotonic: bool = False
+    rollover: Decimal | None = None
+    certainty: Certainty | None = None
+    note: str = ""
+
+
+class SerialDefaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the meter's port is set when it leaves the factory; always 8 data bits."""
+
+    baudrate: Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200] = 9600
+    parity: Literal["N", "E", "O"] = "N"
+    stopbits: Literal[1, 2] = 1
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one read may ask for. ``max_gap``: how many registers the map does not know may be read along."""
+
+    max_read_registers: _ReadMax = READ_REGISTERS_MAX
+    max_gap: _Gap = 0
+
+
+class _Identify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    address: _Address
+    type: NumberType
+    area: Area | None = None
+    word_order: WordOrder | None = None
+    words: _Words | None = None
+    certainty: Certainty | None = None
+    note: str = ""
+
+
+class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the contactor is; data for the driver that will move it."""
+
+    address: _Address
+    write_function: Literal[5, 6, 16]
+    connected: int
+    disconnected: int
+    area: Area = Area.HOLDING
+    certainty: Certainty = Certainty.UNVERIFIED
+    note: str = ""
+
+
+class Golden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One request and its answer as bytes on an RTU line (hex), and what they mean.
+
+    A value of "" says that the register has no value there (a sentinel).
+    """
+
+    name: str
+    request: str
+    response: str
+    expect: dict[str, str]
+    options: dict[str, Decimal] = {}
+
+
+class _MapFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: str
+    vendor: str
+    model: str
+    source: tuple[str, ...]
+    certainty: Certainty
+    register: tuple[_Register, ...]
+    golden: tuple[Golden, ...]
+    models: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    area: Area = Area.HOLDING
+    word_order: WordOrder = WordOrder.BIG
+    sentinels: dict[NumberType, tuple[int, ...]] = {}
+    serial: SerialDefaults = SerialDefaults()
+    limits: Limits = Limits()
+    identify: _Identify | None = None
+    relay: Relay | None = None
+
+
+# --- the map -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Field:
+    """Where a value's bits are, and how they are spelled."""
+
+    area: Area
+    address: int
+    count: int
+    type: NumberType
+    word_order: WordOrder
+
+    @property
+    def end(self) -> int:
+        return self.address + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """One register as it is published: whence, how scaled, and how it is to be judged."""
+
+    info: RegisterInfo
+    field: Field
+    scale: Decimal
+    decimals: int
+    part: Part
+    four_quadrant: bool
+    multiply: tuple[Ratio, ...]
+    sentinels: frozenset[int]
+    certainty: Certainty
+    values: Mapping[int, str] = dataclasses.field(default_factory=dict, hash=False)
+    """What the codes of an enumeration mean, e.g. 0: disconnected; empty for a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterMap:
+    """A meter type."""
+
+    id: str
+    vendor: str
+    model: str
+    source: tuple[str, ...]
+    certainty: Certainty
+    registers: Mapping[Obis, Register]
+    fields: tuple[Field, ...]
+    """Every place that may be read, in order; the planner may read a neighbour along."""
+    limits: Limits
+    serial: SerialDefaults
+    identify: Field | None
+    relay: Relay | None
+    golden: tuple[Golden, ...]
+
+    @property
+    def ratios(self) -> frozenset[Ratio]:
+        """The transformer ratios a meter of this type must be configured with."""
+        return frozenset(r for register in self.registers.values() for r in register.multiply)
+
+
+def read_map(text: str) -> RegisterMap:
+    """Return the map a TOML text describes. Raises MapError."""
+    if len(text) > MAP_CHARS_MAX:
+        raise MapError(f"the file has {len(text)} characters, at most {MAP_CHARS_MAX} are read")
+    try:
+        # Decimal, so that a scale written 0.1 is a tenth and not the double next to it.
+        document = tomllib.loads(text, parse_float=Decimal)
+    except tomllib.TOMLDecodeError as error:
+        raise MapError(f"not a TOML file: {error}") from None
+    try:
+        return _build(convert(document, _MapFile))
+    except TableError as error:
+        raise MapError(str(error)) from None
+
+
+def _build(file: _MapFile) -> RegisterMap:
+    registers: dict[Obis, Register] = {}
+    for at, entry in enumerate(file.register):
+        for register in _registers(file, entry, ("register", at)):
+            if register.info.obis in registers:
+                raise TableError(f"{register.info.obis} stands twice", path=("register", at))
+            registers[register.info.obis] = register
+    if not registers:
+        raise TableError("a map has at least one register", path=("register",))
+    if not file.source or not file.golden:
+        raise TableError("a map names its sources and has golden frames", path=())
+    identify = file.identify
+    return RegisterMap(
+        id=file.id,
+        vendor=file.vendor,
+        model=file.model,
+        source=file.source,
+        certainty=file.certainty,
+        registers=registers,
+        fields=_in_order(register.field for register in registers.values()),
+        limits=file.limits,
+        serial=file.serial,
+        identify=None if identify is None else _field(file, identify, ("identify",)),
+        relay=file.relay,
+        golden=file.golden,
+    )
+
+
+def _in_order(fields: Iterable[Field]) -> tuple[Field, ...]:
+    return tuple(sorted(set(fields)))
+
+
+def _registers(file: _MapFile, entry: _Register, path: Path) -> Iterable[Register]:
+    field = _field(file, entry, path)
+    _check(entry, path)
+    yield _register(file, entry, field, entry.obis, _first_part(entry))
+    if entry.split_sign is not None:
+        yield _register(file, entry, field, entry.split_sign, Part.NEGATIVE)
+    if entry.net is not None:
+        yield _register(file, entry, field, entry.net, Part.WHOLE)
+
+
+def _first_part(entry: _Register) -> Part:
+    return Part.WHOLE if entry.split_sign is None else Part.POSITIVE
+
+
+def _check(entry: _Register, path: Path) -> None:
+    if entry.split_sign is not None and not entry.type.signed:
+        raise TableError(f"{entry.type} has no sign to split", path=(*path, "split_sign"))
+    if entry.net is not None and entry.split_sign is None:
+        raise TableError("net goes with split_sign", path=(*path, "net"))
+    if entry.type is NumberType.FLOAT32 and entry.decimals is None:
+        raise TableError("a float32 needs its decimals", path=(*path, "decimals"))
+    if not entry.scale.is_finite() or entry.scale == 0:
+        raise TableError("the scale is a number other than 0", path=(*path, "scale"))
+    if entry.type is NumberType.ASCII and (entry.scale != 1 or entry.multiply):
+        raise TableError("text is not scaled", path=(*path, "scale"))
+    if entry.values:
+        _check_enumeration(entry, path)
+
+
+def _check_enumeration(entry: _Register, path: Path) -> None:
+    if entry.type.signed or entry.type is NumberType.ASCII:
+        raise TableError("values go with u16, u32 or u64", path=(*path, "values"))
+    if entry.scale != 1 or entry.multiply or entry.decimals is not None:
+        raise TableError("an enumeration is not scaled", path=(*path, "values"))
+    for code in entry.values:
+        if not (code.isascii() and code.isdecimal()) or str(int(code)) != code:
+            raise TableError(
+                f"{code!r} is no code: write the whole number the register holds",
+                path=(*path, "values"),
+            )
+
+
+def _field(file: _MapFile, entry: _Register | _Identify, path: Path) -> Field:
+    if (entry.type is NumberType.ASCII) != (entry.words is not None):
+        raise TableError("words goes with ascii, and with nothing else", path=(*path, "words"))
+    count = entry.words or entry.type.words
+    if entry.address + count > 0x10000:
+        raise TableError("it ends beyond register 65535", path=(*path, "address"))
+    if count > file.limits.max_read_registers:
+        raise TableError("it is longer than one read may be", path=(*path, "type"))
+    return Field(
+        area=entry.area or file.area,
+        address=entry.address,
+        count=count,
+        type=entry.type,
+        word_order=entry.word_order or file.word_order,
+    )
+
+
+def _register(file: _MapFile, entry: _Register, field: Field, obis: Obis, part: Part) -> Register:
+    decimals = _decimals_of(entry.scale) if entry.decimals is None else entry.decimals
+    minimum, maximum = _range_of(entry, part)
+    return Register(
+        info=RegisterInfo(
+            obis=obis,
+            unit=entry.unit,
+            group=entry.group,
+            decimals=None if entry.type is NumberType.ASCII or entry.values else decimals,
+            minimum=minimum,
+            maximum=maximum,
+            monotonic=entry.monotonic,
+            rollover=_float(entry.rollover),
+        ),
+        field=field,
+        scale=entry.scale,
+        decimals=decimals,
+        part=part,
+        four_quadrant=entry.four_quadrant,
+        multiply=entry.multiply,
+        sentinels=frozenset((*entry.sentinels, *file.sentinels.get(entry.type, ()))),
+        certainty=entry.certainty or file.certainty,
+        values={int(code): meaning for code, meaning in entry.values.items()},
+    )
+
+
+def _range_of(entry: _Register, part: Part) -> tuple[float | None, float | None]:
+    low, high = _float(entry.min), _float(entry.max)
+    match part:
+        case Part.WHOLE:
+            return low, high
+        case Part.POSITIVE:
+            return 0.0, high
+        case Part.NEGATIVE:
+            return 0.0, None if low is None else -low
+
+
+def _float(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _decimals_of(scale: Decimal) -> int:
+    exponent = scale.normalize().as_tuple().exponent
+    assert isinstance(exponent, int)  # finite, checked
+    return max(0, -exponent)
+
+
+def wanted(register_map: RegisterMap, codes: Sequence[Obis]) -> tuple[Register, ...]:
+    """Return the map's registers for these codes, in their order; what the map lacks is left out."""
+    known = register_map.registers
+    return tuple(known[code] for code in dict.fromkeys(codes) if code in known)

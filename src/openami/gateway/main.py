@@ -1,0 +1,354 @@
+"""The gateway's composition root: builds everything, runs one TaskGroup, ends clean.
+
+Two loops that do not wait for each other, with the outbox between them: the collectors fill it whether or
+not there is a network, the uplink drains it whether or not the meters answer. Beside them: the status
+server, the watch on the clock, the service manager.
+
+A broker that is away, or shows a wrong certificate, ends nothing; a bug ends the process, and the service
+manager starts it again. SIGTERM and SIGINT end it clean.
+"""
+
+import asyncio
+import errno
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from datetime import datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from openami.clock import Clock
+from openami.gateway.certificate import valid_until
+from openami.gateway.clock_events import ClockLook, clock_drafts
+from openami.gateway.collector import ALIVE_WITHIN_S, LineCollector, Surroundings
+from openami.gateway.config import ConfigError, GatewayConfig, LineConfig
+from openami.gateway.driver import Driver
+from openami.gateway.memory import MeterMemories
+from openami.gateway.meter_record import MeterRecord
+from openami.gateway.metrics import GatewayMetrics
+from openami.gateway.normalise import Source
+from openami.gateway.outbox import Outbox, OutboxError, open_outbox
+from openami.gateway.reconnect import Reconnector
+from openami.gateway.service_manager import ServiceManager
+from openami.gateway.snapshot import Snapshot, UplinkView
+from openami.gateway.status import serve, status_app
+from openami.gateway.timekeeping import Facts, read_boot_id
+from openami.mqtt.backoff import Backoff
+from openami.mqtt.client import MqttPort
+from openami.profile import MeterSerial
+
+DATABASE_FILE: Final = "gateway.db"
+DRIVERS_GROUP: Final = "openami.drivers"
+# The clock is looked at so often for a step or a change of trust; appending looks at it too.
+CLOCK_WATCH_INTERVAL_S: Final = 10.0
+# Without a watchdog time of the service manager's own, signs of life are looked for so often.
+LIFE_LOOK_INTERVAL_S: Final = 30.0
+# A snapshot serves everybody who asks within this time: no number of browsers slows the disk down.
+SNAPSHOT_AGE_S_MAX: Final = 1.0
+# Pending connections the kernel keeps for the status server.
+LISTEN_BACKLOG: Final = 16
+
+_log = structlog.get_logger(__name__)
+
+
+class InstalledDrivers(Mapping[str, type[Driver]]):
+    """The drivers that are installed, ours and others', by name (decision 0013).
+
+    One is loaded when it is asked for, so that a driver nobody uses cannot keep the gateway from starting.
+    """
+
+    def __init__(self) -> None:
+        self._entries = {entry.name: entry for entry in entry_points(group=DRIVERS_GROUP)}
+
+    def __getitem__(self, name: str) -> type[Driver]:
+        driver: type[Driver] = self._entries[name].load()
+        return driver
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+
+async def run(
+    config: GatewayConfig,
+    drivers: Mapping[str, type[Driver]],
+    *,
+    clock: Clock,
+    stop: asyncio.Event | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the gateway until ``stop`` is set or the process is told to end.
+
+    ``on_ready`` is called when readings can be stored. Raises ConfigError for what a person has to mend
+    before anything can run: a data directory that cannot be written, a port in use.
+    """
+    stop = stop or asyncio.Event()
+    async with AsyncExitStack() as resources:
+        resources.enter_context(_told_to_end(stop))
+        listener = resources.enter_context(_listening(config))
+        outbox = await resources.enter_async_context(_opened_outbox(config, clock))
+        gateway = await Gateway.made(config, drivers, outbox=outbox, clock=clock)
+        try:
+            await gateway.run(stop, listener, on_ready)
+        except* ConfigError as faults:
+            fault = faults.exceptions[0]
+        else:
+            return
+    raise fault
+
+
+class Gateway:
+    """The parts of a running gateway."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        outbox: Outbox,
+        clock: Clock,
+        metrics: GatewayMetrics,
+        collectors: list[LineCollector],
+    ) -> None:
+        self._config = config
+        self._outbox = outbox
+        self._clock = clock
+        self._metrics = metrics
+        self._collectors = collectors
+        self._source = Source(config.feeder_id, config.gateway_id)
+        self._uplink = UplinkView(str(config.mqtt.endpoint))
+        self._started_at = clock.now()
+        self._service = ServiceManager(config.service.notify_socket)
+        self._snapshot: tuple[float, Snapshot] | None = None
+        self._snapshot_turn = asyncio.Lock()
+
+    @classmethod
+    async def made(
+        cls,
+        config: GatewayConfig,
+        drivers: Mapping[str, type[Driver]],
+        *,
+        outbox: Outbox,
+        clock: Clock,
+    ) -> "Gateway":
+        """Return a gateway that knows what its meters were when it last ran."""
+        metrics = GatewayMetrics()
+        memories = MeterMemories(outbox.database, read_boot_id())
+        around = Surroundings(
+            source=Source(config.feeder_id, config.gateway_id),
+            catalogue=config.catalogue,
+            settings=config.schedule,
+            store=outbox,
+            memories=memories,
+            clock=clock,
+            clock_trusted=lambda: outbox.clock_verdict.trusted,
+            metrics=metrics,
+        )
+        collectors = []
+        for line in config.lines:
+            known = await memories.recall(_records(line))
+            records = {record.serial: record for record in known}
+            collectors.append(LineCollector(line, drivers[line.driver], records, around))
+        return cls(config, outbox=outbox, clock=clock, metrics=metrics, collectors=collectors)
+
+    async def run(
+        self, stop: asyncio.Event, listener: socket.socket | None, on_ready: Callable[[], None]
+    ) -> None:
+        """Run every part until ``stop`` is set. Raises an ExceptionGroup when one of them fails."""
+        for caution in self._config.mqtt.cautions():
+            _log.warning("caution", about=caution)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(collector.run(), name=f"line {collector.view.name}")
+                for collector in self._collectors
+            ]
+            tasks.append(group.create_task(self._reconnector().run(), name="uplink"))
+            tasks.append(group.create_task(self._watch_clock(), name="clock"))
+            tasks.append(group.create_task(self._tell_life(), name="service manager"))
+            if listener is not None:
+                app = status_app(self.snapshot, self._metrics)
+                tasks.append(group.create_task(serve(app, listener), name="status"))
+            self._service.ready()
+            on_ready()
+            await stop.wait()
+            self._service.stopping()
+            for task in tasks:
+                task.cancel()
+        _log.info("stopped")
+
+    def _reconnector(self) -> Reconnector:
+        self._uplink.certificate_until = _certificate_until(self._config.mqtt.cert_file)
+        return Reconnector(
+            MqttPort(self._config.mqtt),
+            self._outbox,
+            self._config.uplink,
+            clock=self._clock,
+            backoff=Backoff(random.random),
+            view=self._uplink,
+            metrics=self._metrics,
+        )
+
+    async def snapshot(self) -> Snapshot:
+        """Return how the gateway is doing, at most `SNAPSHOT_AGE_S_MAX` ago."""
+        loop = asyncio.get_running_loop()
+        async with self._snapshot_turn:
+            if self._snapshot is None or loop.time() - self._snapshot[0] > SNAPSHOT_AGE_S_MAX:
+                self._snapshot = (loop.time(), await self._take_snapshot())
+            return self._snapshot[1]
+
+    async def _take_snapshot(self) -> Snapshot:
+        outbox, fault = None, ""
+        try:
+            outbox = await self._outbox.state()
+        except OutboxError as error:
+            fault = f"{error}; {error.remedy}"
+        return Snapshot(
+            feeder_id=self._config.feeder_id,
+            gateway_id=self._config.gateway_id,
+            now=self._clock.now(),
+            started_at=self._started_at,
+            records=[record for line in self._collectors for record in line.records.values()],
+            lines=[collector.view for collector in self._collectors],
+            uplink=self._uplink,
+            outbox=outbox,
+            outbox_fault=fault,
+            stuck_lines=self._stuck_lines(),
+        )
+
+    def _stuck_lines(self) -> list[str]:
+        now_s = asyncio.get_running_loop().time()
+        return [
+            collector.view.name
+            for collector in self._collectors
+            if collector.view.beat_at is not None
+            and now_s - collector.view.beat_at > ALIVE_WITHIN_S
+        ]
+
+    # --- beside the two loops --------------------------------------------------------------------
+
+    async def _watch_clock(self) -> None:
+        """Tell when the wall clock loses or gains trust, or is set (decision 0018)."""
+        before: ClockLook | None = None
+        while True:
+            clock = self._clock
+            facts = Facts(clock.now(), clock.boottime(), clock.synchronised())
+            look = ClockLook(facts, self._outbox.clock_verdict.trusted)
+            drafts = clock_drafts(before, look, self._source)
+            before = look
+            for draft in drafts:
+                assert draft.envelope.event is not None
+                event = draft.envelope.event
+                _log.warning(event.type, state=event.state.value, about=event.detail)
+                self._metrics.events.labels(type=event.type).inc()
+            if drafts:
+                try:
+                    await self._outbox.append(drafts)
+                except OutboxError as error:
+                    _log.error("clock event not stored", reason=str(error), remedy=error.remedy)
+            await asyncio.sleep(CLOCK_WATCH_INTERVAL_S)
+
+    async def _tell_life(self) -> None:
+        """Feed the service manager's watchdog while every line shows that it lives."""
+        watchdog_s = self._config.service.watchdog_s
+        interval_s = LIFE_LOOK_INTERVAL_S if watchdog_s is None else watchdog_s / 2
+        said: list[str] = []
+        while True:
+            stuck = self._stuck_lines()
+            if not stuck:
+                self._service.alive()
+            elif stuck != said:
+                _log.error("no sign of life", lines=stuck)
+            said = stuck
+            await asyncio.sleep(interval_s)
+
+
+def _records(line: LineConfig) -> Iterator[MeterRecord]:
+    for meter in line.settings.meters:
+        yield MeterRecord(serial=MeterSerial(meter.serial), line=line.settings.name)
+
+
+def _certificate_until(cert_file: str | None) -> datetime | None:
+    if cert_file is None:
+        return None
+    return valid_until(Path(cert_file).read_text("ascii", "replace"))
+
+
+# --- what must be had before anything can run ----------------------------------------------------
+
+
+@contextmanager
+def _told_to_end(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    try:
+        yield
+    finally:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(name)
+
+
+@contextmanager
+def _listening(config: GatewayConfig) -> Iterator[socket.socket | None]:
+    """Take the status server's port. Raises ConfigError when it cannot be had."""
+    address = config.status.address
+    if address is None:
+        yield None
+        return
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(LISTEN_BACKLOG)
+        except OSError as error:
+            raise _cannot_listen(error, config) from None
+        listener.setblocking(False)
+        yield listener
+
+
+def _cannot_listen(error: OSError, config: GatewayConfig) -> ConfigError:
+    listen, file = config.status.listen, str(config.file)
+    match error.errno:
+        case errno.EADDRINUSE:
+            return ConfigError(
+                file,
+                "status.listen",
+                f"another program listens on {listen}",
+                "choose another port, or stop that program (`ss -ltnp` names it)",
+            )
+        case errno.EACCES:
+            remedy = "choose a port above 1023"
+        case _:
+            remedy = "write an address of this machine, or 0.0.0.0"
+    return ConfigError(file, "status.listen", f"{listen}: {error.strerror}", remedy)
+
+
+@asynccontextmanager
+async def _opened_outbox(config: GatewayConfig, clock: Clock) -> AsyncIterator[Outbox]:
+    """Open the gateway's database. Raises ConfigError when its place cannot be used."""
+    database = config.data_dir / DATABASE_FILE
+    async with AsyncExitStack() as stack:
+        try:
+            config.data_dir.mkdir(parents=True, exist_ok=True)
+            opening = open_outbox(database, config.outbox, clock, clock_source=config.clock)
+            outbox = await stack.enter_async_context(opening)
+        except OSError as error:
+            raise ConfigError(
+                str(config.file),
+                "data_dir",
+                f"{config.data_dir} cannot be made: {error.strerror}",
+                "name a directory the gateway's user may write to",
+            ) from None
+        except OutboxError as error:
+            raise ConfigError(str(config.file), "data_dir", str(error), error.remedy) from None
+        yield outbox

@@ -1,0 +1,100 @@
+"""What the gateway remembers of its meters across a restart: a row for each in the gateway's database.
+
+Written with every billing poll, when a meter is lost or found, and at a clean end; not with every fast
+poll, because that would double what a memory card has to bear. So after a power cut counters, which are
+billing registers, are known to the last reading, and fast registers to the last billing poll: older, and
+each with its own time.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import msgspec
+
+from openami.gateway.database import Database, transaction
+from openami.gateway.meter_record import MeterRecord
+from openami.gateway.normalise import Memory, Remembered, without_unknown_times
+from openami.gateway.reachability import Reachability
+from openami.profile import Obis
+
+
+class RememberedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One meter's row. Registers stand under their OBIS code's full form."""
+
+    registers: dict[str, Remembered]
+    boot_id: str
+    lost: bool = False
+    clashing: bool = False
+    answered_at: datetime | None = None
+
+    @classmethod
+    def of(cls, record: MeterRecord, boot_id: str) -> "RememberedMeter":
+        """Return what is to be remembered of a meter."""
+        return cls(
+            registers={obis.full: remembered for obis, remembered in record.memory.items()},
+            boot_id=boot_id,
+            lost=record.reach.lost,
+            clashing=record.reach.clashing,
+            answered_at=record.answered_at,
+        )
+
+    def recalled(self, record: MeterRecord, boot_id: str) -> MeterRecord:
+        """Return a configured meter's record with what is remembered of it.
+
+        Times that only an earlier boot could have put right are forgotten.
+        """
+        memory: Memory = {Obis.parse(code): known for code, known in self.registers.items()}
+        return replace(
+            record,
+            memory=memory if boot_id == self.boot_id else without_unknown_times(memory),
+            reach=Reachability(lost=self.lost, clashing=self.clashing),
+            answered_at=self.answered_at,
+        )
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(RememberedMeter).decode
+
+
+class MeterMemories:
+    """The rows in the gateway's database."""
+
+    def __init__(self, database: Database, boot_id: str) -> None:
+        self._database = database
+        self._boot_id = boot_id
+
+    async def recall(self, records: Iterable[MeterRecord]) -> Sequence[MeterRecord]:
+        """Return the configured meters' records with what is remembered of them.
+
+        Raises DatabaseError.
+        """
+        rows = dict(await self._database.run(_select))
+        return [
+            _decode(rows[record.serial]).recalled(record, self._boot_id)
+            if record.serial in rows
+            else record
+            for record in records
+        ]
+
+    async def save(self, records: Iterable[MeterRecord]) -> None:
+        """Remember these meters, durably. Raises DatabaseError."""
+        rows = [
+            (record.serial, _encode(RememberedMeter.of(record, self._boot_id)).decode())
+            for record in records
+        ]
+        await self._database.run(lambda connection: _upsert(connection, rows))
+
+
+def _select(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    return connection.execute("SELECT serial, memory FROM meter_memory").fetchall()
+
+
+def _upsert(connection: sqlite3.Connection, rows: Sequence[tuple[str, str]]) -> None:
+    with transaction(connection):
+        connection.executemany(
+            "INSERT INTO meter_memory (serial, memory) VALUES (?, ?) "
+            "ON CONFLICT (serial) DO UPDATE SET memory = excluded.memory",
+            rows,
+        )

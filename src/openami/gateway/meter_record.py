@@ -1,0 +1,264 @@
+"""One meter as the gateway knows it, and what a poll makes of that (pure).
+
+A poll ends in one of three ways: an answer, a miss, a clash. Each is a function from the record before to the
+record after and the envelopes it gives rise to; the collector asks, and stores what comes out here.
+
+A lost meter is told in two ways. The event ``comms_lost`` tells it once. Its last known values follow as
+telemetry of quality ``comms_lost``, at once and again with each billing poll, so that a head-end that
+missed the event learns it too. These have the identity of readings that are stored already (same meter,
+register, time and value): the head-end keeps the stored reading and lowers the meter's latest state
+(decisions 0006 and 0007).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from openami.gateway.driver import IdentityMismatch, PollGroup, RawReading, RegisterInfo
+from openami.gateway.entries import Draft, Kind
+from openami.gateway.events import EventType, event_envelope, serial_reading
+from openami.gateway.normalise import (
+    Change,
+    Memory,
+    Source,
+    TimedReading,
+    Unusable,
+    envelopes,
+    lost_readings,
+    normalise,
+    settled,
+    to_the_millisecond,
+)
+from openami.gateway.reachability import Reachability, Told, answered, clashed, missed
+from openami.profile import (
+    MeterSerial,
+    Obis,
+    Quality,
+    RegisterCatalogue,
+    RegisterReading,
+)
+
+# An event names what it is about; a lost meter's most recent registers, not all of them.
+_EVENT_REGISTERS_MAX = 10
+
+
+class MeterState(StrEnum):
+    """A meter's state in one word; the head-end uses the same (``gateway_silent`` is only seen there)."""
+
+    REPORTING = "reporting"
+    SUSPECT = "suspect"
+    METER_SILENT = "meter_silent"
+    ADDRESS_CLASH = "address_clash"
+    NEVER_SEEN = "never_seen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterRecord:
+    """What is known of one configured meter.
+
+    ``fault`` is the driver's last complaint, empty after an answer; ``unusable`` are the registers whose
+    last value was none of theirs. ``owed`` are the groups whose instant passed while the meter was silent:
+    they are read with the next poll that is answered, because a counter a minute late, with its true time,
+    is better than none for a quarter of an hour, or for a day.
+    """
+
+    serial: MeterSerial
+    line: str
+    infos: Mapping[Obis, RegisterInfo] = field(default_factory=dict)
+    memory: Memory = field(default_factory=dict)
+    reach: Reachability = field(default_factory=Reachability)
+    answered_at: datetime | None = None
+    fault: str = ""
+    unusable: frozenset[Obis] = frozenset()
+    owed: frozenset[PollGroup] = frozenset()
+
+    @property
+    def state(self) -> MeterState:
+        """The meter's state word."""
+        if self.reach.clashing:
+            return MeterState.ADDRESS_CLASH
+        if self.reach.lost:
+            return MeterState.METER_SILENT
+        if self.answered_at is None:
+            return MeterState.NEVER_SEEN
+        if any(remembered.doubt is not None for remembered in self.memory.values()):
+            return MeterState.SUSPECT
+        return MeterState.REPORTING
+
+    def wanted(self, groups: frozenset[PollGroup]) -> list[Obis]:
+        """Return the registers that these groups ask for, and what is owed besides."""
+        asked = groups | self.owed
+        return [info.obis for info in self.infos.values() if info.group in asked]
+
+    def with_registers(self, infos: Iterable[RegisterInfo]) -> "MeterRecord":
+        """Return the record of the meter once its line is open and tells what it can be asked."""
+        return replace(self, infos={info.obis: info for info in infos})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """What surrounds one poll: whose gateway, which groups, when."""
+
+    source: Source
+    catalogue: RegisterCatalogue
+    groups: frozenset[PollGroup]
+    now: datetime
+    boottime_s: float
+    clock_trusted: bool
+    misses_max: int
+
+    def timed(self, reading: RegisterReading) -> TimedReading:
+        """Return what was seen at this poll."""
+        return TimedReading(to_the_millisecond(self.now), reading, self.boottime_s)
+
+
+@dataclass(frozen=True, slots=True)
+class PollResult:
+    """The record after a poll, and what is to be stored of it."""
+
+    record: MeterRecord
+    drafts: tuple[Draft, ...] = ()
+    told: tuple[Told, ...] = ()
+    unusable: tuple[Unusable, ...] = ()
+    """Those that were usable before, so that each is reported once."""
+
+
+def after_answer(before: MeterRecord, raw: Sequence[RawReading], poll: Poll) -> PollResult:
+    """The meter answered, as itself."""
+    before = _settled(before, poll)
+    judged = normalise(
+        raw,
+        infos=before.infos,
+        catalogue=poll.catalogue,
+        memory=before.memory,
+        now=poll.now,
+        boottime_s=poll.boottime_s,
+        clock_trusted=poll.clock_trusted,
+    )
+    reach, told = answered(before.reach)
+    unusable = {value.obis for value in judged.unusable}
+    record = replace(
+        before,
+        memory=judged.memory,
+        reach=reach,
+        answered_at=to_the_millisecond(poll.now),
+        fault="",
+        unusable=frozenset(before.unusable - {told.obis for told in raw} | unusable),
+        owed=frozenset(),
+    )
+    drafts = [
+        *(_reach_event(record, kind, poll, _restored(before, judged.readings)) for kind in told),
+        *_doubt_events(record, judged.changes, judged.readings, poll),
+        *_telemetry(record, judged.readings, poll),
+    ]
+    new = tuple(value for value in judged.unusable if value.obis not in before.unusable)
+    return PollResult(record, tuple(drafts), told, new)
+
+
+def after_miss(before: MeterRecord, reason: str, poll: Poll) -> PollResult:
+    """The meter did not answer, or not with an answer."""
+    before = _settled(before, poll)
+    reach, told = missed(before.reach, misses_max=poll.misses_max)
+    record = replace(before, reach=reach, fault=reason, owed=_owed(before, poll))
+    drafts: list[Draft] = []
+    if told or (reach.lost and PollGroup.BILLING in poll.groups and not reach.clashing):
+        lost = () if reach.clashing else lost_readings(record.memory, record.memory)
+        drafts += [_reach_event(record, kind, poll, _most_recent(lost)) for kind in told]
+        drafts += _telemetry(record, lost, poll)
+    return PollResult(record, tuple(drafts), told)
+
+
+def after_clash(before: MeterRecord, clash: IdentityMismatch, poll: Poll) -> PollResult:
+    """Another meter answered: nothing it said is published, only that it answered."""
+    reach, told = clashed(before.reach)
+    record = replace(before, reach=reach, fault=str(clash), owed=_owed(before, poll))
+    foreign = poll.timed(serial_reading(clash.found, Quality.SUSPECT))
+    drafts = tuple(_reach_event(record, kind, poll, (foreign,)) for kind in told)
+    return PollResult(record, drafts, told)
+
+
+def _owed(record: MeterRecord, poll: Poll) -> frozenset[PollGroup]:
+    """Return what an unanswered poll leaves to be made up for; fast registers come again by themselves."""
+    return record.owed | (poll.groups - {PollGroup.FAST})
+
+
+def _settled(record: MeterRecord, poll: Poll) -> MeterRecord:
+    """Put right what an untrusted clock had dated, once it is trusted (decision 0018)."""
+    if not poll.clock_trusted:
+        return record
+    booted_at = poll.now - timedelta(seconds=poll.boottime_s)
+    return replace(record, memory=settled(record.memory, booted_at))
+
+
+# --- envelopes -----------------------------------------------------------------------------------
+
+
+def _telemetry(
+    record: MeterRecord, readings: Iterable[TimedReading], poll: Poll
+) -> Iterator[Draft]:
+    """Yield one draft for each poll group and measured time."""
+    by_group: dict[PollGroup, list[TimedReading]] = {}
+    for timed in readings:
+        info = record.infos.get(timed.reading.obis)
+        # A map that lost a register since the last run: what is remembered of it counts as billing.
+        group = PollGroup.BILLING if info is None else info.group
+        by_group.setdefault(group, []).append(timed)
+    for group, members in by_group.items():
+        made = envelopes(members, source=poll.source, serial=record.serial)
+        for envelope, boottime_s in made:
+            yield Draft(envelope, Kind.TELEMETRY, group, boottime_s)
+
+
+def _doubt_events(
+    record: MeterRecord,
+    changes: Sequence[Change],
+    readings: Sequence[TimedReading],
+    poll: Poll,
+) -> Iterator[Draft]:
+    by_code = {timed.reading.obis: timed for timed in readings}
+    for change in changes:
+        timed = by_code[change.obis]
+        envelope = event_envelope(
+            EventType(change.doubt.value),
+            change.state,
+            source=poll.source,
+            serial=record.serial,
+            occurred_at=timed.ts,
+            registers=(timed.reading,),
+            ts=timed.ts,
+            detail=f"{change.obis}: {change.detail}" if change.detail else str(change.obis),
+        )
+        yield Draft(envelope, Kind.EVENT, boottime_s=timed.boottime_s)
+
+
+def _reach_event(
+    record: MeterRecord, told: Told, poll: Poll, about: Sequence[TimedReading]
+) -> Draft:
+    """Return the event; without a register to name it names the meter by its configured serial."""
+    kind, state = told
+    quality = Quality.COMMS_LOST if record.reach.lost else Quality.GOOD
+    about = about or (poll.timed(serial_reading(record.serial, quality)),)
+    envelope = event_envelope(
+        kind,
+        state,
+        source=poll.source,
+        serial=record.serial,
+        occurred_at=to_the_millisecond(poll.now),
+        registers=tuple(timed.reading for timed in about),
+        ts=about[0].ts,
+        detail=record.fault,
+    )
+    return Draft(envelope, Kind.EVENT, boottime_s=about[0].boottime_s)
+
+
+def _most_recent(readings: Sequence[TimedReading]) -> Sequence[TimedReading]:
+    """Return registers of one measured time, the newest: an envelope has one."""
+    if not readings:
+        return ()
+    newest = max(timed.ts for timed in readings)
+    return [timed for timed in readings if timed.ts == newest][:_EVENT_REGISTERS_MAX]
+
+
+def _restored(before: MeterRecord, readings: Sequence[TimedReading]) -> Sequence[TimedReading]:
+    return _most_recent(readings) if before.reach.lost else ()

@@ -1,0 +1,105 @@
+"""Connecting to the broker, again and again: what the gateway does whatever comes of it.
+
+A gateway never ends because a broker is away, refuses it, or shows a wrong certificate: it stores, and says
+so once for each thing that is wrong, with the remedy. Even what a person must mend is tried on, because the
+mending often happens at the other end.
+"""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+
+import structlog
+
+from openami.clock import Clock
+from openami.gateway import uplink
+from openami.gateway.metrics import GatewayMetrics
+from openami.gateway.outbox import Outbox, OutboxError
+from openami.gateway.snapshot import UplinkView
+from openami.gateway.uplink import UplinkSettings
+from openami.mqtt.backoff import Backoff
+from openami.mqtt.port import Connection, MessagePort, TransportError
+
+# A connection that held so long has proved itself, and the next failure is a new one. A broker that
+# throws its clients out does it in seconds.
+PROVEN_AFTER_S = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Reconnector:
+    """Keeps the uplink running over one connection after another."""
+
+    def __init__(
+        self,
+        port: MessagePort,
+        outbox: Outbox,
+        settings: UplinkSettings,
+        *,
+        clock: Clock,
+        backoff: Backoff,
+        view: UplinkView,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._port = port
+        self._outbox = outbox
+        self._settings = settings
+        self._clock = clock
+        self._backoff = backoff
+        self._view = view
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Connect, drain, wait, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began_at = loop.time()
+            try:
+                await self._one_connection(self._port.connect())
+            except TransportError as error:
+                self._note_down(str(error), error.remedy)
+            except OutboxError as error:
+                self._note_down(str(error), error.remedy)
+            if loop.time() - began_at >= PROVEN_AFTER_S:
+                self._backoff.reset()
+            await asyncio.sleep(self._backoff.next_s())
+
+    async def _one_connection(self, connecting: AbstractAsyncContextManager[Connection]) -> None:
+        try:
+            async with connecting as connection:
+                self._note_up()
+                counted = _Counted(connection, self._metrics)
+                await uplink.run(self._outbox, counted, self._settings, self._clock)
+        finally:
+            if self._view.connected:
+                self._view.connected, self._view.since = False, self._clock.now()
+
+    def _note_up(self) -> None:
+        view = self._view
+        view.connected, view.since, view.fault, view.remedy = True, self._clock.now(), "", ""
+        self._metrics.connects.inc()
+        _log.info("uplink connected", broker=view.broker)
+
+    def _note_down(self, fault: str, remedy: str) -> None:
+        """Say it when it is another fault than the last time; the status page has it always."""
+        view = self._view
+        self._metrics.connect_failures.inc()
+        if fault != view.fault:
+            _log.warning("uplink down, readings are stored", reason=fault, remedy=remedy)
+        view.since = view.since or self._clock.now()
+        view.fault, view.remedy = fault, remedy
+
+
+class _Counted:
+    """A connection whose acknowledged messages are counted."""
+
+    def __init__(self, connection: Connection, metrics: GatewayMetrics) -> None:
+        self._connection = connection
+        self._metrics = metrics
+        self.subscribe = connection.subscribe
+        self.receive = connection.receive
+        self.acknowledge = connection.acknowledge
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        await self._connection.publish(topic, payload)
+        self._metrics.sent.inc()
+        self._metrics.sent_bytes.inc(len(payload))

@@ -1,0 +1,137 @@
+"""What the gateway tells on its own LAN: one page for a phone, health checks, metrics. Read-only.
+
+    /          the page: meters, what waits, how long the room lasts, clock, broker
+    /healthz   200 while the process lives
+    /readyz    200 while it can do its work (store readings), else 503; JSON with each check
+    /metrics   for Prometheus
+    /version   which program this is
+
+The page needs no script, no second host and no sign-in, and shows no secret: what a person beside the pole
+can read off the meters, and how the gateway is doing. Everything in it is escaped.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from importlib import resources
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from openami import __version__
+from openami.gateway.metrics import GatewayMetrics
+from openami.gateway.snapshot import CheckState, Snapshot
+from openami.gateway.status_page import status_page
+
+TakeSnapshot = Callable[[], Awaitable[Snapshot]]
+
+# A phone, a scraper, a few browsers of the team; more at once is somebody's loop.
+CONNECTIONS_MAX: Final = 32
+# A connection that says nothing is closed; phones leave many behind.
+KEEP_ALIVE_S: Final = 5
+# The end does not wait longer for a phone that reads slowly.
+END_TIMEOUT_S: Final = 2
+_NO_STORE = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; frame-ancestors 'none'",
+}
+_SERVICE_UNAVAILABLE = 503
+
+
+def status_app(take_snapshot: TakeSnapshot, metrics: GatewayMetrics) -> Starlette:
+    """Return the application that answers the paths above."""
+
+    async def page(_: Request) -> Response:
+        return Response(
+            status_page(await take_snapshot()), media_type="text/html", headers=_NO_STORE
+        )
+
+    style_sheet = resources.files("openami.gateway").joinpath("status.css").read_bytes()
+
+    async def style(_: Request) -> Response:
+        return Response(
+            style_sheet, media_type="text/css", headers={"Cache-Control": "max-age=3600"}
+        )
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"}, headers=_NO_STORE)
+
+    async def readyz(_: Request) -> Response:
+        snapshot = await take_snapshot()
+        failed = snapshot.state is CheckState.FAIL
+        return JSONResponse(
+            _readiness(snapshot),
+            status_code=_SERVICE_UNAVAILABLE if failed else 200,
+            headers=_NO_STORE,
+        )
+
+    async def metrics_text(request: Request) -> Response:
+        accept = request.headers.get("accept", "")
+        content, content_type = metrics.rendered(await take_snapshot(), accept)
+        return Response(content, headers={**_NO_STORE, "Content-Type": content_type})
+
+    async def version(_: Request) -> Response:
+        return JSONResponse({"version": __version__}, headers=_NO_STORE)
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/style.css", style),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics_text),
+            Route("/version", version),
+        ]
+    )
+
+
+def _readiness(snapshot: Snapshot) -> dict[str, object]:
+    return {
+        "status": snapshot.state,
+        "checks": [
+            {"name": check.name, "status": check.state, "detail": check.detail}
+            for check in snapshot.checks
+        ],
+    }
+
+
+# --- serving -------------------------------------------------------------------------------------
+
+
+class _Server(uvicorn.Server):
+    """uvicorn as one task among others: the signals are the gateway's own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(app: Starlette, listener: socket.socket) -> None:
+    """Answer on a socket that listens already, until cancelled."""
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=END_TIMEOUT_S,
+        )
+    )
+    serving = asyncio.ensure_future(server.serve([listener]))
+    try:
+        await asyncio.shield(serving)
+    finally:
+        server.should_exit = True
+        await serving

@@ -1,0 +1,204 @@
+"""Whether the gateway's wall clock is to be believed, and what becomes of readings when it is not.
+
+A gateway without a battery-backed clock wakes from a power cut in 1970, or in the hour its system last
+noted. A wrong time cannot be taken back once it is published: it becomes part of the reading's identity.
+So (decision 0018) the clock is believed when one of these holds, and the reason is part of the verdict:
+
+* the kernel says it follows a time source, and it is not before this program was written;
+* it was believed for that reason earlier in this boot, and has not jumped since: a crystal drifts
+  seconds in a day, and a village is offline for weeks;
+* the machine keeps time without power (a battery-backed clock that set the system's time, or a virtual
+  machine's host), it is not behind the latest time a source has vouched for, and not years ahead of it.
+
+The *floor* is that latest time, stored with the outbox. Only a time source raises it, and a time source
+may lower it again: a lying server must not lock the gateway out of the present for good.
+
+While the clock is not believed, readings are stored with the boot and the second of it in which they
+were measured, and the uplink does not see them. When the clock is believed in the same boot, their time
+is ``now - (boottime_now - boottime_then)``, exact to the drift. If the power fails before, it can never be
+known: they go out as ``suspect``, with the best lower bound there is, the floor plus the time since boot.
+
+`judge` and the functions on times are pure; the last two functions ask the machine.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+# No clock that is right shows a time before this program was written.
+WRITTEN: Final = datetime(2026, 6, 1, tzinfo=UTC)
+# Between two looks wall clock and boot time may part by the slewing of a time daemon (500 ppm, some
+# tenths of a second in a poll cycle); more is a step.
+JUMP_TOLERANCE_S: Final = 5.0
+# A gateway lies in a store room for a year or two, a failed battery-backed clock says 2099.
+AHEAD_OF_FLOOR_MAX: Final = timedelta(days=5 * 365)
+# A floor a few minutes old serves as well as a fresh one, and it rides in a commit that happens anyway.
+FLOOR_STORED_EVERY: Final = timedelta(minutes=10)
+
+
+class ClockSource(StrEnum):
+    """What the operator says of the machine's clock; the gateway's setting ``clock``."""
+
+    AUTO = "auto"
+    """Find out: see `machine_keeps_time`."""
+    NETWORK = "network"
+    """Right only once the kernel follows a time source."""
+    RTC = "rtc"
+    """Right after a power cut too: a battery-backed clock, or a host that keeps the time."""
+
+
+class Reason(StrEnum):
+    """Why the clock is believed, or why not."""
+
+    SYNCHRONISED = "synchronised"
+    CARRIED = "carried"
+    """It was synchronised earlier in this boot and has not jumped."""
+    MACHINE = "machine"
+    """The machine keeps time without power, and the time is plausible."""
+    NOT_SYNCHRONISED = "not_synchronised"
+    BEHIND = "behind"
+    """Behind what was already known: the clock has been reset."""
+    AHEAD = "ahead"
+    """Years ahead of what was already known, and nobody vouches for it."""
+
+
+_BELIEVED: Final = frozenset({Reason.SYNCHRONISED, Reason.CARRIED, Reason.MACHINE})
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One look at the machine's clocks."""
+
+    wall: datetime
+    boottime_s: float
+    synchronised: bool
+
+    @property
+    def boot_moment(self) -> datetime:
+        """When the machine booted, if the wall clock is right."""
+        return self.wall - timedelta(seconds=self.boottime_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What is known of the time before the next look."""
+
+    floor: datetime = WRITTEN
+    last: Facts | None = None
+    """The last look of this boot."""
+    followed: bool = False
+    """Whether the clock can be traced to a time source in this boot, without a jump."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the wall clock is believed, and why."""
+
+    reason: Reason
+    jump_s: float = 0.0
+    """By how much the wall clock stepped since the last look; 0 when it did not."""
+
+    @property
+    def trusted(self) -> bool:
+        return self.reason in _BELIEVED
+
+
+def judge(facts: Facts, known: Knowledge, *, keeps_time: bool) -> tuple[Verdict, Knowledge]:
+    """Return the verdict on a look at the clocks, and what is known after it."""
+    jump_s = _jump_s(facts, known.last)
+    followed = facts.synchronised or (known.followed and jump_s == 0.0)
+    reason = _reason(facts, known, followed=followed, keeps_time=keeps_time)
+    floor = known.floor
+    if reason is Reason.SYNCHRONISED:
+        floor = facts.wall
+    elif reason is Reason.CARRIED:
+        floor = max(floor, facts.wall)
+    followed = followed and reason in _BELIEVED
+    return Verdict(reason, jump_s), Knowledge(floor, facts, followed)
+
+
+def _reason(facts: Facts, known: Knowledge, *, followed: bool, keeps_time: bool) -> Reason:
+    if facts.wall < WRITTEN:
+        return Reason.BEHIND
+    if facts.synchronised:
+        return Reason.SYNCHRONISED
+    if facts.wall < known.floor - timedelta(seconds=JUMP_TOLERANCE_S):
+        return Reason.BEHIND
+    if followed:
+        return Reason.CARRIED
+    if not keeps_time:
+        return Reason.NOT_SYNCHRONISED
+    if facts.wall > known.floor + AHEAD_OF_FLOOR_MAX:
+        return Reason.AHEAD
+    return Reason.MACHINE
+
+
+def _jump_s(facts: Facts, last: Facts | None) -> float:
+    if last is None:
+        return 0.0
+    step = (facts.boot_moment - last.boot_moment).total_seconds()
+    return step if abs(step) > JUMP_TOLERANCE_S else 0.0
+
+
+def seconds_of_boot(ts: datetime, facts: Facts) -> float | None:
+    """Return at which second of this boot a time was, by the wall clock of ``facts``.
+
+    None when it was not in this boot's past: then this clock did not give it (a silent meter's last value
+    of last week, a meter's own time), and what is wrong with this clock is not wrong with it.
+    """
+    second = (ts - facts.boot_moment).total_seconds()
+    return second if 0.0 <= second <= facts.boottime_s + JUMP_TOLERANCE_S else None
+
+
+def corrected(boottime_s: float, facts: Facts) -> datetime:
+    """Return the time at a second of this boot, by a wall clock that is believed."""
+    return facts.boot_moment + timedelta(seconds=round(boottime_s, 3))
+
+
+def lower_bound(ts: datetime, boottime_s: float, floor: datetime) -> datetime:
+    """Return the best that can be said of a time nobody vouches for: it was not before this."""
+    return max(ts, floor + timedelta(seconds=round(boottime_s, 3)))
+
+
+def believed_time(
+    ts: datetime, boottime_s: float | None, *, before: Facts | None, facts: Facts
+) -> datetime:
+    """Return a fresh reading's time when the clock was set between measuring and storing it.
+
+    ``before`` is the last look before the step. A time it could have given is moved by the step; one that
+    fits the new clock, and is told to by its ``boottime_s``, stays as it is.
+    """
+    if boottime_s is not None:
+        moment = corrected(boottime_s, facts)
+        off_s = abs((ts - moment).total_seconds())
+        return moment if off_s > JUMP_TOLERANCE_S else ts
+    if before is None:
+        return ts
+    clock_then = replace(
+        before,
+        wall=before.boot_moment + timedelta(seconds=facts.boottime_s),
+        boottime_s=facts.boottime_s,
+    )
+    second = seconds_of_boot(ts, clock_then)
+    if second is None or second < before.boottime_s:
+        return ts
+    return corrected(second, facts)
+
+
+def read_boot_id() -> str:
+    """Return the kernel's name for this boot; another after every start of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def machine_keeps_time() -> bool:
+    """Return whether the system's time after a start comes from something that ran on without power.
+
+    The kernel says so of a battery-backed clock (``hctosys``); a virtual machine takes its host's time.
+    """
+    for clock in Path("/sys/class/rtc").glob("rtc*/hctosys"):
+        if clock.read_text("ascii").strip() == "1":
+            return True
+    cpu = Path("/proc/cpuinfo")
+    return cpu.exists() and " hypervisor" in cpu.read_text("utf-8", "replace")

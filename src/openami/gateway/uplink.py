@@ -1,0 +1,252 @@
+"""The uplink: takes from the outbox, publishes, and marks what the broker has acknowledged.
+
+One connection's life; who connects again, and when, is the caller's affair. Nothing is forgotten here: an
+entry is marked after its PUBACK, and what a lost connection or a crash leaves unmarked is sent again, which
+harms nobody (decision 0006).
+
+The order: events, then what was measured since the connection was made, then the backlog, each newest
+first, because what is true now matters most. The backlog has its own pace and never more than half of the
+window, so that no reading of today waits behind last week's.
+
+A message the broker refuses is set aside, its topic rests for a while, and the others go on: a wrong ACL
+for one meter costs that meter only, and one message that is always refused does not even cost its meter.
+What was set aside is offered again after an hour.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Annotated, Final
+
+import msgspec
+import structlog
+
+from openami.clock import Clock
+from openami.gateway.outbox import Entry, Kind, Outbox, OutboxError
+from openami.gateway.pacing import Pace, Rest
+from openami.mqtt.port import Connection, PublishRefused
+
+# Acknowledged and not yet marked; above it nothing more is published. Reached only while the disk is
+# full: a second's worth otherwise. What is beyond it would be sent twice after a crash.
+UNMARKED_ENTRIES_MAX: Final = 1_000
+# While the disk does not take the marks, they are tried again so often.
+MARK_RETRY_INTERVAL_S: Final = 5.0
+# The broker's ACL is corrected by a person; until then each try costs the link for nothing.
+REFUSED_OFFERED_AGAIN_AFTER: Final = timedelta(hours=1)
+READMIT_INTERVAL_S: Final = 600.0  # how often is looked who is due
+
+_log = structlog.get_logger(__name__)
+
+
+class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the gateway sends; the table ``[uplink]``."""
+
+    in_flight_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+    """Messages under way at once. mosquitto takes 20 by default; over GPRS (0.7 s there and back) that is
+    28 a second, more than the link carries."""
+    backfill_per_s: Annotated[float, msgspec.Meta(ge=0)] = 20.0
+    """Backlog envelopes a second, 0 for no limit. At 20 (16 kB/s) a day of fifty meters at 60 s is told in
+    an hour; on a slower link the window slows it further."""
+    mark_entries_max: Annotated[int, msgspec.Meta(ge=1, le=UNMARKED_ENTRIES_MAX)] = 200
+    """Acknowledged messages are marked in one commit at the latest when they are so many."""
+    mark_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    """… or when the first has waited so long: one commit for a poll cycle, which is what spares the card,
+    against a second's messages sent twice after a power cut."""
+
+
+async def run(
+    outbox: Outbox, connection: Connection, settings: UplinkSettings, clock: Clock
+) -> None:
+    """Send what the outbox holds and what comes, until the connection ends.
+
+    Raises TransportError when it ends, OutboxError when the outbox can never be written again; returns
+    never otherwise.
+    """
+    uplink = _Uplink(outbox, connection, settings, clock)
+    try:
+        await uplink.run()
+    finally:
+        await uplink.stop()
+
+
+class _Uplink:
+    """The state of one connection's sending: what is under way, what waits to be marked."""
+
+    def __init__(
+        self, outbox: Outbox, connection: Connection, settings: UplinkSettings, clock: Clock
+    ) -> None:
+        self._outbox = outbox
+        self._connection = connection
+        self._settings = settings
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._under_way: dict[asyncio.Task[None], Entry] = {}
+        self._ready: list[Entry] = []  # fetched, in order; at most a window
+        self._acknowledged: list[int] = []
+        self._mark_at_s = 0.0
+        self._backlog_until = outbox.last_seq
+        self._pace = Pace(settings.backfill_per_s)
+        self._rests: dict[str, Rest] = {}  # by topic, so bounded by the meters
+        self._readmit_at_s = 0.0
+
+    async def run(self) -> None:
+        wakened = asyncio.ensure_future(self._outbox.appended.wait())
+        try:
+            while True:
+                await self._readmit_when_due()
+                if wakened.done():
+                    self._outbox.appended.clear()
+                    self._ready.clear()  # something newer goes first
+                    wakened = asyncio.ensure_future(self._outbox.appended.wait())
+                await self._fill_window()
+                await asyncio.wait(
+                    {wakened, *self._under_way},
+                    timeout=self._wait_s(),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                await self._collect()
+                await self._mark_when_due()
+        finally:
+            wakened.cancel()
+
+    async def stop(self) -> None:
+        """Leave nothing running. What was acknowledged and not marked is sent again: harmless."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    async def _fill_window(self) -> None:
+        """Start what the window, the pace and the outbox allow."""
+        if self._room() and not self._ready:
+            await self._fetch()
+        while self._ready and self._room():
+            entry = self._ready[0]
+            if self._is_backlog(entry):
+                if self._backlog_room() <= 0 or self._pace.wait_s(self._loop.time()) > 0:
+                    return
+                self._pace.took_one(self._loop.time())
+            self._start(self._ready.pop(0))
+
+    async def _fetch(self) -> None:
+        """Look up a window of what is to be sent next: what is live, and then the backlog."""
+        at_most = self._settings.in_flight_max
+        busy = {entry.seq for entry in self._under_way.values()} | set(self._acknowledged)
+        now_s = self._loop.time()
+        paused = [topic for topic, rest in self._rests.items() if rest.until_s > now_s]
+        self._ready = list(
+            await self._outbox.pending(
+                at_most, after=self._live_after(), excluding=busy, paused=paused
+            )
+        )
+        if len(self._ready) < at_most:
+            busy.update(entry.seq for entry in self._ready)
+            self._ready += await self._outbox.pending(
+                at_most - len(self._ready), excluding=busy, paused=paused
+            )
+
+    def _start(self, entry: Entry) -> None:
+        task = self._loop.create_task(
+            self._connection.publish(entry.topic, entry.payload), name=f"publish {entry.seq}"
+        )
+        self._under_way[task] = entry
+
+    def _room(self) -> int:
+        if len(self._acknowledged) >= UNMARKED_ENTRIES_MAX:
+            return 0
+        return self._settings.in_flight_max - len(self._under_way)
+
+    def _backlog_room(self) -> int:
+        """Half of the window at most is backlog, so that what is live finds room at once."""
+        under_way = sum(map(self._is_backlog, self._under_way.values()))
+        return max(1, self._settings.in_flight_max // 2) - under_way
+
+    def _is_backlog(self, entry: Entry) -> bool:
+        return entry.kind is Kind.TELEMETRY and entry.seq <= self._live_after()
+
+    def _live_after(self) -> int:
+        return max(self._backlog_until, self._outbox.backlog_until)
+
+    # --- what came of it --------------------------------------------------------------------------
+
+    async def _collect(self) -> None:
+        """Take the results of what has ended. Raises TransportError."""
+        ended = [task for task in self._under_way if task.done()]
+        entries = [(task, self._under_way.pop(task)) for task in ended]
+        broken: BaseException | None = None
+        refused: list[tuple[Entry, PublishRefused]] = []
+        for task, entry in entries:
+            match task.exception():
+                case None:
+                    self._note_acknowledged(entry)
+                case PublishRefused() as refusal:
+                    refused.append((entry, refusal))
+                case error:
+                    broken = error
+        await self._set_aside(refused)
+        if broken is not None:
+            await self._mark()
+            raise broken
+
+    def _note_acknowledged(self, entry: Entry) -> None:
+        self._rests.pop(entry.topic, None)
+        if not self._acknowledged:
+            self._mark_at_s = self._loop.time() + self._settings.mark_interval_s
+        self._acknowledged.append(entry.seq)
+
+    async def _set_aside(self, refused: Sequence[tuple[Entry, PublishRefused]]) -> None:
+        for entry, refusal in refused:
+            rest = self._rests.setdefault(entry.topic, Rest())
+            rest.begin(self._loop.time())
+            self._ready = [each for each in self._ready if each.topic != entry.topic]
+            _log.warning("publish refused", topic=entry.topic, seq=entry.seq, reason=str(refusal))
+            with _unless_for_good("refused messages cannot be set aside"):
+                await self._outbox.set_aside([entry.seq], self._clock.now(), str(refusal))
+
+    async def _readmit_when_due(self) -> None:
+        if self._loop.time() >= self._readmit_at_s:
+            self._readmit_at_s = self._loop.time() + READMIT_INTERVAL_S
+            now = self._clock.now()
+            with _unless_for_good("refused messages cannot be offered again"):
+                await self._outbox.readmit(now - REFUSED_OFFERED_AGAIN_AFTER, now)
+
+    async def _mark_when_due(self) -> None:
+        if self._acknowledged and (
+            len(self._acknowledged) >= self._settings.mark_entries_max
+            or self._loop.time() >= self._mark_at_s
+        ):
+            await self._mark()
+
+    async def _mark(self) -> None:
+        """Mark in one commit; while the disk is full, keep them and go on sending."""
+        if not self._acknowledged:
+            return
+        self._mark_at_s = self._loop.time() + MARK_RETRY_INTERVAL_S
+        with _unless_for_good("sent messages cannot be marked"):
+            await self._outbox.mark_sent(self._acknowledged, self._clock.now())
+            self._acknowledged.clear()
+
+    def _wait_s(self) -> float:
+        """Return how long nothing will happen unless a PUBACK or a new entry comes."""
+        now_s = self._loop.time()
+        due_s = [self._readmit_at_s]
+        due_s += [rest.until_s for rest in self._rests.values() if rest.until_s > now_s]
+        if self._acknowledged:
+            due_s.append(self._mark_at_s)
+        wait_s = min(due_s) - now_s
+        if self._ready and self._room() and self._backlog_room() > 0:
+            wait_s = min(wait_s, self._pace.wait_s(now_s))
+        return max(0.0, wait_s)
+
+
+@contextmanager
+def _unless_for_good(what: str) -> Iterator[None]:
+    """Go on when the disk is full: the broker takes what it took, and the outbox recovers by itself."""
+    try:
+        yield
+    except OutboxError as error:
+        if error.permanent:
+            raise
+        _log.warning(what, reason=str(error), remedy=error.remedy)

@@ -1,0 +1,188 @@
+"""The head-end's composition root: builds everything, runs one TaskGroup, ends clean.
+
+Stopping (SIGTERM, SIGINT, or the caller's event) finishes the batch in hand, committed and acknowledged, and
+leaves the broker; the persistent session keeps what comes meanwhile.
+"""
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import structlog
+
+from openami.clock import Clock
+from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
+from openami.headend.config import HeadendConfig
+from openami.headend.store import Store, StoreError
+from openami.headend.store.open import open_store
+from openami.headend.uplink import Uplink, why
+from openami.mqtt.backoff import Backoff
+from openami.mqtt.client import MqttPort
+from openami.mqtt.port import TransportError
+
+# A line a minute is read by a person, and is half a megabyte of log a day at most.
+STATISTICS_INTERVAL_S: Final = 60.0
+# Rejected messages expire by the day; once an hour is soon enough.
+PRUNE_INTERVAL_S: Final = 3600.0
+# One head-end asks one broker and one database, so neither has to be spared for long; and every second
+# that they are back and we are not is a second of lateness for the whole village.
+RETRY_CEILING_S: Final = 15.0
+
+_log = structlog.get_logger("headend")
+
+
+async def run(
+    config: HeadendConfig,
+    *,
+    clock: Clock,
+    stop: asyncio.Event | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the head-end until ``stop`` is set or the process is told to end.
+
+    ``on_ready`` is called when the broker delivers to us for the first time. Raises ConfigError,
+    TransportError and StoreError for what a person has to mend before anything can run.
+    """
+    stop = stop or asyncio.Event()
+    catalogue = config.catalogue()
+    config.broker_config()  # a file that cannot be read is said before anything is opened
+    async with _told_to_end(stop), AsyncExitStack() as resources:
+        store = await _opened_store(config.store, resources, stop)
+        if store is None:
+            return
+        uplink = Uplink(
+            MqttPort(config.mqtt),
+            store,
+            catalogue=catalogue,
+            clock=clock,
+            broker_backoff=_backoff(),
+            store_backoff=_backoff(),
+        )
+        try:
+            await _run_tasks(config, uplink, stop, on_ready)
+        except* (TransportError, StoreError) as failed:
+            failure = failed.exceptions[0]
+        else:
+            return
+    raise failure
+
+
+def _backoff() -> Backoff:
+    return Backoff(random.random, ceiling_s=RETRY_CEILING_S)
+
+
+@asynccontextmanager
+async def _told_to_end(stop: asyncio.Event) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    try:
+        yield
+    finally:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(name)
+
+
+async def _opened_store(url: str, resources: AsyncExitStack, stop: asyncio.Event) -> Store | None:
+    """Return the store, open until ``resources`` are closed; None if we are told to end first.
+
+    A database server may start later than we do, so we wait for it. Raises StoreError when waiting
+    will not help.
+    """
+    backoff = _backoff()
+    said = False
+    while not stop.is_set():
+        try:
+            return await resources.enter_async_context(open_store(url))
+        except StoreError as error:
+            if error.permanent:
+                raise
+            if not said:
+                _log.warning("waiting for the store", **why(error))
+                said = True
+        await _sleep_unless(stop, backoff.next_s())
+    return None
+
+
+async def _run_tasks(
+    config: HeadendConfig, uplink: Uplink, stop: asyncio.Event, on_ready: Callable[[], None]
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(_check_and_run(config, uplink), name="uplink"),
+            group.create_task(_announce(uplink, on_ready), name="announce"),
+            group.create_task(_report(uplink), name="statistics"),
+            group.create_task(_prune_hourly(uplink), name="prune"),
+        ]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+    _log.info("stopped", **uplink.statistics.line())
+
+
+async def _check_and_run(config: HeadendConfig, uplink: Uplink) -> None:
+    """Say what of the broker would lose data, then stream: the operator decides, we do not refuse."""
+    text = config.broker_config()
+    _say(() if text is None else judge_config(text))
+    _say(await _probed_broker(config))
+    await uplink.run()
+
+
+async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
+    """Return what trying the broker out has shown, as soon as there is one.
+
+    Raises TransportError when it refuses us for good.
+    """
+    backoff = _backoff()
+    said = False
+    while True:
+        try:
+            return await probe(config.mqtt)
+        except TransportError as error:
+            if error.permanent:
+                raise
+            if not said:
+                _log.warning("no connection to the broker", **why(error))
+                said = True
+        await asyncio.sleep(backoff.next_s())
+
+
+def _say(findings: Sequence[BrokerFinding]) -> None:
+    for finding in findings:
+        say = _log.warning if finding.severity is Severity.LOSES_DATA else _log.info
+        say(finding.sentence, code=finding.code, remedy=finding.remedy)
+
+
+async def _announce(uplink: Uplink, on_ready: Callable[[], None]) -> None:
+    await uplink.subscribed.wait()
+    on_ready()
+
+
+async def _report(uplink: Uplink) -> None:
+    """Say once a minute what has been done, if anything has."""
+    said: dict[str, int] = {}
+    while True:
+        await asyncio.sleep(STATISTICS_INTERVAL_S)
+        line = uplink.statistics.line()
+        if line != said:
+            _log.info("statistics", **line)
+            said = line
+
+
+async def _prune_hourly(uplink: Uplink) -> None:
+    while True:
+        await asyncio.sleep(PRUNE_INTERVAL_S)
+        try:
+            await uplink.prune()
+        except StoreError as error:  # the stream will meet the same error and act on it
+            _log.warning("rejected messages were not pruned", **why(error))
+
+
+async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,86 @@
+"""What the store knows by heart: the numbers of series and units, and each series' latest moment.
+
+A bounded memory of what the database holds. It is true because numbers are never given twice and latest
+moments only advance: what another process has added meanwhile makes it incomplete, never wrong. After a
+transaction that failed it is emptied, because it may remember what was rolled back.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from openami.headend.store.identity import flags_of
+from openami.profile import Envelope, Obis, Quality
+
+# About 200 bytes each: 13 MB. 65,536 series are 5,000 meters with 12 registers; beyond that the meters
+# known longest are looked up again when they next speak.
+SERIES_REMEMBERED_MAX: Final = 65_536
+# A village has ten units. A sender that invents them only makes us look them up.
+UNITS_REMEMBERED_MAX: Final = 4_096
+
+MeterKey = tuple[str, str]
+"""Feeder and serial: a serial number is unique within its feeder only."""
+SeriesKey = tuple[str, str, Obis]
+
+
+class Series:
+    """One register of one meter: its number, its latest moment and the worst quality told of that."""
+
+    __slots__ = ("id", "latest_ms", "rank")
+
+    def __init__(self, series_id: int, latest_ms: int, rank: int) -> None:
+        self.id = series_id
+        self.latest_ms = latest_ms
+        self.rank = rank
+
+
+class Directory:
+    """Numbers by name. Owned by one transaction at a time."""
+
+    def __init__(self) -> None:
+        self.meters: dict[MeterKey, dict[Obis, Series]] = {}
+        self.units: dict[str, int] = {}
+        self._series = 0
+        self._flags: dict[tuple[type, Quality, str], int] = {}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.meters.clear()
+        self.units.clear()
+        self._flags.clear()
+        self._series = 0
+
+    def keep_bounds(self) -> None:
+        """Forget what is too much; between transactions, for one must find all it has resolved."""
+        while self._series > SERIES_REMEMBERED_MAX:
+            self._series -= len(self.meters.pop(next(iter(self.meters))))
+        if len(self.units) > UNITS_REMEMBERED_MAX:
+            self.units.clear()
+            self._flags.clear()
+
+    def unknown(self, envelopes: Iterable[Envelope]) -> tuple[list[SeriesKey], list[str]]:
+        """Return the series and units of these envelopes that have to be looked up, each once."""
+        series: dict[SeriesKey, None] = {}
+        units: dict[str, None] = {}
+        for envelope in envelopes:
+            known = self.meters.get((envelope.feeder_id, envelope.meter_serial), {})
+            for reading in envelope.registers:
+                if reading.obis not in known:
+                    series[envelope.feeder_id, envelope.meter_serial, reading.obis] = None
+                if reading.unit not in self.units:
+                    units[reading.unit] = None
+        return list(series), list(units)
+
+    def learn(self, key: SeriesKey, series: Series) -> None:
+        """Remember a series."""
+        feeder_id, meter_serial, obis = key
+        known = self.meters.setdefault((feeder_id, meter_serial), {})
+        self._series += obis not in known
+        known[obis] = series
+
+    def flags(self, kind: type, quality: Quality, unit: str) -> int:
+        """Return the flags of a reading whose unit is known."""
+        key = (kind, quality, unit)
+        flags = self._flags.get(key)
+        if flags is None:
+            flags = self._flags[key] = flags_of(kind, quality, self.units[unit])
+        return flags

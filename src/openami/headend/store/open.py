@@ -1,0 +1,58 @@
+"""From a URL to an open store; the engine's own library is imported only when it is asked for."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, Store, StoreError
+
+_SQLITE = "sqlite:///"
+_POSTGRES = ("postgresql://", "postgres://")
+
+
+@asynccontextmanager
+async def open_store(
+    url: str,
+    access: Access = Access.OWN,
+    *,
+    rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
+) -> AsyncIterator[Store]:
+    """Open the store a URL names: ``sqlite:///path`` or ``postgresql://…``.
+
+    ``sqlite:///openami.db`` is a file in the working directory, ``sqlite:////var/lib/openami.db`` an
+    absolute path. Raises StoreError with its remedy when the store cannot be opened with this access.
+    """
+    if url.startswith(_SQLITE):
+        from openami.headend.store.sqlite import open_sqlite
+
+        async with open_sqlite(_path(url), access, rejected_bytes_max=rejected_bytes_max) as sqlite:
+            yield sqlite
+    elif url.startswith(_POSTGRES):
+        try:
+            from openami.headend.store.postgres import open_postgres
+        except ModuleNotFoundError as error:
+            if error.name != "asyncpg":
+                raise
+            raise StoreError(
+                "the PostgreSQL store needs the package asyncpg, which is not installed",
+                remedy="pip install 'openami[postgres]'",
+                permanent=True,
+            ) from None
+        async with open_postgres(url, access, rejected_bytes_max=rejected_bytes_max) as postgres:
+            yield postgres
+    else:
+        raise StoreError(
+            f"{url.partition(':')[0]!r} is no kind of store this program knows",
+            remedy="give sqlite:///path/to/file.db or postgresql://user@host/database",
+            permanent=True,
+        )
+
+
+def _path(url: str) -> str:
+    path = url.removeprefix(_SQLITE)
+    if not path or path == ":memory:" or path.endswith("/"):
+        raise StoreError(
+            f"{url} names no file",
+            remedy="give sqlite:///path/to/file.db; a store in memory would lose what it acknowledged",
+            permanent=True,
+        )
+    return path

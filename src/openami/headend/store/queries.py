@@ -1,0 +1,288 @@
+"""What a person can ask of the store: one text for both engines, and rows made into the port's types."""
+
+# Statements are put together from this program's own words; every value is bound.
+# ruff: noqa: S608
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any, Final, cast
+
+from openami.headend.store import (
+    ROWS_MAX,
+    Conflict,
+    FeederRow,
+    GatewayRow,
+    MeterRow,
+    Reading,
+    Reject,
+    RejectStatus,
+    StoredEvent,
+    StoredFinding,
+    Tally,
+)
+from openami.headend.store.identity import (
+    BUCKET_MS,
+    from_ms,
+    ms_at,
+    quality_of,
+    to_ms,
+    value_of,
+)
+from openami.headend.store.plan import Cell
+from openami.headend.store.steps import Row
+from openami.headend.store.writing import TALLY_COLUMNS
+from openami.profile import Obis
+
+# One page of readings: a megabyte of objects, and a few milliseconds of the database.
+PAGE_ROWS_MAX: Final = 4_000
+# A week of four-hour buckets at a time: what has to be sorted for one page stays small.
+PAGE_BUCKETS_MAX: Final = 42
+
+# Later than every bucket there can be (year 9999), and within four bytes.
+_LAST_BUCKET: Final = 2**31 - 1
+_FIRST_BUCKET: Final = -(2**31)
+
+_READING: Final = "r.bucket, r.ms, {value}, r.flags, r.lag_ms, u.text"
+
+# From one bucket that exists to the next: empty weeks cost nothing, and no row is read twice.
+_SLOTS: Final = (
+    "WITH RECURSIVE slot (bucket, number) AS ("
+    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?1), 1 "
+    "UNION ALL SELECT (SELECT min(bucket) FROM reading WHERE bucket > slot.bucket), slot.number + 1 "
+    "FROM slot WHERE slot.bucket < ?2 AND slot.number < ?3) "
+)
+SLOTS: Final = _SLOTS + "SELECT bucket FROM slot WHERE bucket <= ?2"
+PAGE: Final = (
+    _SLOTS + f"SELECT {_READING}, s.obis FROM slot CROSS JOIN series s "
+    "CROSS JOIN reading r CROSS JOIN unit u "
+    "WHERE s.feeder_id = ?4 AND s.meter_serial = ?5 AND s.obis >= ?6 AND s.obis <= ?7 "
+    "AND r.bucket = slot.bucket AND r.series = s.id AND u.id = r.flags >> 4 "
+    "AND (r.bucket, r.ms, s.obis) > (?8, ?9, ?10) AND (r.bucket, r.ms) < (?11, ?12) "
+    "ORDER BY r.bucket, r.ms, s.obis LIMIT ?13"
+)
+_LATEST: Final = (
+    f"SELECT {_READING}, s.obis, l.quality FROM series s "
+    "JOIN latest l ON l.series = s.id "
+    "JOIN reading r ON r.bucket = l.bucket AND r.series = l.series AND r.ms = l.ms "
+    "JOIN unit u ON u.id = r.flags >> 4 "
+    "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 ORDER BY s.obis LIMIT ?3"
+)
+_CONFLICTS: Final = (
+    f"SELECT {_READING}, s.obis, {{other}}, c.flags, c.lag_ms, cu.text FROM series s "
+    "JOIN conflict c ON c.series = s.id "
+    "JOIN reading r ON r.bucket = c.bucket AND r.series = c.series AND r.ms = c.ms "
+    "JOIN unit u ON u.id = r.flags >> 4 JOIN unit cu ON cu.id = c.flags >> 4 "
+    "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 "
+    "ORDER BY r.bucket DESC, r.ms DESC, s.obis, c.digest LIMIT ?3"
+)
+_FEEDERS: Final = (
+    "SELECT g.feeder_id, count(*), "
+    "(SELECT count(*) FROM meter m WHERE m.feeder_id = g.feeder_id), "
+    "min(g.first_seen), max(g.last_seen) "
+    "FROM gateway g GROUP BY g.feeder_id ORDER BY g.feeder_id LIMIT ?1"
+)
+_GATEWAYS: Final = (
+    "SELECT feeder_id, gateway_id, first_seen, last_seen, last_seq FROM gateway "
+    "WHERE {where} ORDER BY feeder_id, gateway_id LIMIT ?1"
+)
+_METERS: Final = (
+    "SELECT m.feeder_id, m.meter_serial, m.gateway_id, m.first_seen, m.last_seen, m.last_ts, "
+    "(SELECT max(l.quality) FROM series s JOIN latest l ON l.series = s.id "
+    "WHERE s.feeder_id = m.feeder_id AND s.meter_serial = m.meter_serial), m.good_ts "
+    "FROM meter m WHERE {where} ORDER BY m.feeder_id, m.meter_serial LIMIT ?1"
+)
+_EVENTS: Final = (
+    "SELECT feeder_id, meter_serial, gateway_id, event_id, type, state, severity, "
+    "occurred_at, ts, received_at, payload FROM event "
+    "WHERE {where} ORDER BY ts DESC, id DESC LIMIT ?1"
+)
+_FINDINGS: Final = (
+    "SELECT day, feeder_id, meter_serial, obis, code, count, detail, last_seen FROM finding "
+    "WHERE {where} ORDER BY last_seen DESC, day DESC, feeder_id, meter_serial, obis, code LIMIT ?1"
+)
+_REJECT: Final = (
+    "SELECT id, received_at, topic, payload, code, requirement, path, detail, partial, status, "
+    "count FROM rejected WHERE {where} ORDER BY id DESC LIMIT ?1"
+)
+
+
+class Queries(ABC):
+    """The reading half of a store, on top of one question: rows for a query."""
+
+    @abstractmethod
+    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
+        """Return the rows of a query with arguments ``?1``, ``?2`` …; raises StoreError."""
+
+    async def totals(self) -> Tally:
+        rows = await self._rows(f"SELECT {', '.join(TALLY_COLUMNS)} FROM tally")
+        return Tally(*cast(Any, rows[0]))
+
+    async def feeders(self) -> Sequence[FeederRow]:
+        return [
+            FeederRow(feeder_id, gateways, meters, from_ms(first), from_ms(last))
+            for feeder_id, gateways, meters, first, last in cast(
+                Any, await self._rows(_FEEDERS, ROWS_MAX)
+            )
+        ]
+
+    async def gateways(self, feeder_id: str | None = None) -> Sequence[GatewayRow]:
+        rows = await self._where(_GATEWAYS, ROWS_MAX, feeder_id=feeder_id)
+        return [
+            GatewayRow(feeder, gateway, from_ms(first), from_ms(last), seq)
+            for feeder, gateway, first, last, seq in rows
+        ]
+
+    async def meters(
+        self, *, feeder_id: str | None = None, meter_serial: str | None = None
+    ) -> Sequence[MeterRow]:
+        rows = await self._where(_METERS, ROWS_MAX, feeder_id=feeder_id, meter_serial=meter_serial)
+        return [
+            MeterRow(
+                feeder,
+                meter,
+                gateway,
+                from_ms(first),
+                from_ms(last),
+                from_ms(last_ts),
+                quality_of(quality),
+                None if good is None else from_ms(good),
+            )
+            for feeder, meter, gateway, first, last, last_ts, quality, good in rows
+        ]
+
+    async def latest(self, feeder_id: str, meter_serial: str) -> Sequence[Reading]:
+        rows = await self._rows(_LATEST, feeder_id, meter_serial, ROWS_MAX)
+        return [
+            _reading(feeder_id, meter_serial, obis, told, quality)
+            for *told, obis, quality in cast(Any, rows)
+        ]
+
+    async def readings(
+        self,
+        feeder_id: str,
+        meter_serial: str,
+        *,
+        obis: Obis | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> AsyncIterator[Reading]:
+        # A page ends where a row was left out or a week of buckets ends; the next begins behind it.
+        after = (_FIRST_BUCKET, 0, "") if since is None else (*divmod(to_ms(since), BUCKET_MS), "")
+        end = (_LAST_BUCKET, 0) if until is None else divmod(to_ms(until), BUCKET_MS)
+        of = ("", "\x7f") if obis is None else (str(obis), str(obis))
+        while True:
+            slots = await self._rows(SLOTS, after[0], end[0], PAGE_BUCKETS_MAX)
+            if not slots:
+                return
+            last = cast(int, slots[-1][0])
+            rows = await self._rows(
+                PAGE,
+                *(after[0], last, PAGE_BUCKETS_MAX, feeder_id, meter_serial, *of),
+                *(*after, *end, PAGE_ROWS_MAX),
+            )
+            for *told, name in cast(Any, rows):
+                yield _reading(feeder_id, meter_serial, name, told)
+            if len(rows) == PAGE_ROWS_MAX:
+                bucket, ms, *_, name = cast(Any, rows[-1])
+                after = (bucket, ms, name)
+            else:
+                after = (last + 1, 0, "")
+
+    async def conflicts(self, feeder_id: str, meter_serial: str) -> Sequence[Conflict]:
+        rows = await self._rows(_CONFLICTS, feeder_id, meter_serial, ROWS_MAX)
+        return [
+            Conflict(
+                _reading(feeder_id, meter_serial, row[7], row[:7]),
+                _reading(feeder_id, meter_serial, row[7], (*row[:2], *row[8:])),
+            )
+            for row in cast(Any, rows)
+        ]
+
+    async def events(
+        self, *, feeder_id: str | None = None, meter_serial: str | None = None, at_most: int = 100
+    ) -> Sequence[StoredEvent]:
+        rows = await self._where(_EVENTS, at_most, feeder_id=feeder_id, meter_serial=meter_serial)
+        return [_event(row) for row in rows]
+
+    async def findings(
+        self, *, feeder_id: str | None = None, meter_serial: str | None = None, at_most: int = 100
+    ) -> Sequence[StoredFinding]:
+        rows = await self._where(_FINDINGS, at_most, feeder_id=feeder_id, meter_serial=meter_serial)
+        return [
+            StoredFinding(day, feeder, meter, obis, code, count, detail, from_ms(last_seen))
+            for day, feeder, meter, obis, code, count, detail, last_seen in rows
+        ]
+
+    async def rejects(
+        self, *, status: RejectStatus | None = None, at_most: int = 100
+    ) -> Sequence[Reject]:
+        wanted = None if status is None else str(status)
+        return [_reject(row) for row in await self._where(_REJECT, at_most, status=wanted)]
+
+    async def reject(self, reject_id: int) -> Reject | None:
+        rows = await self._where(_REJECT, 1, id=reject_id)
+        return _reject(rows[0]) if rows else None
+
+    async def _where(
+        self, sql: str, at_most: int, **wanted: str | int | None
+    ) -> list[tuple[Any, ...]]:
+        """Ask for rows whose columns are as wanted; None means whatever."""
+        given = {column: value for column, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{column} = ?{number}" for number, column in enumerate(given, 2))
+        rows = await self._rows(
+            sql.replace("{where}", where or "1 = 1"), min(at_most, ROWS_MAX), *given.values()
+        )
+        return cast(list[tuple[Any, ...]], rows)
+
+
+def _reading(
+    feeder_id: str, meter_serial: str, obis: str, told: Sequence[Any], quality: int | None = None
+) -> Reading:
+    bucket, ms, number, text, flags, lag_ms, unit = told
+    ts = ms_at(bucket, ms)
+    return Reading(
+        feeder_id,
+        meter_serial,
+        Obis.parse(obis),
+        from_ms(ts),
+        value_of(number, text, flags),
+        unit,
+        quality_of(flags if quality is None else quality),
+        from_ms(ts + lag_ms),
+    )
+
+
+def _event(row: tuple[Any, ...]) -> StoredEvent:
+    feeder, meter, gateway, event_id, kind, state, severity, occurred_at, ts, received_at, raw = row
+    return StoredEvent(
+        feeder,
+        meter,
+        gateway,
+        event_id,
+        kind,
+        state,
+        severity,
+        from_ms(occurred_at),
+        from_ms(ts),
+        from_ms(received_at),
+        bytes(raw),
+    )
+
+
+def _reject(row: tuple[Any, ...]) -> Reject:
+    reject_id, received_at, topic, payload, code, requirement, path, detail, *state = row
+    partial, status, count = state
+    return Reject(
+        reject_id,
+        from_ms(received_at),
+        bytes(topic).decode("utf-8", "surrogatepass"),
+        bytes(payload),
+        code,
+        requirement,
+        path,
+        detail,
+        bool(partial),
+        RejectStatus(status),
+        count,
+    )

@@ -1,0 +1,229 @@
+"""The statements of the store as data: what is written where, and what happens to a row already there.
+
+Both engines run the same statements. They differ in how many rows reach the database at once (SQLite:
+a list of VALUES; PostgreSQL: arrays, unnested) and in how a value lies in its column.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Type(StrEnum):
+    """The type of a column, by PostgreSQL's name."""
+
+    INT = "int4"
+    LONG = "int8"
+    TEXT = "text"
+    BYTES = "bytea"
+    VALUE = "value"
+    """A reading's value: one column in SQLite, ``number`` and ``text`` in PostgreSQL."""
+
+
+Columns = tuple[tuple[str, Type], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows to insert, and what becomes of those that are already there."""
+
+    name: str
+    columns: Columns
+    conflict: str
+
+    @property
+    def width(self) -> int:
+        return len(self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A statement about rows we hold: they stand as ``given`` in its text.
+
+    ``{value}`` is the stored value's columns: always two, number and text.
+    """
+
+    columns: Columns
+    sql: str
+
+    @property
+    def width(self) -> int:
+        return len(self.columns)
+
+
+_METER: Final = (("feeder_id", Type.TEXT), ("meter_serial", Type.TEXT))
+_SERIES: Final = (*_METER, ("obis", Type.TEXT))
+_IDENTITY: Final = (("bucket", Type.INT), ("series", Type.INT), ("ms", Type.INT))
+
+UNIT = Table("unit", (("digest", Type.BYTES), ("text", Type.TEXT)), "(digest) DO NOTHING")
+UNITS_KNOWN = Given(
+    UNIT.columns,
+    "SELECT given.digest, unit.id FROM given CROSS JOIN unit WHERE unit.digest = given.digest",
+)
+
+SERIES = Table("series", _SERIES, "(feeder_id, meter_serial, obis) DO NOTHING")
+SERIES_KNOWN = Given(
+    _SERIES,
+    "SELECT given.feeder_id, given.meter_serial, given.obis, s.id, l.bucket, l.ms, l.quality "
+    "FROM given CROSS JOIN series s LEFT JOIN latest l ON l.series = s.id "
+    "WHERE s.feeder_id = given.feeder_id AND s.meter_serial = given.meter_serial "
+    "AND s.obis = given.obis",
+)
+
+# The hot one. Six columns, thirty-odd bytes: the received time is told by its distance, in milliseconds.
+READING = Table(
+    "reading",
+    (*_IDENTITY, ("value", Type.VALUE), ("flags", Type.INT), ("lag_ms", Type.LONG)),
+    "(bucket, series, ms) DO NOTHING",
+)
+READINGS_DIFFERING = Given(
+    (("row", Type.INT), *_IDENTITY, ("value", Type.VALUE), ("flags", Type.INT)),
+    "SELECT given.row, {value}, r.flags FROM given CROSS JOIN reading r "
+    "WHERE r.bucket = given.bucket AND r.series = given.series AND r.ms = given.ms "
+    "AND (r.flags <> given.flags OR {differs})",
+)
+QUALITY = Given(
+    (*_IDENTITY, ("flags", Type.INT)),
+    "UPDATE reading SET flags = given.flags FROM given WHERE reading.bucket = given.bucket "
+    "AND reading.series = given.series AND reading.ms = given.ms",
+)
+
+CONFLICT = Table(
+    "conflict",
+    (
+        *_IDENTITY,
+        ("digest", Type.BYTES),
+        ("value", Type.VALUE),
+        ("flags", Type.INT),
+        ("lag_ms", Type.LONG),
+    ),
+    "(bucket, series, ms, digest) DO NOTHING",
+)
+CONFLICTS_KNOWN = Given(
+    _IDENTITY,
+    "SELECT c.bucket, c.series, c.ms, c.digest FROM given CROSS JOIN conflict c "
+    "WHERE c.bucket = given.bucket AND c.series = given.series AND c.ms = given.ms",
+)
+
+_NEWER: Final = "(excluded.bucket, excluded.ms) > (latest.bucket, latest.ms)"
+_SAME_BUT_WORSE: Final = (
+    "(excluded.bucket, excluded.ms) = (latest.bucket, latest.ms) "
+    "AND excluded.quality > latest.quality"
+)
+LATEST = Table(
+    "latest",
+    (("series", Type.INT), ("bucket", Type.INT), ("ms", Type.INT), ("quality", Type.INT)),
+    "(series) DO UPDATE SET bucket = excluded.bucket, ms = excluded.ms, quality = excluded.quality "
+    f"WHERE {_NEWER} OR ({_SAME_BUT_WORSE})",
+)
+
+
+def _earliest(table: str, column: str) -> str:
+    mine, new = f"{table}.{column}", f"excluded.{column}"
+    return f"{column} = CASE WHEN {new} < {mine} THEN {new} ELSE {mine} END"
+
+
+def _greatest(table: str, column: str) -> str:
+    mine, new = f"{table}.{column}", f"excluded.{column}"
+    return f"{column} = CASE WHEN {mine} IS NULL OR {new} > {mine} THEN {new} ELSE {mine} END"
+
+
+METER = Table(
+    "meter",
+    (
+        *_METER,
+        ("gateway_id", Type.TEXT),
+        ("first_seen", Type.LONG),
+        ("last_seen", Type.LONG),
+        ("last_ts", Type.LONG),
+        ("good_ts", Type.LONG),
+    ),
+    # A meter has moved when it was *measured* elsewhere later; a backfill from its old gateway is no move.
+    "(feeder_id, meter_serial) DO UPDATE SET "
+    "gateway_id = CASE WHEN excluded.last_ts > meter.last_ts THEN excluded.gateway_id "
+    "ELSE meter.gateway_id END, "
+    + ", ".join(
+        (
+            _earliest("meter", "first_seen"),
+            _greatest("meter", "last_seen"),
+            _greatest("meter", "last_ts"),
+            _greatest("meter", "good_ts"),
+        )
+    ),
+)
+GATEWAY = Table(
+    "gateway",
+    (
+        ("feeder_id", Type.TEXT),
+        ("gateway_id", Type.TEXT),
+        ("first_seen", Type.LONG),
+        ("last_seen", Type.LONG),
+        ("last_seq", Type.LONG),
+    ),
+    "(feeder_id, gateway_id) DO UPDATE SET "
+    + ", ".join(
+        (
+            _earliest("gateway", "first_seen"),
+            _greatest("gateway", "last_seen"),
+            _greatest("gateway", "last_seq"),
+        )
+    ),
+)
+EVENT = Table(
+    "event",
+    (
+        *_METER,
+        ("event_id", Type.TEXT),
+        ("gateway_id", Type.TEXT),
+        ("type", Type.TEXT),
+        ("state", Type.TEXT),
+        ("severity", Type.TEXT),
+        ("occurred_at", Type.LONG),
+        ("ts", Type.LONG),
+        ("received_at", Type.LONG),
+        ("payload", Type.BYTES),
+    ),
+    "(feeder_id, meter_serial, event_id) DO NOTHING",
+)
+FINDING = Table(
+    "finding",
+    (
+        ("day", Type.TEXT),
+        *_SERIES,
+        ("code", Type.TEXT),
+        ("count", Type.LONG),
+        ("detail", Type.TEXT),
+        ("last_seen", Type.LONG),
+    ),
+    "(day, feeder_id, meter_serial, obis, code) DO UPDATE SET "
+    "count = finding.count + excluded.count, "
+    "detail = CASE WHEN excluded.last_seen >= finding.last_seen THEN excluded.detail "
+    f"ELSE finding.detail END, {_greatest('finding', 'last_seen')}",
+)
+
+REJECTED = Table(
+    "rejected",
+    (
+        ("digest", Type.BYTES),
+        ("received_at", Type.LONG),
+        ("last_received_at", Type.LONG),
+        ("topic", Type.BYTES),
+        ("payload", Type.BYTES),
+        ("bytes", Type.LONG),
+        ("code", Type.TEXT),
+        ("requirement", Type.TEXT),
+        ("path", Type.TEXT),
+        ("detail", Type.TEXT),
+        ("partial", Type.INT),
+        ("count", Type.LONG),
+    ),
+    "(digest) DO UPDATE SET count = rejected.count + excluded.count, "
+    + ", ".join((_earliest("rejected", "received_at"), _greatest("rejected", "last_received_at"))),
+)
+REJECTED_KNOWN = Given(
+    (("digest", Type.BYTES),),
+    "SELECT rejected.digest FROM given CROSS JOIN rejected WHERE rejected.digest = given.digest",
+)
+REJECTED_GONE = Given(
+    (("id", Type.LONG),), "DELETE FROM rejected WHERE id IN (SELECT id FROM given)"
+)

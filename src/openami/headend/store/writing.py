@@ -1,0 +1,361 @@
+"""What a commit, a replay, a drop and a prune do, step by step; the engine carries the steps out."""
+
+# Statements are put together from this program's own words; every value is bound.
+# ruff: noqa: S608
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import astuple, fields, replace
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any, Final, cast
+
+from openami.headend.ingest import Accepted, Decision, Finding
+from openami.headend.store import (
+    CONFLICT_FINDING,
+    FINDINGS_KEPT_DAYS,
+    REJECTED_KEPT_DAYS,
+    RejectStatus,
+    StoreError,
+    Tally,
+)
+from openami.headend.store.collisions import NewConflict, Told, differing_values, judge
+from openami.headend.store.directory import Directory, Series
+from openami.headend.store.identity import BUCKET_MS, ms_at, storable_text, to_ms
+from openami.headend.store.plan import (
+    Cell,
+    Fault,
+    Key,
+    Plan,
+    envelopes_of,
+    fault_of,
+    note_finding,
+    plan_of,
+    unit_digest,
+)
+from openami.headend.store.steps import Row, Steps, ask, change, do, insert, look
+from openami.headend.store.tables import (
+    CONFLICT,
+    CONFLICTS_KNOWN,
+    EVENT,
+    FINDING,
+    GATEWAY,
+    LATEST,
+    METER,
+    QUALITY,
+    READING,
+    READINGS_DIFFERING,
+    REJECTED,
+    REJECTED_GONE,
+    REJECTED_KNOWN,
+    SERIES,
+    SERIES_KNOWN,
+    UNIT,
+    UNITS_KNOWN,
+    Given,
+    Table,
+)
+
+# A series nobody has read yet: before every moment there can be.
+_NEVER_MS: Final = -(2**62)
+# Kept messages looked at in one go when the oldest have to make room.
+_OLDEST_AT_ONCE: Final = 500
+
+_flat = chain.from_iterable
+
+
+def commit(
+    batch: Sequence[Decision], directory: Directory, *, rejected_bytes_max: int
+) -> Steps[Tally]:
+    """Store a batch and count it; of rejected messages keep no more than so many bytes."""
+    plan, tally = yield from _store(batch, directory)
+    tally = replace(
+        tally,
+        messages=len(batch),
+        rejected_messages=plan.rejected_messages,
+        rejected_items=plan.rejected_items,
+    )
+    if plan.faults:
+        tally = replace(
+            tally, rejects_pruned=(yield from _keep_faults(plan.faults, rejected_bytes_max))
+        )
+    yield from _count(tally)
+    return tally
+
+
+def replay(reject_id: int, decision: Decision, directory: Directory) -> Steps[Tally]:
+    """Store a kept message's new verdict and note what became of it.
+
+    Raises StoreError when there is no such message.
+    """
+    rows = yield from ask("SELECT received_at FROM rejected WHERE id = ?1", reject_id)
+    if not rows:
+        raise StoreError(
+            f"there is no kept message {reject_id}",
+            remedy="it may have expired meanwhile: list the kept messages again",
+            permanent=True,
+        )
+    received_at = cast(int, rows[0][0])
+    plan, tally = yield from _store([decision], directory, received_at)
+    yield from _count(tally)
+    errors = decision.rejected_items if isinstance(decision, Accepted) else decision.errors
+    if errors:
+        fault = fault_of(
+            decision.message, errors[0], received_at, partial=isinstance(decision, Accepted)
+        )
+        yield from do(
+            "UPDATE rejected SET code = ?1, requirement = ?2, path = ?3, detail = ?4, partial = ?5 "
+            "WHERE id = ?6",
+            fault.code,
+            fault.requirement,
+            fault.path,
+            fault.detail,
+            int(fault.partial),
+            reject_id,
+        )
+    else:
+        yield from _mark(reject_id, RejectStatus.REPLAYED)
+    return replace(
+        tally,
+        messages=1,
+        rejected_messages=plan.rejected_messages,
+        rejected_items=plan.rejected_items,
+    )
+
+
+def drop(reject_id: int) -> Steps[bool]:
+    """Mark a kept message dropped; False if there is none."""
+    return (yield from _mark(reject_id, RejectStatus.DROPPED)) == 1
+
+
+def _mark(reject_id: int, status: RejectStatus) -> Steps[int]:
+    return (yield from do("UPDATE rejected SET status = ?1 WHERE id = ?2", str(status), reject_id))
+
+
+def prune(now: datetime, *, rejected_bytes_max: int) -> Steps[int]:
+    """Delete what is dropped, too old or too much; return how many messages went."""
+    oldest = to_ms(now - timedelta(days=REJECTED_KEPT_DAYS))
+    gone = yield from do(
+        "DELETE FROM rejected WHERE status = ?1 OR last_received_at < ?2",
+        str(RejectStatus.DROPPED),
+        oldest,
+    )
+    # Counted anew: writers that kept the same message at the same moment have both counted its bytes.
+    yield from do(
+        "UPDATE tally SET rejected_bytes = (SELECT coalesce(sum(bytes), 0) FROM rejected)"
+    )
+    gone += yield from _make_room(rejected_bytes_max)
+    last_day = (now - timedelta(days=FINDINGS_KEPT_DAYS)).date().isoformat()
+    yield from do("DELETE FROM finding WHERE day < ?1", last_day)
+    yield from _count(Tally(rejects_pruned=gone))
+    return gone
+
+
+# --- readings ------------------------------------------------------------------------------------
+
+
+def _store(
+    batch: Sequence[Decision], directory: Directory, received_at: int | None = None
+) -> Steps[tuple[Plan, Tally]]:
+    """Store all of a batch but its rejected messages; the tally counts what was stored."""
+    yield from _resolve(batch, directory)
+    plan = plan_of(batch, directory, received_at=received_at)
+    tally = yield from _store_readings(plan, directory)
+    yield from insert(LATEST, _latest_cells(plan))
+    yield from insert(METER, list(_flat((*k, *_fields(m)) for k, m in sorted(plan.meters.items()))))
+    yield from insert(
+        GATEWAY, list(_flat((*k, *_fields(g)) for k, g in sorted(plan.gateways.items())))
+    )
+    events = yield from insert(EVENT, list(_flat(plan.events.values())))
+    yield from insert(
+        FINDING, list(_flat((*k, *_fields(f)) for k, f in sorted(plan.findings.items())))
+    )
+    return plan, replace(tally, events=events)
+
+
+def _fields(seen: Any) -> tuple[Cell, ...]:
+    return tuple(getattr(seen, name) for name in seen.__slots__)
+
+
+def _latest_cells(plan: Plan) -> list[Cell]:
+    return list(
+        _flat(
+            (series.id, *divmod(series.latest_ms, BUCKET_MS), series.rank)
+            for series in plan.latest.values()
+        )
+    )
+
+
+def _store_readings(plan: Plan, directory: Directory) -> Steps[Tally]:
+    cells = plan.readings
+    count = len(cells) // READING.width
+    stored = yield from insert(READING, cells)
+    if stored == count:
+        return Tally(stored=stored)
+    conflicts = yield from _settle_collisions(plan, directory)
+    return Tally(stored=stored, duplicates=count - stored - conflicts, conflicts=conflicts)
+
+
+def _settle_collisions(plan: Plan, directory: Directory) -> Steps[int]:
+    """Look at the rows that differ from what is stored; return how many conflicts there are."""
+    cells, width = plan.readings, READING.width
+    columns = [cells[i::width] for i in range(width - 1)]
+    given = list(_flat(zip(range(len(columns[0])), *columns, strict=True)))
+    rows = yield from look(READINGS_DIFFERING, given)
+    told = [_told(cells, row) for row in sorted(rows, key=lambda row: cast(int, row[0]))]
+    known: dict[Key, set[bytes]] = defaultdict(set)
+    identities = {row.key for row in differing_values(told)}
+    for bucket, series, ms, digest in (
+        yield from look(CONFLICTS_KNOWN, list(_flat(sorted(identities))))
+    ):
+        known[cast(Key, (bucket, series, ms))].add(bytes(cast(bytes, digest)))
+    verdict = judge(told, known)
+    yield from insert(CONFLICT, list(_flat(_conflict_row(new) for new in verdict.conflicts)))
+    yield from change(
+        QUALITY, list(_flat((*key, flags) for key, flags in sorted(verdict.qualities.items())))
+    )
+    _raise_findings(plan, directory, verdict.conflicts)
+    return verdict.conflicting
+
+
+def _told(cells: Sequence[Cell], row: Row) -> Told:
+    number, kept_number, kept_text, kept_flags = cast(Any, row)
+    bucket, series, ms, value, flags, lag_ms = cast(
+        Any, cells[number * READING.width : (number + 1) * READING.width]
+    )
+    kept = kept_number if kept_text is None else kept_text
+    return Told((bucket, series, ms), value, flags, lag_ms, kept, kept_flags)
+
+
+def _conflict_row(new: NewConflict) -> tuple[Cell, ...]:
+    return (*new.told.key, new.digest, new.told.value, new.told.flags, new.told.lag_ms)
+
+
+def _raise_findings(plan: Plan, directory: Directory, conflicts: Sequence[NewConflict]) -> None:
+    """A second opinion is for a person to look at (decision 0006)."""
+    if not conflicts:
+        return
+    names = {
+        series.id: (feeder_id, meter_serial, str(obis))
+        for (feeder_id, meter_serial) in plan.meters
+        for obis, series in directory.meters[feeder_id, meter_serial].items()
+    }
+    for told in (new.told for new in conflicts):
+        bucket, series_id, ms = told.key
+        feeder_id, meter_serial, obis = names[series_id]
+        ts = ms_at(bucket, ms)
+        detail = f"kept {told.kept_value!r}, then told {told.value!r} for the same moment"
+        finding = Finding(CONFLICT_FINDING, meter_serial, obis, detail)
+        note_finding(plan, feeder_id, finding, ts=ts, seen=ts + told.lag_ms)
+
+
+# --- numbers of series and units ------------------------------------------------------------------
+
+
+def _resolve(batch: Sequence[Decision], directory: Directory) -> Steps[None]:
+    """Let the directory know every series and unit of a batch."""
+    directory.keep_bounds()
+    series, units = directory.unknown(envelopes_of(batch))
+    if units:
+        named = {unit_digest(unit): unit for unit in units}
+        cells: list[Cell] = []
+        for digest, unit in sorted(named.items()):
+            cells += (digest, storable_text(unit))
+        found = yield from _known_or_made(UNITS_KNOWN, UNIT, cells)
+        numbers = {bytes(cast(bytes, row[0])): cast(int, row[1]) for row in found}
+        for unit in units:
+            directory.units[unit] = numbers[unit_digest(unit)]
+    if series:
+        keys = {(feeder, meter, str(obis)): (feeder, meter, obis) for feeder, meter, obis in series}
+        names: list[Cell] = [part for key in sorted(keys) for part in key]
+        rows = yield from _known_or_made(SERIES_KNOWN, SERIES, names)
+        for feeder, meter, obis, number, bucket, ms, rank in cast(Any, rows):
+            latest = _NEVER_MS if bucket is None else ms_at(bucket, ms)
+            directory.learn(keys[feeder, meter, obis], Series(number, latest, rank or 0))
+
+
+def _known_or_made(known: Given, table: Table, cells: list[Cell]) -> Steps[list[Row]]:
+    """Return what is known of the given rows, after making those that were not there."""
+    found = yield from look(known, cells)
+    if len(found) * table.width == len(cells):
+        return found
+    yield from insert(table, cells)
+    return (yield from look(known, cells))
+
+
+# --- rejected messages ---------------------------------------------------------------------------
+
+
+def _keep_faults(faults: Sequence[Fault], bytes_max: int) -> Steps[int]:
+    """Keep messages, folding identical ones; return how many had to go to make room."""
+    first: dict[bytes, Fault] = {}
+    seen: dict[bytes, list[int]] = defaultdict(list)
+    for fault in faults:
+        first.setdefault(fault.digest, fault)
+        seen[fault.digest].append(fault.received_at)
+    known = {bytes(cast(bytes, row[0])) for row in (yield from look(REJECTED_KNOWN, sorted(first)))}
+    # In the order they came, so that the newest has the highest number.
+    yield from insert(
+        REJECTED,
+        list(_flat(_rejected_row(fault, seen[digest]) for digest, fault in first.items())),
+    )
+    added = sum(fault.bytes_kept for digest, fault in first.items() if digest not in known)
+    yield from do("UPDATE tally SET rejected_bytes = rejected_bytes + ?1", added)
+    return (yield from _make_room(bytes_max))
+
+
+def _rejected_row(fault: Fault, seen: Sequence[int]) -> tuple[Cell, ...]:
+    return (
+        fault.digest,
+        min(seen),
+        max(seen),
+        fault.topic,
+        fault.payload,
+        fault.bytes_kept,
+        fault.code,
+        fault.requirement,
+        fault.path,
+        fault.detail,
+        int(fault.partial),
+        len(seen),
+    )
+
+
+def _make_room(bytes_max: int) -> Steps[int]:
+    """Delete the oldest kept messages until the rest fits; return how many went."""
+    [(total,)] = cast(list[tuple[int]], (yield from ask("SELECT rejected_bytes FROM tally")))
+    gone = freed = 0
+    while total - freed > bytes_max:
+        oldest = cast(
+            list[tuple[int, int]],
+            (
+                yield from ask(
+                    "SELECT id, bytes FROM rejected ORDER BY last_received_at, id LIMIT ?1",
+                    _OLDEST_AT_ONCE,
+                )
+            ),
+        )
+        if not oldest:
+            break
+        leaving: list[Cell] = []
+        for reject_id, size in oldest:
+            if total - freed <= bytes_max:
+                break
+            leaving.append(reject_id)
+            freed += size
+        gone += yield from change(REJECTED_GONE, leaving)
+    if freed:
+        yield from do("UPDATE tally SET rejected_bytes = rejected_bytes - ?1", freed)
+    return gone
+
+
+# --- totals --------------------------------------------------------------------------------------
+
+TALLY_COLUMNS: Final = tuple(field.name for field in fields(Tally))
+_ADD: Final = "UPDATE tally SET " + ", ".join(
+    f"{name} = {name} + ?{number}" for number, name in enumerate(TALLY_COLUMNS, 1)
+)
+
+
+def _count(tally: Tally) -> Steps[None]:
+    yield from do(_ADD, *astuple(tally))

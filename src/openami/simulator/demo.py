@@ -1,0 +1,379 @@
+"""The demo: meters, gateway, broker and head-end on this machine, and an account at the end.
+
+Gateway and head-end are the real programs in processes of their own, and the meters are Modbus servers, so
+a reading walks the whole way: Modbus TCP → gateway → outbox → MQTT → head-end → store. The order matters
+twice. The head-end subscribes before the gateway publishes, because a broker keeps nothing for who
+has never come. And it ends last, because what was published must still arrive.
+"""
+
+import asyncio
+import contextlib
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from openami.clock import Clock
+from openami.headend.store import Access, Reading, Store, Tally
+from openami.headend.store.open import open_store
+from openami.mqtt.client import MqttPort
+from openami.mqtt.embedded import embedded_broker
+from openami.mqtt.settings import BrokerSettings
+from openami.profile import FeederId, GatewayId, MeterSerial
+from openami.simulator.audit import Account, account, everything_arrived, traffic
+from openami.simulator.config_files import gateway_toml, headend_toml
+from openami.simulator.faults import Silent
+from openami.simulator.lines import VillageLine, village_lines
+from openami.simulator.modbus_server import serving
+from openami.simulator.plan import VillagePlan, epoch_ms
+from openami.simulator.programs import PartFailed, Program
+from openami.simulator.scenario import (
+    Scene,
+    Turn,
+    story,
+    story_length_s,
+    village_tonight,
+    with_credit_ending,
+)
+from openami.simulator.view import Picture, clock_text, relay_changes
+from openami.simulator.village import Village
+
+# A Python program on a slow, busy machine: imports, schema, subscription.
+START_S_MAX = 30.0
+# What has been published arrives within a second or two; a head-end that has to be started again needs
+# its start besides.
+SETTLE_S_MAX = 20.0
+# A person reads no faster, and each look costs a query for each meter.
+LOOK_EVERY_S = 1.0
+# How often a start or an end is looked for.
+_GLANCE_EVERY_S = 0.1
+# A broker of somebody else's keeps nothing of the demo for longer than an hour.
+_SESSION_EXPIRY_DAYS = 0.04
+# Instants are aligned to the clock, so a first poll may carry the time just before the beginning.
+_SINCE_MARGIN = timedelta(minutes=1)
+# The latest turns of the story, for the view.
+_NEWS_KEPT = 20
+
+GATEWAY_ID = GatewayId("demo-gateway")
+_OUTBOX_FILE = "gateway.db"
+# What the head-end says when the broker delivers to it for the first time.
+_HEADEND_READY = "ready: "
+_NAMES = {"gateway": "gateway", "headend": "head-end"}
+
+Show = Callable[[Picture], None]
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoSettings:
+    """What a demo is asked for. Without ``duration_s`` it runs until it is stopped; without ``broker`` and
+    ``store_url`` it has its own, which are gone afterwards."""
+
+    meters: int
+    seed: int
+    duration_s: float | None
+    broker: BrokerSettings | None = None
+    store_url: str | None = None
+
+
+@dataclass(slots=True)
+class _Stage:
+    """The parts of a running demo."""
+
+    settings: DemoSettings
+    clock: Clock
+    begun: datetime
+    feeder_id: FeederId
+    plan: VillagePlan
+    lines: tuple[VillageLine, ...]
+    broker: str
+    headend: Program
+    gateway: Program
+    outbox: Path
+    store: Store
+    before: Tally
+    headend_wanted: bool = True
+    news: list[str] = field(default_factory=list)
+    latest: Mapping[MeterSerial, Sequence[Reading]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise PartFailed if a part has ended that should be there."""
+        self.gateway.check()
+        if self.headend_wanted:
+            self.headend.check()
+
+
+async def run_demo(
+    settings: DemoSettings,
+    *,
+    clock: Clock,
+    show: Show,
+    tell: Tell,
+    stop: asyncio.Event,
+    hurry: asyncio.Event,
+) -> Account | None:
+    """Run a demo and return its account; None when it was stopped before all parts were up.
+
+    ``show`` is given a picture every second, ``tell`` each turn of the story. ``stop`` ends the demo early
+    and in good order; ``hurry`` ends the wait for what is still on its way as well. Raises PartFailed,
+    TransportError when the broker lets nobody in or none can be started, and StoreError.
+    """
+    async with AsyncExitStack() as parts:
+        stage = await _unless(stop, _set_up(settings, clock, parts))
+        if stage is None:
+            return None
+        up_s = (clock.now() - stage.begun).total_seconds()
+        tell(
+            f"up after {up_s:.1f} s, with readings in the store: {stage.plan.meters} meters, "
+            f"a gateway, {stage.broker}, a head-end"
+        )
+        await _play(stage, show, tell, stop)
+        tell("ending: the gateway first, then the head-end, when it has taken what was sent")
+        await stage.gateway.stop()
+        if not stage.headend_wanted:
+            await _start_headend(stage)
+        return await _settled(stage, hurry)
+
+
+async def _unless(stop: asyncio.Event, setting_up: Awaitable[_Stage]) -> _Stage | None:
+    """Return the stage, or None when we are stopped first."""
+    task = asyncio.ensure_future(setting_up)
+    stopped = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, stopped):
+            each.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
+
+
+# --- setting up ----------------------------------------------------------------------------------
+
+
+async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -> _Stage:
+    """Start every part in its order; ``parts`` ends them in the other and leaves nothing behind."""
+    begun = clock.now()
+    feeder_id = FeederId(f"demo-{begun:%Y%m%dT%H%M%S}")
+    directory = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="openami-demo-")))
+    broker, broker_name = await _broker(settings, parts)
+    headend, store = await _headend(
+        settings.store_url or f"sqlite:///{directory / 'headend.db'}",
+        msgspec.structs.replace(broker, client_id=f"{feeder_id}-headend"),
+        directory,
+        parts,
+    )
+    plan = with_credit_ending(
+        village_tonight(meters=settings.meters, seed=settings.seed, now=begun),
+        story_length_s(settings.duration_s),
+        begins_ms=epoch_ms(begun),
+    )
+    lines = village_lines(Village(plan), clock)
+    stage = _Stage(
+        settings=settings,
+        clock=clock,
+        begun=begun,
+        feeder_id=feeder_id,
+        plan=plan,
+        lines=lines,
+        broker=broker_name,
+        headend=headend,
+        gateway=_program("gateway", directory),
+        outbox=directory / "gateway" / _OUTBOX_FILE,
+        store=store,
+        before=await store.totals(),
+    )
+    await _start_gateway(stage, broker, directory, parts)
+    return stage
+
+
+async def _broker(settings: DemoSettings, parts: AsyncExitStack) -> tuple[BrokerSettings, str]:
+    """Return how to reach the broker, and its name for a person."""
+    if settings.broker is not None:
+        await _knock(settings.broker)
+        given = msgspec.structs.replace(settings.broker, session_expiry_days=_SESSION_EXPIRY_DAYS)
+        return given, str(given.endpoint)
+    own = await parts.enter_async_context(embedded_broker())
+    return BrokerSettings(url=own.url, protocol=own.protocol), f"{own.program} on {own.url}"
+
+
+async def _knock(broker: BrokerSettings) -> None:
+    """Connect once and leave: the programs would wait for a broker that is down, a person would not."""
+    visitor = msgspec.structs.replace(
+        broker, client_id=f"demo-{uuid.uuid4().hex}", session_expiry_days=0
+    )
+    async with MqttPort(visitor).connect():
+        pass
+
+
+async def _headend(
+    store_url: str, mqtt: BrokerSettings, directory: Path, parts: AsyncExitStack
+) -> tuple[Program, Store]:
+    """Start the head-end; return it, subscribed, and its store, open to read."""
+    config = directory / "headend.toml"
+    config.write_text(headend_toml(store_url=store_url, mqtt=mqtt))
+    headend = _program("headend", directory)
+    parts.push_async_callback(headend.stop)
+    await headend.start()
+
+    async def has_subscribed() -> bool:
+        return headend.has_said(_HEADEND_READY)
+
+    await _until(has_subscribed, headend, "has not subscribed")
+    # Opened by us after the head-end has made it, and closed before the head-end ends.
+    return headend, await parts.enter_async_context(open_store(store_url, Access.READ))
+
+
+async def _start_gateway(
+    stage: _Stage, mqtt: BrokerSettings, directory: Path, parts: AsyncExitStack
+) -> None:
+    places = [
+        line.place(await parts.enter_async_context(serving(line.modbus))) for line in stage.lines
+    ]
+    (directory / "gateway.toml").write_text(
+        gateway_toml(
+            feeder_id=stage.feeder_id,
+            gateway_id=GATEWAY_ID,
+            data_dir=stage.outbox.parent,
+            mqtt=msgspec.structs.replace(mqtt, client_id=f"{stage.feeder_id}-gateway"),
+            lines=places,
+        )
+    )
+    parts.push_async_callback(stage.gateway.stop)
+    await stage.gateway.start()
+
+    async def first_has_arrived() -> bool:
+        stored = (await stage.store.totals()).stored > stage.before.stored
+        return stored and traffic(stage.outbox).sent > 0
+
+    await _until(first_has_arrived, stage.gateway, "has brought nothing into the store")
+
+
+def _program(command: str, directory: Path) -> Program:
+    return Program(
+        _NAMES[command],
+        [command, "run", "-c", str(directory / f"{command}.toml")],
+        log=directory / f"{command}.log",
+    )
+
+
+async def _until(condition: Callable[[], Awaitable[bool]], part: Program, failing: str) -> None:
+    """Wait until a part has come so far. Raises PartFailed if it ends, or takes too long."""
+    try:
+        async with asyncio.timeout(START_S_MAX):
+            while not await condition():
+                part.check()
+                await asyncio.sleep(_GLANCE_EVERY_S)
+    except TimeoutError:
+        raise PartFailed(
+            f"the {part.name} {failing} in {START_S_MAX:.0f} s; its last word: {part.last_words()}"
+        ) from None
+
+
+# --- the story -----------------------------------------------------------------------------------
+
+
+async def _play(stage: _Stage, show: Show, tell: Tell, stop: asyncio.Event) -> None:
+    """Tell the story, again and again, until the time is over or the demo is stopped."""
+    seconds = asyncio.get_running_loop().time
+    began_s = seconds()
+    duration_s = stage.settings.duration_s
+    length_s = story_length_s(duration_s)
+    scenes: list[Scene] = []
+    tellings = 0
+    while not stop.is_set():
+        elapsed_s = seconds() - began_s
+        if duration_s is not None and elapsed_s >= duration_s:
+            return
+        if elapsed_s >= tellings * length_s:
+            scenes = [Scene(tellings * length_s + s.at_s, s.turn) for s in story(length_s)]
+            tellings += 1
+        while scenes and scenes[0].at_s <= elapsed_s:
+            await _bring_about(stage, scenes.pop(0).turn, elapsed_s, tell)
+        stage.check()
+        picture = await _look(stage, elapsed_s)
+        for change in relay_changes(stage.latest, picture.latest):
+            _announce(stage, change, elapsed_s, tell)
+        stage.latest = picture.latest
+        show(picture)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY_S):
+                await stop.wait()
+
+
+async def _bring_about(stage: _Stage, turn: Turn, elapsed_s: float, tell: Tell) -> None:
+    # The last meter of the last row: the feeder's own is the first of the first.
+    line = stage.lines[-1]
+    match turn:
+        case Turn.METER_DIES:
+            line.modbus.set_fault(line.meters[-1].unit, Silent())
+        case Turn.METER_REVIVES:
+            line.modbus.set_fault(line.meters[-1].unit, None)
+        case Turn.HEADEND_DIES:
+            stage.headend_wanted = False
+            await stage.headend.kill()
+        case Turn.HEADEND_RETURNS:
+            await _start_headend(stage)
+    _announce(stage, turn.value, elapsed_s, tell)
+
+
+def _announce(stage: _Stage, what: str, elapsed_s: float, tell: Tell) -> None:
+    told = f"{clock_text(timedelta(seconds=elapsed_s))}  {what}"
+    stage.news = [*stage.news, told][-_NEWS_KEPT:]
+    tell(told)
+
+
+async def _start_headend(stage: _Stage) -> None:
+    await stage.headend.start()
+    stage.headend_wanted = True
+
+
+async def _look(stage: _Stage, elapsed_s: float) -> Picture:
+    tally = await stage.store.totals()
+    duration_s = stage.settings.duration_s
+    serials = [meter.serial for line in stage.lines for meter in line.meters]
+    return Picture(
+        now=stage.clock.now(),
+        elapsed=timedelta(seconds=elapsed_s),
+        duration=None if duration_s is None else timedelta(seconds=duration_s),
+        plan=stage.plan,
+        broker=stage.broker,
+        headend_runs=stage.headend_wanted,
+        traffic=traffic(stage.outbox),
+        messages=tally.messages - stage.before.messages,
+        stored=tally.stored - stage.before.stored,
+        latest={s: await stage.store.latest(stage.feeder_id, s) for s in serials},
+        news=tuple(stage.news),
+    )
+
+
+# --- the account ---------------------------------------------------------------------------------
+
+
+async def _settled(stage: _Stage, hurry: asyncio.Event) -> Account:
+    """Wait until all that was sent has arrived, or for as long as waiting makes sense; then count."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_S_MAX):
+            while not hurry.is_set():
+                stage.headend.check()
+                if await everything_arrived(stage.outbox, stage.store, before=stage.before):
+                    found = await _account(stage)
+                    if not found.lost:
+                        return found
+                await asyncio.sleep(_GLANCE_EVERY_S)
+    return await _account(stage)
+
+
+async def _account(stage: _Stage) -> Account:
+    return await account(
+        stage.outbox,
+        stage.store,
+        feeder_id=stage.feeder_id,
+        since=stage.begun - _SINCE_MARGIN,
+        before=stage.before,
+    )

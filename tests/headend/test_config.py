@@ -1,0 +1,102 @@
+"""The head-end's configuration: what is read, and how a fault in it is told."""
+
+from pathlib import Path
+
+import pytest
+
+from openami.headend.config import (
+    DEFAULT_CLIENT_ID,
+    DEFAULT_STORE,
+    ConfigError,
+    HeadendConfig,
+    read_catalogue,
+    read_config,
+)
+from openami.profile import Obis
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "headend.toml"
+    path.write_text(text)
+    return path
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, ""))
+    assert config == HeadendConfig()
+    assert config.store == DEFAULT_STORE
+    assert config.mqtt.client_id == DEFAULT_CLIENT_ID
+
+
+def test_everything_can_be_said(tmp_path: Path) -> None:
+    config = read_config(
+        written(
+            tmp_path,
+            'store = "postgresql:///openami"\nregisters_file = "vmrs.json"\n'
+            'broker_config_file = "/etc/mosquitto/mosquitto.conf"\n'
+            '[mqtt]\nurl = "mqtts://broker.example"\nclient_id = "second"\n',
+        )
+    )
+    assert config.store == "postgresql:///openami"
+    assert config.registers_file == "vmrs.json"
+    assert config.broker_config_file == "/etc/mosquitto/mosquitto.conf"
+    assert (config.mqtt.url, config.mqtt.client_id) == ("mqtts://broker.example", "second")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ('\nstroe = "x"\n', 2, "unknown key stroe — did you mean store?"),
+        ('\n[mqtt]\n\nurll = "x"\n', 4, "unknown key urll — did you mean url?"),
+        ("zzz = 1\n", 1, "known are store, registers_file"),
+        ("[zzz]\n", 1, "unknown key zzz"),
+        ("store = 1\n", 1, "store: Expected `str`, got `int`"),
+        ('[mqtt]\nkeepalive_s = "60"\n', 2, "mqtt.keepalive_s: Expected `int`, got `str`"),
+        ("# a comment\nmqtt = 3\n", 2, "mqtt: Expected `object`, got `int`"),
+    ],
+)
+def test_a_fault_names_its_line(tmp_path: Path, text: str, line: int, says: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError) as error:
+        read_config(path)
+    assert str(error.value).startswith(f"{path}:{line}: ")
+    assert says in str(error.value)
+
+
+def test_a_fault_in_the_brokers_address_names_its_remedy(tmp_path: Path) -> None:
+    path = written(tmp_path, '[mqtt]\nurl = "http://x"\n')
+    with pytest.raises(ConfigError, match="must begin with mqtt://"):
+        read_config(path)
+
+
+def test_what_is_not_toml_is_said_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="line 2"):
+        read_config(written(tmp_path, 'store = "a"\nstore = "b"\n'))
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        read_config(tmp_path / "none.toml")
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"binary\.toml"):
+        read_config(binary)
+
+
+def test_a_register_list_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "vmrs.json"
+    path.write_text('{"registers":[{"obis":"1.8.0","name":"n","unit":"Wh","certainty":"A"}]}')
+    catalogue = HeadendConfig(registers_file=str(path)).catalogue()
+    entry = catalogue.get(Obis.parse("1.8.0"))
+    assert entry is not None
+    assert entry.unit == "Wh"
+    assert len(HeadendConfig().catalogue()) > len(catalogue)
+
+
+def test_a_register_list_that_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "vmrs.json"
+    path.write_text("[]")
+    with pytest.raises(ConfigError, match=r"vmrs\.json: the register file is not a register list"):
+        read_catalogue(path)
+    with pytest.raises(ConfigError, match="No such file"):
+        read_catalogue(tmp_path / "none.json")
