@@ -18,7 +18,7 @@ class Action(StrEnum):
     DISCONNECT = "relay.disconnect"
     RECONNECT = "relay.reconnect"
     ARM = "relay.arm"
-    CREDIT_TOKEN = "credit.token"
+    CREDIT_TOKEN = "credit.token"  # noqa: S105 - the name of an action
     RESEND = "readings.resend"
     SETTLE = "settlement.commit"
 
