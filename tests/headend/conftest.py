@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tests.postgres import Postgres
 
-from openami.headend.store import Store
+from openami.headend.audit import GENESIS
+from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
 
 ENGINES = [pytest.param("sqlite"), pytest.param("postgres", marks=pytest.mark.postgres)]
@@ -30,11 +31,13 @@ def empty_database(postgres: Postgres, store_database: str) -> str:
 _TABLES = (
     *("unit", "series", "reading", "conflict", "latest", "meter", "gateway", "event"),
     *("finding", "rejected", "tally"),
+    *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
 )
 _EMPTY = (
     "DO $$ BEGIN IF to_regclass('openami.tally') IS NOT NULL THEN "
     + "".join(f"DELETE FROM openami.{table};" for table in _TABLES)
-    + "INSERT INTO openami.tally DEFAULT VALUES; END IF; END $$"
+    + "INSERT INTO openami.tally DEFAULT VALUES; TRUNCATE openami.audit; "
+    + f"UPDATE openami.audit_end SET number = 0, hash = '{GENESIS}'; END IF; END $$"
 )
 
 
@@ -48,7 +51,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def store(store_url: str) -> AsyncIterator[Store]:
+async def store(store_url: str) -> AsyncIterator[HeadEndStore]:
     """An open store, owned, once for each engine."""
     async with open_store(store_url) as opened:
         yield opened

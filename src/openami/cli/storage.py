@@ -9,7 +9,8 @@ import click
 
 from openami.cli.report import Exit, fail
 from openami.headend.config import ConfigError, read_catalogue
-from openami.headend.store import Access, Store, StoreError
+from openami.headend.store import Access, StoreError
+from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
 from openami.profile import RegisterCatalogue, shipped_catalogue
 
@@ -17,7 +18,7 @@ _Result = TypeVar("_Result")
 
 
 def with_store(
-    url: str, action: Callable[[Store], Awaitable[_Result]], access: Access = Access.READ
+    url: str, action: Callable[[HeadEndStore], Awaitable[_Result]], access: Access = Access.READ
 ) -> _Result:
     """Run an action on the open store; a store that fails ends the command with a sentence."""
 

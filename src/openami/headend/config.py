@@ -8,16 +8,22 @@ broker_config_file = "/etc/mosquitto/conf.d/openami.conf"   # read at start, to 
 url = "mqtts://broker.example:8883"
 client_id = "openami-headend"
 ca_file = "/etc/openami/ca.pem"
+
+[signing]                                               # without it, a head-end listens and commands nothing
+key_file = "/etc/openami/head-end.key.pem"              # our key, named in the keyring with the role hes
+roots_file = "/etc/openami/roots.json"                  # the operator's roots, who sign the keyring
+disconnects_per_hour_max = 50                           # our own threshold, beside the gateways'
 """
 
 import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
+from openami.headend.commands import DISCONNECTS_PER_HOUR_MAX
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import CatalogueError, RegisterCatalogue, shipped_catalogue
 
@@ -32,6 +38,14 @@ class ConfigError(ValueError):
     """The operator's configuration cannot be used; the message says where and why."""
 
 
+class SigningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With which key this head-end commands, and whom it believes a keyring."""
+
+    key_file: str
+    roots_file: str
+    disconnects_per_hour_max: Annotated[int, msgspec.Meta(ge=0)] = DISCONNECTS_PER_HOUR_MAX
+
+
 class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a head-end has to know to run."""
 
@@ -41,6 +55,7 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     mqtt: BrokerSettings = msgspec.field(
         default_factory=lambda: BrokerSettings(client_id=DEFAULT_CLIENT_ID)
     )
+    signing: SigningSettings | None = None
 
     def catalogue(self) -> RegisterCatalogue:
         """Return the register list. Raises ConfigError."""
@@ -100,7 +115,8 @@ def _explain(path: Path, text: str, error: str) -> str:
     """Turn the validator's words into file, line, key, and a guess at what was meant."""
     if found := _unknown_key.fullmatch(error):
         table, key = found["at"] or "", found["key"]
-        known = (BrokerSettings if table == "mqtt" else HeadendConfig).__struct_fields__
+        tables = {"mqtt": BrokerSettings, "signing": SigningSettings}
+        known = tables.get(table, HeadendConfig).__struct_fields__
         close = get_close_matches(key, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         return f"{path}:{_line_of(text, table, key)}: unknown key {key} — {hint}"

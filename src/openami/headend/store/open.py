@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, Store, StoreError
+from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError
+from openami.headend.store.commands import HeadEndStore
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
@@ -15,7 +16,7 @@ async def open_store(
     access: Access = Access.OWN,
     *,
     rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
-) -> AsyncIterator[Store]:
+) -> AsyncIterator[HeadEndStore]:
     """Open the store a URL names: ``sqlite:///path`` or ``postgresql://…``.
 
     ``sqlite:///openami.db`` is a file in the working directory, ``sqlite:////var/lib/openami.db`` an
