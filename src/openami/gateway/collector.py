@@ -120,6 +120,11 @@ class LineCollector:
         self._polled: Mapping[PollGroup, Polled] = {}
         self.records = dict(records)
         self.view = LineView(line.settings.name)
+        self.open_meters: Mapping[MeterSerial, Meter] = {}
+        """The line's meters while it is open: the downlink orders relays between the polls' turns."""
+
+    def _close_meters(self) -> None:
+        self.open_meters = {}
 
     async def run(self) -> None:
         """Poll until cancelled; what is remembered of the meters is saved at the end.
@@ -138,6 +143,8 @@ class LineCollector:
                         await self._cycle_of_misses(groups, error)
                         continue
                     self._learn_registers(line)
+                    self.open_meters = line.meters
+                    stack.callback(self._close_meters)
                     await self._poll(line, groups)
         finally:
             await self._save_at_end()

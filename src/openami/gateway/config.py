@@ -113,6 +113,28 @@ class StatusSettings(msgspec.Struct, frozen=True, kw_only=True):
         return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+class CommandSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[commands]``: sessions and commands are off unless both files are named (docs/sip.md)."""
+
+    key_file: str = ""
+    """The gateway's own signing key, for its owner's eyes only."""
+    roots_file: str = ""
+    """The operator's root keys, pinned at enrolment."""
+    lock_out: str = "lock-out"
+    """While a file of this name is there, no command runs: somebody works on the line. Below ``data_dir``
+    unless it is a full path."""
+
+    def __post_init__(self) -> None:
+        if bool(self.key_file) != bool(self.roots_file):
+            missing = "roots_file" if self.key_file else "key_file"
+            raise ValueError(f"{missing} is missing; commands need both key_file and roots_file")
+
+    @property
+    def enabled(self) -> bool:
+        """Whether this gateway takes commands."""
+        return bool(self.key_file)
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
     """What the service manager asks for in the environment: see `openami.gateway.service_manager`."""
@@ -151,8 +173,19 @@ class GatewayConfig:
     uplink: UplinkSettings
     clock: ClockSource
     status: StatusSettings
+    commands: CommandSettings
     service: ServiceSettings
     lines: tuple[LineConfig, ...]
+
+    @property
+    def lock_out(self) -> Path:
+        """The file that locks out every command while it is there."""
+        return self.data_dir / self.commands.lock_out
+
+    @property
+    def tickets(self) -> Path:
+        """The folder into which emergency tickets are dropped."""
+        return self.data_dir / "tickets"
 
     @property
     def serials(self) -> Iterator[MeterSerial]:
@@ -222,7 +255,7 @@ class _Reader:
             (),
             (
                 *("feeder_id", "gateway_id", "data_dir", "registers_file", "clock", "line"),
-                *("mqtt", "schedule", "outbox", "uplink", "status"),
+                *("mqtt", "schedule", "outbox", "uplink", "status", "commands"),
             ),
         )
         feeder_id, gateway_id = self._id("feeder_id"), self._id("gateway_id")
@@ -242,6 +275,7 @@ class _Reader:
             uplink=self._section("uplink", UplinkSettings),
             clock=self._clock_source(),
             status=self._section("status", StatusSettings),
+            commands=self._section("commands", CommandSettings),
             service=self._service,
             lines=tuple(self._line_configs()),
         )

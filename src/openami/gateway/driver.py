@@ -23,7 +23,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from openami.profile import MeterSerial, Obis
 
@@ -148,15 +148,35 @@ class Meter(Protocol):
         ...
 
 
+@runtime_checkable
 class RelayControl(Protocol):
-    """A meter whose contactor can be asked and moved. Only the gateway's downlink moves it."""
+    """A meter whose contactor can be asked and moved. Only the gateway's downlink moves it.
+
+    A meter that has no relay does not have these methods: the gateway asks for them by ``isinstance``.
+    """
 
     async def relay_position(self) -> RelayPosition:
         """Read the contactor's position. Raises DriverError."""
         ...
 
     async def set_relay(self, position: RelayPosition) -> None:
-        """Order a position; the caller reads it back. Raises DriverError."""
+        """Order a position, at most once: never asked again after silence. The caller reads it back.
+
+        Verifies the meter's identity first, where it can tell it. Raises DriverError; after MeterSilent or
+        LineDown the contactor may have moved all the same.
+        """
+        ...
+
+
+@runtime_checkable
+class TokenEntry(Protocol):
+    """A prepayment meter that takes tokens over its line; it alone knows what they are worth."""
+
+    async def enter_token(self, token: str) -> bool:
+        """Enter a token, at most once; return whether the meter took it.
+
+        Raises DriverError: then it may have been taken.
+        """
         ...
 
 

@@ -1,5 +1,7 @@
 """What goes into the outbox and what comes out of it."""
 
+import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -40,6 +42,23 @@ class Draft:
     kind: Kind = Kind.TELEMETRY
     group: PollGroup | None = None
     boottime_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """An event whose bytes are fixed once they are signed: a command's report.
+
+    ``seal`` is given the number and returns the payload, so that what is signed holds it too and the head-end
+    sees no gap. It runs on the database's thread.
+    """
+
+    topic: str
+    ts: datetime
+    seal: Callable[[int], bytes]
+
+
+Within = Callable[[sqlite3.Connection, bytes], None]
+"""Work that is to be in the same transaction as a sealed event; it is given the event's payload."""
 
 
 @dataclass(frozen=True, slots=True)

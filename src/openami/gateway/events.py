@@ -43,6 +43,8 @@ class EventType(StrEnum):
     IMPLAUSIBLE_VALUE = "implausible_value"
     CLOCK_INVALID = "clock_invalid"
     CLOCK_ADJUSTED = "clock_adjusted"
+    COMMANDS_REFUSED = "commands_refused"
+    """Messages nobody could be told a refusal of: unsigned, forged, or not for us."""
 
 
 _SEVERITY: Mapping[EventType, Severity] = {
@@ -53,6 +55,7 @@ _SEVERITY: Mapping[EventType, Severity] = {
     EventType.IMPLAUSIBLE_VALUE: Severity.MINOR,
     EventType.CLOCK_INVALID: Severity.MINOR,
     EventType.CLOCK_ADJUSTED: Severity.INFO,
+    EventType.COMMANDS_REFUSED: Severity.MINOR,
 }
 
 

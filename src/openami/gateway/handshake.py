@@ -20,15 +20,20 @@ from typing import Final
 
 from openami.profile import SessionTopic
 from openami.profile.life import Party
-from openami.sip.acts import ActType, read_acts, verified_acts
 from openami.sip.actions import Role
+from openami.sip.acts import ActType, read_acts, verified_acts
 from openami.sip.authorise import HeldSession
 from openami.sip.canonical import Document, read_document
 from openami.sip.errors import SipCode, SipError
 from openami.sip.freshness import Nonce, Nonces, TimeFacts
 from openami.sip.keyring import KEYRING_PREFIX, Keyring, Roots, admit_keyring
 from openami.sip.session import SESSION_LIFE, SessionEvent, SessionState
-from openami.sip.session_document import SessionDocument, admit_offer, read_session
+from openami.sip.session_document import (
+    SessionDocument,
+    admit_offer,
+    limits_in_force,
+    read_session,
+)
 
 SESSIONS_HELD_MAX: Final = 8  # one in use, one in renewal, for each of a few head-ends and markets
 SESSIONS_REMEMBERED_MAX: Final = 64  # closed, rejected and expired ones, oldest forgotten first
@@ -67,17 +72,28 @@ class PublishAct:
 
 @dataclass(frozen=True, slots=True)
 class StoreKeyring:
-    """Keep a keyring that was admitted."""
+    """Keep a keyring that was admitted, with the roots that were pinned when it was."""
 
     keyring: Keyring
     document: Document
+    admitted_by: Roots
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSession:
-    """Keep a session, or its new state."""
+    """Keep a session that became active."""
 
     session: HeldSession
+
+
+@dataclass(frozen=True, slots=True)
+class StoreEnd:
+    """Remember that a session is over, or closed before it was offered; forget what is beyond the bound."""
+
+    session_id: str
+    state: SessionState
+    forgotten: tuple[str, ...] = ()
+    """Older ended sessions that nothing needs to be kept of any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +105,7 @@ class Refused:
     detail: str
 
 
-Effect = PublishAct | StoreKeyring | StoreSession | Refused
+Effect = PublishAct | StoreKeyring | StoreSession | StoreEnd | Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +157,18 @@ def _receive_keyring(state: Handshake, document: Document, *, me: Self, fresh_no
     accepted = PublishAct(
         document, f"{KEYRING_PREFIX}{keyring.version:010d}", ActType.ACCEPT, nonce=fresh_nonce
     )
-    after = replace(state, keyring=keyring, roots=keyring.roots)
-    return Step(after, (StoreKeyring(keyring, document), accepted))
+    after = replace(
+        state, keyring=keyring, roots=keyring.roots, sessions=_under(keyring, state.sessions)
+    )
+    return Step(after, (StoreKeyring(keyring, document, state.roots), accepted))
+
+
+def _under(keyring: Keyring, sessions: Mapping[str, HeldSession]) -> Mapping[str, HeldSession]:
+    """Return the sessions with the limits the keyring now gives them: what the roots lower is lower at once."""
+    return {
+        session_id: replace(held, limits=limits_in_force(held.document, keyring))
+        for session_id, held in sessions.items()
+    }
 
 
 # --- sessions ------------------------------------------------------------------------------------
@@ -155,8 +181,14 @@ def _receive_session(
     if keyring is None:
         raise SipError(SipCode.NO_KEYRING, "this gateway has no keyring yet")
     session = read_session(document)
+    if (session.feeder_id, session.gateway_id) != (me.feeder_id, me.gateway_id):
+        # Or a close of another gateway's session, carried here, would end one of ours before it began.
+        raise SipError(SipCode.TOPIC_MISMATCH, "the session's scope is not this gateway's")
     acts = verified_acts(document, keyring.keys)
     types = {act.type for act in acts}
+    held = state.sessions.get(session.session_id)
+    if held is not None and held.document.document.digest != document.digest:
+        raise SipError(SipCode.SESSION_CONFLICT, "this id is another document's")
     if types & {ActType.CLOSE, ActType.REVOKE}:
         for act in acts:
             if act.type in (ActType.CLOSE, ActType.REVOKE):
@@ -166,10 +198,7 @@ def _receive_session(
         raise SipError(
             SipCode.SESSION_CLOSED, f"it is {state.ended[session.session_id].name.lower()}"
         )
-    held = state.sessions.get(session.session_id)
     if held is not None:
-        if held.document.document.digest != document.digest:
-            raise SipError(SipCode.SESSION_CONFLICT, "this id is another document's")
         return Step(state)  # the same offer again, our echo, or somebody else's accept
     if ActType.OFFER not in types:
         raise SipError(SipCode.NO_SESSION, "an act about a session that was never offered here")
@@ -203,8 +232,9 @@ def _admit(
             session.document, session.session_id, ActType.REJECT, reason=error.code.value
         )
         refused = Refused(session.session_id, error.code, error.detail)
-        after = _remember_ended(state, session.session_id, SessionState.REJECTED)
-        return Step(after, (reject, refused))
+        rejected = SESSION_LIFE.after(SESSION_LIFE.start, SessionEvent.REJECT, by=Party.GATEWAY)
+        ending = _ended(state, session.session_id, rejected)
+        return Step(ending.state, (*ending.effects, reject, refused))
     became = SESSION_LIFE.after(SESSION_LIFE.start, SessionEvent.ACCEPT, by=Party.GATEWAY)
     held = HeldSession(
         document=session,
@@ -218,23 +248,25 @@ def _admit(
 
 
 def _close(state: Handshake, session: SessionDocument) -> Step:
+    """End a session. Closed already, or never seen: remembered, so that its offer comes too late."""
+    if state.ended.get(session.session_id) in (SessionState.REVOKED, SessionState.EXPIRED):
+        return Step(state)
     held = state.sessions.get(session.session_id)
-    if held is None:
-        return Step(_remember_ended(state, session.session_id, SessionState.REVOKED))
-    became = SESSION_LIFE.after(held.state, SessionEvent.CLOSE, by=Party.HEAD_END)
-    return _end(state, held, became)
+    before = SESSION_LIFE.start if held is None else held.state
+    became = SESSION_LIFE.after(before, SessionEvent.CLOSE, by=Party.HEAD_END)
+    return _ended(state, session.session_id, became)
 
 
-def _end(state: Handshake, held: HeldSession, became: SessionState) -> Step:
-    session_id = held.document.session_id
-    left = {key: value for key, value in state.sessions.items() if key != session_id}
-    after = _remember_ended(replace(state, sessions=left), session_id, became)
-    return Step(after, (StoreSession(replace(held, state=became, nonces=None)),))
-
-
-def _remember_ended(state: Handshake, session_id: str, became: SessionState) -> Handshake:
-    kept = list(state.ended.items())[-(SESSIONS_REMEMBERED_MAX - 1) :]
-    return replace(state, ended={**dict(kept), session_id: became})
+def _ended(state: Handshake, session_id: str, became: SessionState) -> Step:
+    """Take a session from those held to those remembered; its nonce goes with it."""
+    held = {key: value for key, value in state.sessions.items() if key != session_id}
+    remembered = {key: value for key, value in state.ended.items() if key != session_id}
+    excess = max(0, len(remembered) + 1 - SESSIONS_REMEMBERED_MAX)
+    forgotten = tuple(remembered)[:excess]
+    for old in forgotten:
+        del remembered[old]
+    after = replace(state, sessions=held, ended={**remembered, session_id: became})
+    return Step(after, (StoreEnd(session_id, became, forgotten),))
 
 
 # --- time ----------------------------------------------------------------------------------------
@@ -268,7 +300,7 @@ def expire(state: Handshake, now: datetime) -> Step:
     for held in list(state.sessions.values()):
         if held.document.valid_to < now:
             became = SESSION_LIFE.after(held.state, SessionEvent.VALID_TO_PASSED, by=Party.TIME)
-            step = _end(state, held, became)
+            step = _ended(state, held.document.session_id, became)
             state = step.state
             effects.extend(step.effects)
     return Step(state, tuple(effects))

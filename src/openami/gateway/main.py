@@ -13,7 +13,7 @@ import errno
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from datetime import datetime
 from importlib.metadata import entry_points
@@ -23,23 +23,29 @@ from typing import Final
 import structlog
 
 from openami.clock import Clock
+from openami.gateway import commanding, downlink, tickets
 from openami.gateway.certificate import valid_until
 from openami.gateway.clock_events import ClockLook, clock_drafts
 from openami.gateway.collector import ALIVE_WITHIN_S, LineCollector, Surroundings
+from openami.gateway.commanding import Commanding
 from openami.gateway.config import ConfigError, GatewayConfig, LineConfig
-from openami.gateway.driver import Driver
+from openami.gateway.database import DatabaseError
+from openami.gateway.driver import Driver, Meter
+from openami.gateway.handshake import Self
 from openami.gateway.memory import MeterMemories
 from openami.gateway.meter_record import MeterRecord
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.normalise import Source
 from openami.gateway.outbox import Outbox, OutboxError, open_outbox
-from openami.gateway.reconnect import Reconnector
+from openami.gateway.reconnect import Loop, Reconnector
 from openami.gateway.service_manager import ServiceManager
 from openami.gateway.snapshot import Snapshot, UplinkView
 from openami.gateway.status import serve, status_app
 from openami.gateway.timekeeping import Facts, read_boot_id
+from openami.keyfiles import KeyFileError, load_roots, load_signer
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.client import MqttPort
+from openami.mqtt.port import Connection
 from openami.profile import MeterSerial
 
 DATABASE_FILE: Final = "gateway.db"
@@ -118,12 +124,14 @@ class Gateway:
         clock: Clock,
         metrics: GatewayMetrics,
         collectors: list[LineCollector],
+        commanding: Commanding | None = None,
     ) -> None:
         self._config = config
         self._outbox = outbox
         self._clock = clock
         self._metrics = metrics
         self._collectors = collectors
+        self._commanding = commanding
         self._source = Source(config.feeder_id, config.gateway_id)
         self._uplink = UplinkView(str(config.mqtt.endpoint))
         self._started_at = clock.now()
@@ -158,7 +166,15 @@ class Gateway:
             known = await memories.recall(_records(line))
             records = {record.serial: record for record in known}
             collectors.append(LineCollector(line, drivers[line.driver], records, around))
-        return cls(config, outbox=outbox, clock=clock, metrics=metrics, collectors=collectors)
+        commanding = await _commanding(config, outbox, clock, metrics, collectors)
+        return cls(
+            config,
+            outbox=outbox,
+            clock=clock,
+            metrics=metrics,
+            collectors=collectors,
+            commanding=commanding,
+        )
 
     async def run(
         self, stop: asyncio.Event, listener: socket.socket | None, on_ready: Callable[[], None]
@@ -174,6 +190,10 @@ class Gateway:
             tasks.append(group.create_task(self._reconnector().run(), name="uplink"))
             tasks.append(group.create_task(self._watch_clock(), name="clock"))
             tasks.append(group.create_task(self._tell_life(), name="service manager"))
+            if self._commanding is not None:
+                tasks.append(group.create_task(self._commanding.run(), name="commanding"))
+                watching = tickets.watch(self._commanding, self._config.tickets)
+                tasks.append(group.create_task(watching, name="tickets"))
             if listener is not None:
                 app = status_app(self.snapshot, self._metrics)
                 tasks.append(group.create_task(serve(app, listener), name="status"))
@@ -195,7 +215,21 @@ class Gateway:
             backoff=Backoff(random.random),
             view=self._uplink,
             metrics=self._metrics,
+            downlink=self._downlink(),
         )
+
+    def _downlink(self) -> Sequence[Loop]:
+        commanding, config = self._commanding, self._config
+        if commanding is None:
+            return ()
+
+        async def receive(connection: Connection) -> None:
+            await downlink.receive(commanding, connection, config.feeder_id, config.gateway_id)
+
+        async def announce(connection: Connection) -> None:
+            await downlink.announce(commanding, connection)
+
+        return (receive, announce)
 
     async def snapshot(self) -> Snapshot:
         """Return how the gateway is doing, at most `SNAPSHOT_AGE_S_MAX` ago."""
@@ -269,6 +303,47 @@ class Gateway:
                 _log.error("no sign of life", lines=stuck)
             said = stuck
             await asyncio.sleep(interval_s)
+
+
+async def _commanding(
+    config: GatewayConfig,
+    outbox: Outbox,
+    clock: Clock,
+    metrics: GatewayMetrics,
+    collectors: Sequence[LineCollector],
+) -> Commanding | None:
+    """Return the part that takes commands, if the configuration names its keys. Raises ConfigError."""
+    settings = config.commands
+    if not settings.enabled:
+        _log.info("commands are off", remedy="name key_file and roots_file in the table [commands]")
+        return None
+    try:
+        signer = load_signer(Path(settings.key_file))
+        pinned = load_roots(Path(settings.roots_file))
+    except KeyFileError as error:
+        raise ConfigError(str(config.file), "commands", str(error)) from None
+    generator = random.SystemRandom()
+
+    def meter(serial: MeterSerial) -> Meter | None:
+        found = (each.open_meters.get(serial) for each in collectors)
+        return next((each for each in found if each is not None), None)
+
+    around = commanding.Surroundings(
+        me=Self(config.feeder_id, config.gateway_id, signer.kid),
+        signer=signer,
+        pinned=pinned,
+        serials=frozenset(config.serials),
+        outbox=outbox,
+        clock=clock,
+        meter=meter,
+        lock_out=config.lock_out,
+        metrics=metrics,
+        spread=generator.random,
+    )
+    try:
+        return await Commanding.made(around)
+    except DatabaseError as error:
+        raise ConfigError(str(config.file), "data_dir", str(error), error.remedy) from None
 
 
 def _records(line: LineConfig) -> Iterator[MeterRecord]:

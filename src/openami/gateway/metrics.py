@@ -44,6 +44,11 @@ class GatewayMetrics:
         self.sent_bytes = self._counter("transmit_bytes", "Bytes of acknowledged envelopes")
         self.connects = self._counter("uplink_connects", "Connections opened to the broker")
         self.connect_failures = self._counter("uplink_failures", "Connections that failed or broke")
+        self.commands = self._counter("commands", "Authentic commands, by verdict", "verdict")
+        self.reports = self._counter("command_reports", "Commands carried out, by status", "status")
+        self.silent_refusals = self._counter(
+            "silent_refusals", "Messages refused without an answer, by code", "code"
+        )
         self.cycle_seconds = self._gauge("cycle_seconds", "Length of the last poll cycle", "line")
         self.line_up = self._gauge("line_up", "1 while the line is open", "line")
 

@@ -24,9 +24,11 @@ from openami.gateway.entries import (
     Kind,
     OutboxFull,
     Resent,
+    Sealed,
     State,
     Thinned,
     Unfit,
+    Within,
 )
 from openami.gateway.room import (
     Ceiling,
@@ -135,6 +137,24 @@ class OutboxTable:
         self._reserve.release()
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return self._append(connection, batch)
+
+    def append_sealed(
+        self, connection: sqlite3.Connection, sealed: Sealed, within: Within, now: datetime
+    ) -> int:
+        """Store a ready-made event and do the work that belongs to it, in one transaction; return its number.
+
+        The bound in bytes is not asked for: it tells what has already been done, and there are as few of
+        them as there are commands. Raises sqlite3.Error when the disk is full.
+        """
+        self._reserve.take()
+        try:
+            return _write_sealed(connection, sealed, within, now)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE_MASK != sqlite3.SQLITE_FULL:
+                raise
+        self._reserve.release()
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return _write_sealed(connection, sealed, within, now)
 
     def _append(self, connection: sqlite3.Connection, batch: Batch) -> AppendResult:
         result = self._write(connection, batch)
@@ -500,6 +520,25 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[_Row], batch: Batch) 
             if row.source.held_at_s is not None
         ],
     )
+
+
+def _write_sealed(
+    connection: sqlite3.Connection, sealed: Sealed, within: Within, now: datetime
+) -> int:
+    with transaction(connection):
+        (last_seq,) = connection.execute("SELECT last_seq FROM outbox_progress").fetchone()
+        seq: int = last_seq + 1
+        payload = sealed.seal(seq)
+        connection.execute("INSERT OR IGNORE INTO outbox_topic (topic) VALUES (?)", (sealed.topic,))
+        connection.execute(
+            "INSERT INTO outbox_entry VALUES (?, 'pending', 'event', NULL,"
+            " (SELECT id FROM outbox_topic WHERE topic = ?), ?, ?, ?)",
+            (seq, sealed.topic, to_ms(sealed.ts), to_ms(now), charged(len(payload))),
+        )
+        connection.execute("INSERT INTO outbox_payload VALUES (?, ?)", (seq, payload))
+        connection.execute("UPDATE outbox_progress SET last_seq = ?", (seq,))
+        within(connection, payload)
+    return seq
 
 
 def _note_progress(connection: sqlite3.Connection, rows: Sequence[_Row], batch: Batch) -> None:

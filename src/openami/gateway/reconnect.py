@@ -6,6 +6,7 @@ mending often happens at the other end.
 """
 
 import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import structlog
@@ -23,6 +24,9 @@ from openami.mqtt.port import Connection, MessagePort, TransportError
 # throws its clients out does it in seconds.
 PROVEN_AFTER_S = 60.0
 
+Loop = Callable[[Connection], Coroutine[None, None, None]]
+"""What runs beside the uplink over each connection, until it ends."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -39,6 +43,7 @@ class Reconnector:
         backoff: Backoff,
         view: UplinkView,
         metrics: GatewayMetrics,
+        downlink: Sequence[Loop] = (),
     ) -> None:
         self._port = port
         self._outbox = outbox
@@ -47,6 +52,7 @@ class Reconnector:
         self._backoff = backoff
         self._view = view
         self._metrics = metrics
+        self._downlink = downlink
 
     async def run(self) -> None:
         """Connect, drain, wait, for ever."""
@@ -68,10 +74,24 @@ class Reconnector:
             async with connecting as connection:
                 self._note_up()
                 counted = _Counted(connection, self._metrics)
-                await uplink.run(self._outbox, counted, self._settings, self._clock)
+                await self._loops(counted)
         finally:
             if self._view.connected:
                 self._view.connected, self._view.since = False, self._clock.now()
+
+    async def _loops(self, connection: Connection) -> None:
+        """Run uplink and downlink over one connection; the first that ends, ends the other."""
+        fault: BaseException | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                for loop in self._downlink:
+                    group.create_task(loop(connection), name="downlink")
+                sending = uplink.run(self._outbox, connection, self._settings, self._clock)
+                group.create_task(sending, name="sending")
+        except* (TransportError, OutboxError) as faults:
+            fault = _first(faults)
+        assert fault is not None, "none of them ends by itself"
+        raise fault
 
     def _note_up(self) -> None:
         view = self._view
@@ -87,6 +107,14 @@ class Reconnector:
             _log.warning("uplink down, readings are stored", reason=fault, remedy=remedy)
         view.since = view.since or self._clock.now()
         view.fault, view.remedy = fault, remedy
+
+
+def _first(faults: BaseExceptionGroup) -> BaseException:
+    """Return the first fault of a group: they are of one connection, so it has caused the others."""
+    fault: BaseException = faults
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    return fault
 
 
 class _Counted:

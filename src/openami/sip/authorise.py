@@ -69,7 +69,7 @@ class GatewayFacts:
     done: Done | None
     """The journal's row of this command's identity, if there is one."""
     high_water: int
-    """The highest number executed or refused for good in this session and meter; 0 at first."""
+    """The highest number executed in this session and meter; 0 at first."""
     trades_done: AbstractSet[str]
     tickets_used: AbstractSet[str]
     relay: RelayFacts

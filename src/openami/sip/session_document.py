@@ -17,7 +17,7 @@ from typing import Final
 
 from openami.sip import fields
 from openami.sip.actions import Action, Role
-from openami.sip.acts import Act, ActType
+from openami.sip.acts import Act, ActType, read_acts
 from openami.sip.canonical import SIGNATURE, Document
 from openami.sip.errors import SipCode, SipError
 from openami.sip.keyring import (
@@ -135,12 +135,28 @@ def admit_offer(
             raise SipError(SipCode.NOT_A_PARTICIPANT, "the offer is signed from outside")
         if signer.role not in (Role.HES, Role.OPERATOR):
             raise SipError(SipCode.NOT_ALLOWED, f"a {signer.role} does not offer sessions")
+    limits = limits_in_force(session, keyring)
+    if session.limits is not None and limits != session.limits:
+        raise SipError(SipCode.QUORUM, "a raised limit needs the offer of two identities")
+    return limits
+
+
+def limits_in_force(session: SessionDocument, keyring: Keyring) -> Limits:
+    """Return a session's limits under a keyring: the stricter of both, unless two identities raised them.
+
+    Also for a session that is held while the keyring changes, so a signer may have left it meanwhile.
+    """
     if session.limits is None:
         return keyring.limits
-    narrowed = keyring.limits.narrowed(session.limits)
-    if narrowed != session.limits and len({act.kid for act in offering}) < _SIGNATORIES_OF_BULK:
-        raise SipError(SipCode.QUORUM, "a raised limit needs the offer of two identities")
-    return session.limits
+    offering = {act.kid for act in read_acts(session.document) if act.type is ActType.OFFER}
+    persons = {
+        kid
+        for kid in offering & set(keyring.identities)
+        if keyring.identities[kid].role in (Role.HES, Role.OPERATOR)
+    }
+    if len(persons) >= _SIGNATORIES_OF_BULK:
+        return session.limits
+    return keyring.limits.narrowed(session.limits)
 
 
 def _check_participant(participant: Participant, keyring: Keyring) -> None:

@@ -6,9 +6,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
-from openami.gateway.driver import Line, LineSettings, Meter, RawReading, RegisterInfo
+from openami.gateway.driver import (
+    Line,
+    LineSettings,
+    Meter,
+    RawReading,
+    RegisterInfo,
+    RelayPosition,
+)
 from openami.gateway.drivers.modbus.line import ModbusLine
-from openami.gateway.drivers.modbus.options import LinePlan, line_plan
+from openami.gateway.drivers.modbus.options import LinePlan, MeterPlan, line_plan
 from openami.profile import MeterSerial, Obis
 
 
@@ -23,6 +30,25 @@ class ModbusMeter:
     async def read(self, wanted: Sequence[Obis]) -> Sequence[RawReading]:
         """See `openami.gateway.driver.Meter.read`."""
         return await self._line.read(self.serial, wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchedModbusMeter(ModbusMeter):
+    """A meter whose map says where its relay is: it can be asked and moved too."""
+
+    async def relay_position(self) -> RelayPosition:
+        """See `openami.gateway.driver.RelayControl.relay_position`."""
+        return await self._line.relay_position(self.serial)
+
+    async def set_relay(self, position: RelayPosition) -> None:
+        """See `openami.gateway.driver.RelayControl.set_relay`."""
+        await self._line.set_relay(self.serial, position)
+
+
+def _meter(plan: MeterPlan, line: ModbusLine) -> ModbusMeter:
+    kind = ModbusMeter if plan.map.relay is None else SwitchedModbusMeter
+    infos = tuple(register.info for register in plan.map.registers.values())
+    return kind(plan.serial, infos, line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +73,6 @@ async def _opened(plan: LinePlan) -> AsyncIterator[Line]:
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     line = ModbusLine(plan)
     try:
-        yield _OpenLine(
-            {
-                meter.serial: ModbusMeter(
-                    meter.serial,
-                    tuple(register.info for register in meter.map.registers.values()),
-                    line,
-                )
-                for meter in plan.meters
-            }
-        )
+        yield _OpenLine({meter.serial: _meter(meter, line) for meter in plan.meters})
     finally:
         line.close()

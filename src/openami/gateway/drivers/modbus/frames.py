@@ -11,9 +11,12 @@ from typing import Final
 from openami.gateway.drivers.modbus.plan import Block
 from openami.gateway.drivers.modbus.register_map import Area
 
+WRITE_ONE: Final = 6
+WRITE_SEVERAL: Final = 16
 EXCEPTION_BIT: Final = 0x80
 _RTU_BYTES_MIN = 5  # unit, function, code, CRC: an exception
 _RTU_BYTES_BESIDE_DATA = 5  # unit, function, byte count, CRC
+_RTU_BYTES_OF_ECHO = 8  # unit, function, address, value or count, CRC
 _MBAP_BYTES = 7  # transaction, protocol, length, unit: Modbus on TCP/IP, 3.1.3
 _MBAP_LENGTH_MIN, _MBAP_LENGTH_MAX = 3, 254
 
@@ -30,6 +33,8 @@ class Question:
     function: int
     count: int
     transaction: int = 0
+    echo: bytes = b""
+    """Of a write: the one PDU that confirms it."""
 
 
 def crc16(data: bytes) -> bytes:
@@ -61,6 +66,8 @@ def _rtu_size(buffer: bytes, at: int) -> int:
     function = buffer[at + 1]
     if function & EXCEPTION_BIT:
         return _RTU_BYTES_MIN
+    if function in (WRITE_ONE, WRITE_SEVERAL):
+        return _RTU_BYTES_OF_ECHO
     return buffer[at + 2] + _RTU_BYTES_BESIDE_DATA if function in (3, 4) else 0
 
 
@@ -84,9 +91,17 @@ def mbap_answer(buffer: bytes, question: Question) -> bytes:
     return b""
 
 
+def echo_of(function: int, address: int, word: int) -> bytes:
+    """Return the PDU that confirms the write of one register (application protocol 6.6 and 6.12)."""
+    told = word if function == WRITE_ONE else 1
+    return bytes([function]) + address.to_bytes(2, "big") + told.to_bytes(2, "big")
+
+
 def _answers(pdu: bytes, question: Question) -> bool:
     if pdu[0] == question.function | EXCEPTION_BIT:
         return len(pdu) == 2
+    if question.echo:
+        return pdu == question.echo
     return (
         pdu[0] == question.function
         and pdu[1] == 2 * question.count

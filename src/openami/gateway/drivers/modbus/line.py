@@ -12,7 +12,8 @@ step, after every silence, and again after a while.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 from openami.gateway.driver import (
@@ -22,6 +23,7 @@ from openami.gateway.driver import (
     MeterRefused,
     MeterSilent,
     RawReading,
+    RelayPosition,
 )
 from openami.gateway.drivers.modbus.breaker import Breaker
 from openami.gateway.drivers.modbus.decode import identity_of
@@ -29,7 +31,7 @@ from openami.gateway.drivers.modbus.doubt import Doubt
 from openami.gateway.drivers.modbus.options import LinePlan, MeterPlan, Transport
 from openami.gateway.drivers.modbus.plan import Block, block_for, plan, sync_block
 from openami.gateway.drivers.modbus.readings import readings_of
-from openami.gateway.drivers.modbus.register_map import Field, wanted
+from openami.gateway.drivers.modbus.register_map import Field, RegisterMap, Relay, wanted
 from openami.gateway.drivers.modbus.wire import Refusal, Unanswered, Wire
 from openami.profile import MeterSerial, Obis
 
@@ -45,6 +47,10 @@ UNANSWERED_BEFORE_RECONNECT: Final = 3
 # A gateway's word for "my meter did not answer": its answer may still come, to it and then to us.
 _GATEWAY_SILENCE = (0x0A, 0x0B)
 _NOT_THERE = (1, 2, 3)  # illegal function, address, value: asking again will not help
+
+_REGISTERS_OF_ORDER = (
+    4  # function 16 for one register: its frame and its echo are as long as such a read
+)
 
 _log = logging.getLogger(__name__)
 
@@ -104,18 +110,87 @@ class ModbusLine:
         registers = wanted(unit.meter.map, codes)
         if not registers:
             return ()
+        async with self._turn_of(unit):
+            words = await self._words(unit, {register.field for register in registers})
+        return readings_of(registers, words, unit.meter.ratios)
+
+    async def relay_position(self, serial: MeterSerial) -> RelayPosition:
+        """Read where a meter's contactor stands. Raises DriverError."""
+        unit = self._units[serial]
+        async with self._turn_of(unit):
+            return await self._relay_position(unit)
+
+    async def set_relay(self, serial: MeterSerial, position: RelayPosition) -> None:
+        """Order a position once, of the meter that is meant. Raises DriverError.
+
+        The order is never repeated: what a silent meter has done is found out by reading, and its late answer is
+        drained like any other.
+        """
+        unit = self._units[serial]
+        relay = _relay_of(unit)
+        code = relay.codes.get(position)
+        if code is None:
+            raise MeterRefused(f"{unit} knows no position {position.value!r}")
+        async with self._turn_of(unit):
+            # Known to be connected, in step, and the meter that is meant: a swap may be minutes old.
+            unit.identified_at = None
+            await self._relay_position(unit)
+            await self._order(unit, relay, code)
+
+    async def _relay_position(self, unit: Unit) -> RelayPosition:
+        relay = _relay_of(unit)
+        (word,) = (await self._words(unit, {relay.field}))[relay.field]
+        for position, code in relay.codes.items():
+            if word == code:
+                return position
+        raise MeterRefused(
+            f"{unit} tells {word} as its relay's position, which its map does not know"
+        )
+
+    async def _order(self, unit: Unit, relay: Relay, code: int) -> None:
+        began_at = self._now()
+        unit.in_step, self._unsettled = False, True
+        timeout_s = self._plan.options.timeout_s + self._plan.airtime_s(_REGISTERS_OF_ORDER)
+        try:
+            await self._wire.order(
+                unit.meter.unit,
+                relay.address,
+                code,
+                function=relay.write_function,
+                timeout_s=timeout_s,
+            )
+        except Unanswered as silence:
+            await self._book_silence(unit, began_at)
+            raise MeterSilent(self._why_silent(unit, timeout_s, silence.received)) from None
+        except Refusal as answer:
+            if answer.code in _GATEWAY_SILENCE:
+                await self._book_silence(unit, began_at)
+                raise MeterSilent(
+                    f"{unit} on {self._plan.place}: the gateway got no answer from it "
+                    f"(exception {answer.code})"
+                ) from None
+            self._heard(unit)
+            await self._drain()
+            raise MeterRefused(
+                f"{unit} on {self._plan.place} refuses the relay's order with exception {answer.code}"
+            ) from None
+        self._heard(unit)
+        unit.in_step, self._unsettled = True, False
+
+    @asynccontextmanager
+    async def _turn_of(self, unit: Unit) -> AsyncIterator[None]:
+        """Have the line, settled, for one unit. Raises DriverError, MeterSilent when it takes too long."""
         self._check_breaker(unit)
         async with self._turn:
             self._check_breaker(unit)  # another reader may have found out meanwhile
             try:
                 async with asyncio.timeout(TURN_S_MAX):
                     await self._settled()
-                    words = await self._words(unit, {register.field for register in registers})
+                    yield
             except TimeoutError:
                 raise MeterSilent(
-                    f"{unit} on {self._plan.place} was not read within {TURN_S_MAX:.0f} s"
+                    f"{unit} on {self._plan.place} was not done within {TURN_S_MAX:.0f} s"
                 ) from None
-        return readings_of(registers, words, unit.meter.ratios)
 
     # --- the wire ----------------------------------------------------------------------------
 
@@ -201,7 +276,7 @@ class ModbusLine:
         avoid = unit.doubt.shapes(self._now())
         together = plan(
             frozenset(missing - unit.singly),
-            known=unit.meter.map.fields,
+            known=_known(unit.meter.map, missing),
             limits=unit.meter.map.limits,
             avoid=avoid,
         )
@@ -358,3 +433,14 @@ class ModbusLine:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _relay_of(unit: Unit) -> Relay:
+    relay = unit.meter.map.relay
+    assert relay is not None, "only a meter with a relay is given the methods for it"
+    return relay
+
+
+def _known(register_map: RegisterMap, missing: set[Field]) -> tuple[Field, ...]:
+    """Return the fields a plan may use; the relay's only when it is asked for: not every model has it."""
+    return tuple(sorted({*register_map.fields, *missing}))

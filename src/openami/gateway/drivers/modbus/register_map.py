@@ -18,7 +18,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from openami.gateway.driver import PollGroup, RegisterInfo
+from openami.gateway.driver import PollGroup, RegisterInfo, RelayPosition
 from openami.gateway.drivers.modbus.strict import Path, TableError, convert
 from openami.profile import Obis
 
@@ -101,6 +101,7 @@ class MapError(ValueError):
 # --- the file ------------------------------------------------------------------------------------
 
 _Address = Annotated[int, Meta(ge=0, le=0xFFFF)]
+_Word = Annotated[int, Meta(ge=0, le=0xFFFF)]
 _Decimals = Annotated[int, Meta(ge=0, le=9)]
 _Words = Annotated[int, Meta(ge=1, le=16)]
 _ReadMax = Annotated[int, Meta(ge=1, le=READ_REGISTERS_MAX)]
@@ -158,15 +159,32 @@ class _Identify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the contactor is; data for the driver that will move it."""
+    """Where the contactor's position is read (function 3) and ordered, and by which codes."""
 
     address: _Address
-    write_function: Literal[5, 6, 16]
-    connected: int
-    disconnected: int
-    area: Area = Area.HOLDING
+    write_function: Literal[6, 16]
+    connected: _Word
+    disconnected: _Word
+    ready_for_reconnection: _Word | None = None
+    """The code by which the customer's own button may close it, where the meter has one."""
     certainty: Certainty = Certainty.UNVERIFIED
     note: str = ""
+
+    @property
+    def field(self) -> "Field":
+        """Where its position is read."""
+        return Field(Area.HOLDING, self.address, 1, NumberType.U16, WordOrder.BIG)
+
+    @property
+    def codes(self) -> Mapping[RelayPosition, int]:
+        """The positions this meter knows."""
+        codes = {
+            RelayPosition.CONNECTED: self.connected,
+            RelayPosition.DISCONNECTED: self.disconnected,
+        }
+        if self.ready_for_reconnection is not None:
+            codes[RelayPosition.READY_FOR_RECONNECTION] = self.ready_for_reconnection
+        return codes
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -286,6 +304,8 @@ def _build(file: _MapFile) -> RegisterMap:
         raise TableError("a map has at least one register", path=("register",))
     if not file.source or not file.golden:
         raise TableError("a map names its sources and has golden frames", path=())
+    if file.relay is not None and len(set(file.relay.codes.values())) < len(file.relay.codes):
+        raise TableError("two positions have one code", path=("relay",))
     identify = file.identify
     return RegisterMap(
         id=file.id,

@@ -7,6 +7,8 @@ What arrives is sifted by `frames` before pymodbus sees it, through the trace ho
 
 import asyncio
 import os
+from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +18,13 @@ from pymodbus.exceptions import ModbusException
 from pymodbus.pdu import ModbusPDU
 
 from openami.gateway.driver import LineDown
-from openami.gateway.drivers.modbus.frames import Question, mbap_answer, rtu_answer
+from openami.gateway.drivers.modbus.frames import (
+    WRITE_ONE,
+    Question,
+    echo_of,
+    mbap_answer,
+    rtu_answer,
+)
 from openami.gateway.drivers.modbus.options import LinePlan, Transport
 from openami.gateway.drivers.modbus.plan import Block
 from openami.gateway.drivers.modbus.register_map import Area
@@ -88,18 +96,51 @@ class Wire:
         Raises Unanswered, Refusal, or LineDown when the connection broke. The caller holds
         the line's turn.
         """
+        client = self._open_client()
+        read = (
+            client.read_input_registers
+            if block.area is Area.INPUT
+            else client.read_holding_registers
+        )
+        question = Question(unit, block.area.function, block.count)
+        answer = await self._exchange(
+            question, read(block.address, count=block.count, device_id=unit), timeout_s
+        )
+        if answer.isError():
+            raise Refusal(answer.exception_code)
+        # The sieve let only this shape through.
+        assert answer.function_code == block.area.function
+        assert len(answer.registers) == block.count
+        return tuple(answer.registers)
+
+    async def order(
+        self, unit: int, address: int, word: int, *, function: int, timeout_s: float
+    ) -> None:
+        """Write one holding register, once. Raises as `ask` does; after Unanswered it may be written."""
+        client = self._open_client()
+        writing = (
+            client.write_register(address, word, device_id=unit)
+            if function == WRITE_ONE
+            else client.write_registers(address, [word], device_id=unit)
+        )
+        question = Question(unit, function, 1, echo=echo_of(function, address, word))
+        answer = await self._exchange(question, writing, timeout_s)
+        if answer.isError():
+            raise Refusal(answer.exception_code)
+
+    def _open_client(self) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
         if self._client is None:
             raise LineDown(f"{self._line.place} is closed")
-        read = (
-            self._client.read_input_registers
-            if block.area is Area.INPUT
-            else self._client.read_holding_registers
-        )
-        self._question = Question(unit, block.area.function, block.count)
+        return self._client
+
+    async def _exchange(
+        self, question: Question, asking: Awaitable[ModbusPDU], timeout_s: float
+    ) -> ModbusPDU:
+        self._question = question
         self._received = 0
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await read(block.address, count=block.count, device_id=unit)
+                return await asking
         except TimeoutError:
             self._check_connected()
             raise Unanswered(self._received) from None
@@ -108,7 +149,6 @@ class Wire:
             raise LineDown(f"{self._line.place}: {error}") from None
         finally:
             self._question = None
-        return _registers(answer, block)
 
     async def silence(self, silence_s: float) -> None:
         """Wait until nothing was received for so long, counted from now.
@@ -167,10 +207,7 @@ class Wire:
             return b""  # late, or nobody's
         if self._line.options.transport is not Transport.TCP:
             return rtu_answer(data, self._question)
-        asked = self._question
-        return mbap_answer(
-            data, Question(asked.unit, asked.function, asked.count, self._transaction)
-        )
+        return mbap_answer(data, replace(self._question, transaction=self._transaction))
 
     def _why_not(self) -> str:
         options = self._line.options
@@ -185,12 +222,3 @@ class Wire:
         if not os.access(device, os.R_OK | os.W_OK):
             return "permission denied; is the gateway's user in the group of the device (dialout)?"
         return "another program has it open, or it is not a serial port"
-
-
-def _registers(answer: ModbusPDU, block: Block) -> tuple[int, ...]:
-    if answer.isError():
-        raise Refusal(answer.exception_code)
-    # The sieve let only this shape through.
-    assert answer.function_code == block.area.function
-    assert len(answer.registers) == block.count
-    return tuple(answer.registers)
