@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from openami.sip.canonical import SIGNATURE, Document, decode_base64url, encode_base64url
+from openami.profile import is_id
+from openami.sip.canonical import (
+    SIGNATURE,
+    Document,
+    decode_base64url,
+    encode_base64url,
+    read_document,
+)
 from openami.sip.errors import SipCode, SipError
 from openami.sip.keys import ALGORITHM, PublicKey, Signer
 
@@ -24,6 +31,7 @@ ACTS_MAX: Final = 8  # two persons, a market, a head-end and roots in rotation; 
 _NONCE_BYTES = 16
 _SIGNATURE_BYTES = 64
 _REASON_CHARS_MAX = 32  # a code, not prose
+_IAT_MAX = 253_402_300_799  # the last second of the year 9999, where calendars end
 
 
 class ActType(StrEnum):
@@ -37,6 +45,7 @@ class ActType(StrEnum):
     REVOKE = "sip-revoke"
     COMMAND = "sip-command"
     REPORT = "sip-report"
+    ENROL = "sip-enrol"
 
 
 _WITH_REASON = frozenset({ActType.REJECT, ActType.CLOSE, ActType.REVOKE})
@@ -144,31 +153,53 @@ class _Header:
 
 
 def _read_header(data: bytes) -> _Header:
-    from openami.sip.canonical import read_document
-
-    members = dict(read_document(data).members)
-    algorithm, kind = members.pop("alg", None), members.pop("typ", None)
-    kid, iat = members.pop("kid", None), members.pop("iat", None)
-    nonce, reason = members.pop("nonce", None), members.pop("rsn", None)
-    if members:
-        raise SipError(SipCode.BAD_HEADER, f"unknown header members: {sorted(members)}")
-    if algorithm != ALGORITHM:
+    members = _header_members(data)
+    unknown = set(members) - {"alg", "iat", "kid", "nonce", "rsn", "typ"}
+    if unknown:
+        raise SipError(SipCode.BAD_HEADER, f"unknown header members: {sorted(unknown)}")
+    if members.get("alg") != ALGORITHM:
         raise SipError(SipCode.BAD_ALG, f"the algorithm of an act is {ALGORITHM}")
-    if kind not in ActType._value2member_map_:
+    type_ = _type(members.get("typ"))
+    kid, iat = members.get("kid"), members.get("iat")
+    if not isinstance(kid, str):
+        raise SipError(SipCode.BAD_HEADER, "kid is a string")
+    if type(iat) is not int or not 0 <= iat <= _IAT_MAX:
+        raise SipError(SipCode.BAD_HEADER, "iat is a whole number of seconds")
+    return _Header(type_, kid, iat, _nonce(members, type_), _reason(members, type_))
+
+
+def _header_members(data: bytes) -> Mapping[str, Any]:
+    """A header is read as strictly as a document; whatever is wrong with it is BAD_HEADER."""
+    try:
+        return read_document(data).members
+    except SipError as error:
+        raise SipError(SipCode.BAD_HEADER, error.detail) from None
+
+
+def _type(value: object) -> ActType:
+    # By `str` first: a list or an object is not hashable and would end the program, not the act.
+    if not isinstance(value, str) or value not in ActType._value2member_map_:
         raise SipError(SipCode.BAD_TYPE, "not a type of act")
-    type_ = ActType(kind)
-    if not isinstance(kid, str) or type(iat) is not int or iat < 0:
-        raise SipError(SipCode.BAD_HEADER, "kid is a string, iat a number of seconds")
-    if (nonce is not None) != (type_ is ActType.ACCEPT):
+    return ActType(value)
+
+
+def _nonce(members: Mapping[str, Any], type_: ActType) -> str | None:
+    if ("nonce" in members) != (type_ is ActType.ACCEPT):
         raise SipError(SipCode.BAD_HEADER, "a nonce stands in an accept, always and only")
-    if (reason is not None) != (type_ in _WITH_REASON):
-        raise SipError(SipCode.BAD_HEADER, "a reason stands in reject, close and revoke")
-    if nonce is not None and (
-        not isinstance(nonce, str) or len(decode_base64url(nonce)) != _NONCE_BYTES
-    ):
+    if type_ is not ActType.ACCEPT:
+        return None
+    nonce = members["nonce"]
+    if not isinstance(nonce, str) or len(decode_base64url(nonce)) != _NONCE_BYTES:
         raise SipError(SipCode.BAD_HEADER, f"a nonce has {_NONCE_BYTES} bytes")
-    if reason is not None and (
-        not isinstance(reason, str) or not 0 < len(reason) <= _REASON_CHARS_MAX
-    ):
-        raise SipError(SipCode.BAD_HEADER, "a reason is a short code")
-    return _Header(type_, kid, iat, nonce, reason)
+    return nonce
+
+
+def _reason(members: Mapping[str, Any], type_: ActType) -> str | None:
+    if ("rsn" in members) != (type_ in _WITH_REASON):
+        raise SipError(SipCode.BAD_HEADER, "a reason stands in reject, close and revoke")
+    if type_ not in _WITH_REASON:
+        return None
+    reason = members["rsn"]
+    if not isinstance(reason, str) or len(reason) > _REASON_CHARS_MAX or not is_id(reason):
+        raise SipError(SipCode.BAD_HEADER, "a reason is a short code, of an id's characters")
+    return reason
