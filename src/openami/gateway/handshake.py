@@ -13,15 +13,15 @@ makes a gateway publish; an accept makes nobody publish, so two parties cannot a
 of our own is recognised by holding no act that is new.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from openami.profile import SessionTopic
 from openami.profile.life import Party
 from openami.sip.actions import Role
-from openami.sip.acts import ActType, read_acts, verified_acts
+from openami.sip.acts import Act, ActType, read_acts, verified_acts
 from openami.sip.authorise import HeldSession
 from openami.sip.canonical import Document, read_document
 from openami.sip.errors import SipCode, SipError
@@ -37,6 +37,9 @@ from openami.sip.session_document import (
 
 SESSIONS_HELD_MAX: Final = 8  # one in use, one in renewal, for each of a few head-ends and markets
 SESSIONS_REMEMBERED_MAX: Final = 64  # closed, rejected and expired ones, oldest forgotten first
+_OF_SESSIONS: Final = frozenset(
+    {ActType.OFFER, ActType.ACCEPT, ActType.REJECT, ActType.CLOSE, ActType.REVOKE}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,8 @@ def _receive_session(
         raise SipError(SipCode.TOPIC_MISMATCH, "the session's scope is not this gateway's")
     acts = verified_acts(document, keyring.keys)
     types = {act.type for act in acts}
+    if not types <= _OF_SESSIONS:
+        raise SipError(SipCode.WRONG_TYPE, "an act among them is not about sessions")
     held = state.sessions.get(session.session_id)
     if held is not None and held.document.document.digest != document.digest:
         raise SipError(SipCode.SESSION_CONFLICT, "this id is another document's")
@@ -202,12 +207,27 @@ def _receive_session(
         return Step(state)  # the same offer again, our echo, or somebody else's accept
     if ActType.OFFER not in types:
         raise SipError(SipCode.NO_SESSION, "an act about a session that was never offered here")
+    _check_may_offer(acts, keyring)
     return _admit(state, session, me=me, time=time, fresh_nonce=fresh_nonce)
 
 
 def _check_may_close(kid: str, keyring: Keyring) -> None:
-    if keyring.identities[kid].role not in (Role.HES, Role.OPERATOR):
+    if not _is_authority(kid, keyring):
         raise SipError(SipCode.NOT_ALLOWED, "only a head-end or an operator closes a session")
+
+
+def _check_may_offer(acts: Sequence[Act], keyring: Keyring) -> None:
+    """Whoever may not offer gets no answer, and nothing is remembered of it.
+
+    Or else any key of the keyring could spend the ids of honest sessions, and push closed ones out of memory.
+    """
+    for act in acts:
+        if act.type is ActType.OFFER and not _is_authority(act.kid, keyring):
+            raise SipError(SipCode.NOT_ALLOWED, "only a head-end or an operator offers a session")
+
+
+def _is_authority(kid: str, keyring: Keyring) -> bool:
+    return keyring.identities[kid].role in (Role.HES, Role.OPERATOR)
 
 
 def _admit(
@@ -215,7 +235,7 @@ def _admit(
 ) -> Step:
     assert state.keyring is not None
     try:
-        if session.valid_to < time.lo:
+        if _is_over(session, state.keyring, time):
             raise SipError(SipCode.SESSION_EXPIRED, f"it ended {session.valid_to}")
         if len(state.sessions) >= SESSIONS_HELD_MAX:
             raise SipError(SipCode.TOO_MANY_SESSIONS, f"{SESSIONS_HELD_MAX} are held; close one")
@@ -294,13 +314,25 @@ def due_for_renewal(state: Handshake, boottime_s: float) -> tuple[str, ...]:
     )
 
 
-def expire(state: Handshake, now: datetime) -> Step:
-    """End the sessions whose time has passed, by the least that is known of the time."""
+def expire(state: Handshake, time: TimeFacts) -> Step:
+    """End the sessions whose time has passed."""
     effects: list[Effect] = []
     for held in list(state.sessions.values()):
-        if held.document.valid_to < now:
+        if _is_over(held.document, state.keyring, time):
             became = SESSION_LIFE.after(held.state, SessionEvent.VALID_TO_PASSED, by=Party.TIME)
             step = _ended(state, held.document.session_id, became)
             state = step.state
             effects.extend(step.effects)
     return Step(state, tuple(effects))
+
+
+def _is_over(session: SessionDocument, keyring: Keyring | None, time: TimeFacts) -> bool:
+    """Whether a session's end has passed, by a trusted clock or by what the roots have signed since.
+
+    Not by ``lo``: a head-end's key can push that ahead to the keyring's end, and would end every session and
+    refuse every offer until then. Commands are held to their session's time by their own signing in any case.
+    """
+    now = time.trusted_now
+    if now is not None and session.valid_to < now:
+        return True
+    return keyring is not None and session.valid_to < datetime.fromtimestamp(keyring.signed_at, UTC)

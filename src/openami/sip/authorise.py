@@ -46,7 +46,7 @@ class HeldSession:
     state: SessionState
     limits: Limits
     nonces: Nonces | None
-    """None when the session is not active: a nonce is forgotten with its session."""
+    """None from a boot to the first accept after it: a nonce is never stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,8 @@ class GatewayFacts:
     tickets_used: AbstractSet[str]
     relay: RelayFacts
     time: TimeFacts
+    ended: SessionState | None = None
+    """How the session the command names ended, if it is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ class Refusal:
     detail: str
     command: Command | None = None
     renew_nonce: bool = False
-    """Whether an honest sender needs a fresh nonce to try again."""
+    """Whether an honest sender needs another nonce than the one in force to try again. Not for any stale
+    command: whoever replays old ones could turn the nonces over faster than honest commands arrive.
+    """
 
 
 Verdict = Permit | Repeat | Refusal
@@ -151,26 +155,34 @@ def authorise(claim: Claim, facts: GatewayFacts) -> Verdict:
             return _authorise_ticket(claim, facts)
         return _authorise_in_session(claim, facts)
     except SipError as error:
-        return Refusal(
-            error.code, error.detail, command, renew_nonce=error.code is SipCode.STALE_NONCE
-        )
+        renew = error.code is SipCode.STALE_NONCE and _nonce_is_no_good(command, facts)
+        return Refusal(error.code, error.detail, command, renew_nonce=renew)
+
+
+def _nonce_is_no_good(command: Command, facts: GatewayFacts) -> bool:
+    """Whether the nonce in force would not do for the same command signed again."""
+    session = facts.session
+    if session is None or session.nonces is None:
+        return True
+    current = session.nonces.current
+    age_s = current.age_s(facts.time.boottime_s)
+    # It echoed the nonce in force, and still: its life is too short for the nonce's age and there is no clock.
+    return age_s > session.limits.nonce_life_s or command.nonce == current.text
 
 
 def _authorise_in_session(claim: Claim, facts: GatewayFacts) -> Permit | Repeat:
     command, session = claim.command, facts.session
+    if facts.ended is not None:
+        raise SipError(SipCode.SESSION_CLOSED, f"the session is {facts.ended.name.lower()}")
     if session is None:
         raise SipError(SipCode.NO_SESSION, f"no session {command.session_id} here")
-    if session.state is not SessionState.ACTIVE or session.nonces is None:
+    if session.state is not SessionState.ACTIVE:
         raise SipError(SipCode.SESSION_CLOSED, f"the session is {session.state.name.lower()}")
     if facts.done is not None:
         if facts.done.digest != command.document.digest:
             raise SipError(SipCode.SEQ_REUSED, "this number was another command's")
         return Repeat(command)
-    nonce = session.nonces.matching(
-        command.nonce or "",
-        boottime_s=facts.time.boottime_s,
-        life_s=session.limits.nonce_life_s,
-    )
+    nonce = _echoed_nonce(command, session, facts.time)
     if nonce is None:
         raise SipError(SipCode.STALE_NONCE, "not the nonce in force")
     _check_times(claim, session, nonce, facts.time)
@@ -183,24 +195,32 @@ def _authorise_in_session(claim: Claim, facts: GatewayFacts) -> Permit | Repeat:
     return Permit(command, claim.keyring, _signed_at(claim.acts))
 
 
+def _echoed_nonce(command: Command, session: HeldSession, time: TimeFacts) -> Nonce | None:
+    if session.nonces is None:
+        return None
+    return session.nonces.matching(
+        command.nonce or "", boottime_s=time.boottime_s, life_s=session.limits.nonce_life_s
+    )
+
+
 def _check_times(claim: Claim, session: HeldSession, nonce: Nonce, time: TimeFacts) -> None:
-    command, document = claim.command, session.document
-    for act in claim.acts:
-        iat = _moment(act.iat)
-        life = command.not_after - iat
-        if not timedelta(0) < life <= timedelta(seconds=session.limits.command_ttl_s):
-            raise SipError(SipCode.BAD_FIELD, "notAfter is not within the command's life")
-        now = time.trusted_now
-        if now is not None and iat > now + CLOCK_SLACK:
-            raise SipError(SipCode.NOT_YET_VALID, "signed in the future")
-        # Signed after the nonce was made, it is younger than the nonce: alive whatever the clocks say.
-        if nonce.age_s(time.boottime_s) > life.total_seconds():
-            if now is None:
-                raise SipError(SipCode.STALE_NONCE, "older than its life may be; sign again")
-            if now > command.not_after:
-                raise SipError(SipCode.EXPIRED, f"was to run before {command.not_after}")
-        if not document.valid_from <= iat <= document.valid_to:
-            raise SipError(SipCode.SESSION_EXPIRED, "signed outside the session's time")
+    """Every act is held to every rule; rule by rule, so that the order of checks is the order of codes."""
+    command, document, now = claim.command, session.document, time.trusted_now
+    signed = [_moment(act.iat) for act in claim.acts]
+    lives = [command.not_after - iat for iat in signed]
+    ttl = timedelta(seconds=session.limits.command_ttl_s)
+    if not all(timedelta(0) < life <= ttl for life in lives):
+        raise SipError(SipCode.BAD_FIELD, "notAfter is not within the command's life")
+    if now is not None and max(signed) > now + CLOCK_SLACK:
+        raise SipError(SipCode.NOT_YET_VALID, "signed in the future")
+    # Signed after the nonce was made, it is younger than the nonce: alive whatever the clocks say.
+    if nonce.age_s(time.boottime_s) > min(lives).total_seconds():
+        if now is None:
+            raise SipError(SipCode.STALE_NONCE, "older than its life may be; sign again")
+        if now > command.not_after:
+            raise SipError(SipCode.EXPIRED, f"was to run before {command.not_after}")
+    if not all(document.valid_from <= iat <= document.valid_to for iat in signed):
+        raise SipError(SipCode.SESSION_EXPIRED, "signed outside the session's time")
     _check_keyring_alive(claim, time)
 
 
@@ -272,12 +292,7 @@ def _authorise_ticket(claim: Claim, facts: GatewayFacts) -> Permit | Repeat:
         identity = claim.keyring.identities[act.kid]
         if identity.role is not Role.OPERATOR or command.action not in identity.can:
             raise SipError(SipCode.NOT_ALLOWED, "a ticket is signed by an operator")
-        life = command.not_after - _moment(act.iat)
-        if not timedelta(0) < life <= TICKET_LIFE_MAX:
-            raise SipError(SipCode.BAD_FIELD, "notAfter is not within a ticket's life")
-    now = facts.time.trusted_now
-    if command.not_after < facts.time.lo or (now is not None and now > command.not_after):
-        raise SipError(SipCode.EXPIRED, "the ticket has ended")
+    _check_ticket_time(claim, facts.time)
     serial = command.meter_serial
     if serial not in facts.meters or not claim.keyring.covers_meter(serial):
         raise SipError(SipCode.OUT_OF_SCOPE, f"{serial} is not in scope")
@@ -285,12 +300,26 @@ def _authorise_ticket(claim: Claim, facts: GatewayFacts) -> Permit | Repeat:
     return Permit(command, claim.keyring, _signed_at(claim.acts))
 
 
+def _check_ticket_time(claim: Claim, time: TimeFacts) -> None:
+    """By a trusted clock, or by what the roots signed; never by ``lo``, which a head-end can push ahead.
+
+    The emergency door must not be one that a stolen head-end key can lock. Where there is no clock, the roots
+    retire old tickets with their next keyring, and each ticket is used once.
+    """
+    not_after, now = claim.command.not_after, time.trusted_now
+    for act in claim.acts:
+        iat = _moment(act.iat)
+        if not timedelta(0) < not_after - iat <= TICKET_LIFE_MAX:
+            raise SipError(SipCode.BAD_FIELD, "notAfter is not within a ticket's life")
+        if now is not None and iat > now + CLOCK_SLACK:
+            raise SipError(SipCode.NOT_YET_VALID, "signed in the future")
+    if not_after < _moment(claim.keyring.signed_at) or (now is not None and now > not_after):
+        raise SipError(SipCode.EXPIRED, "the ticket has ended")
+
+
 def _signed_at(acts: tuple[Act, ...]) -> datetime:
     return _moment(max(act.iat for act in acts))
 
 
 def _moment(iat: int) -> datetime:
-    try:
-        return datetime.fromtimestamp(iat, UTC)
-    except (OverflowError, ValueError, OSError):
-        raise SipError(SipCode.BAD_FIELD, "iat is beyond the calendar") from None
+    return datetime.fromtimestamp(iat, UTC)  # within the calendar: `acts` bounds it

@@ -25,7 +25,7 @@ from openami.sip.errors import SipCode, SipError
 SEQ_MAX: Final = 2**53 - 1  # the largest whole number every JSON reader agrees on; never wraps
 ARG_CHARS_MAX: Final = 256  # a token has 20 digits; a trade id is an id
 _REGISTERS_MAX = 32
-_KID_NONCE_CHARS = 22  # 16 bytes in base64url
+_NONCE_CHARS = 22  # 16 bytes in base64url
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def read_command(document: Document, topic: CommandTopic) -> Command:
         not_after=fields.moment(body["notAfter"], "command/notAfter"),
         args=_args(body.get("args", {}), action),
         registers=fields.listed(
-            members["registers"], "registers", _register, least=1, most=_REGISTERS_MAX
+            members["registers"], "registers", fields.register, least=1, most=_REGISTERS_MAX
         ),
         document=document,
         session_id=None if ticketed else fields.identifier(members["sessionId"], "sessionId"),
@@ -90,7 +90,7 @@ def read_command(document: Document, topic: CommandTopic) -> Command:
         else fields.whole_number(body["seq"], "command/seq", least=1, most=SEQ_MAX),
         nonce=None
         if ticketed
-        else fields.text(body["nonce"], "command/nonce", chars_max=_KID_NONCE_CHARS),
+        else fields.text(body["nonce"], "command/nonce", chars_max=_NONCE_CHARS),
         ticket=fields.identifier(body["ticket"], "command/ticket") if ticketed else None,
     )
 
@@ -112,14 +112,6 @@ def _args(value: object, action: Action) -> Mapping[str, Any]:
                 fields.identifier(members[name], place)
             case _:
                 fields.text(members[name], place, chars_max=ARG_CHARS_MAX)
-    return members
-
-
-def _register(value: object, place: str) -> Mapping[str, Any]:
-    members = fields.closed(value, place, required=("obis", "value", "unit", "quality"))
-    fields.text(members["obis"], f"{place}/obis", chars_max=32)
-    if not isinstance(members["value"], str | bool | int | float):
-        raise fields.bad(f"{place}/value", "a number, string or boolean is asked for")
     return members
 
 

@@ -9,11 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from openami.profile import is_id
+from openami.profile import Quality, is_id
 from openami.sip.errors import SipCode, SipError
 
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 _is_time = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII).fullmatch
+
+_OBIS_CHARS_MAX = 32  # A-B:C.D.E.F with three digits each, and room
+_UNIT_CHARS_MAX = 16
+_QUALITIES = frozenset(quality.value for quality in Quality)
 
 T = TypeVar("T")
 
@@ -57,6 +61,19 @@ def whole_number(value: object, place: str, *, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
         raise bad(place, f"a whole number from {least} to {most} is asked for")
     return value
+
+
+def register(value: object, place: str) -> Mapping[str, Any]:
+    """Return a register of an envelope: its four members, each of its type. Raises BAD_FIELD."""
+    members = closed(value, place, required=("obis", "value", "unit", "quality"))
+    text(members["obis"], f"{place}/obis", chars_max=_OBIS_CHARS_MAX)
+    if not isinstance(members["value"], str | bool | int | float):
+        raise bad(f"{place}/value", "a number, string or boolean is asked for")
+    if members["unit"] != "":
+        text(members["unit"], f"{place}/unit", chars_max=_UNIT_CHARS_MAX)
+    if not isinstance(members["quality"], str) or members["quality"] not in _QUALITIES:
+        raise bad(f"{place}/quality", "not a quality")
+    return members
 
 
 def moment(value: object, place: str) -> datetime:

@@ -7,6 +7,7 @@ topic, or on a stick: it proves itself. What admits one, all of it, in ``admit_k
 * at least *k* distinct pinned roots signed it, every act verifies, and nobody else signed;
 * its version is higher than the one in force (a replayed older one is a rollback);
 * every key is canonical and of large order, every ``kid`` is its key's thumbprint, one key is one identity;
+* a pinned root's key is no other identity's;
 * if it lists roots, they become the pins, and every one of them signed it too.
 """
 
@@ -28,13 +29,15 @@ VERSION_DIGITS: Final = 10
 
 IDENTITIES_MAX: Final = 80  # what 16 kB hold; a feeder with more has a keyring per gateway
 METERS_MAX: Final = 500  # the largest feeder of the profile's villages
-PROTECTED_HOURS_MAX: Final = 14  # two spans a day of the week
+PROTECTED_HOURS_MAX: Final = 8  # night, prayer, heat: a few spans of a day
 ANY: Final = "*"
 
 # Defaults and ceilings of the root-signed limits.
 NONCE_LIFE_S_MAX: Final = 3600  # the bound on how late anything can act
+NONCE_LIFE_S_MIN: Final = 60  # shorter, a gateway would publish accepts all day
 COMMAND_TTL_S_MAX: Final = 3600  # a longer life could not be used within a nonce's
 MIN_DWELL_S: Final = 60  # contactor wear, oscillating load
+MIN_DWELL_S_MAX: Final = 86_400  # longer, a reconnection would wait for another day
 DISCONNECTS_PER_HOUR_MAX: Final = 500  # the whole largest feeder
 
 
@@ -54,6 +57,29 @@ class Limits:
             command_ttl_s=min(self.command_ttl_s, other.command_ttl_s),
             nonce_life_s=min(self.nonce_life_s, other.nonce_life_s),
             min_dwell_s=max(self.min_dwell_s, other.min_dwell_s),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsNamed:
+    """The limits a document names; None where it says nothing."""
+
+    disconnects_per_hour: int | None = None
+    command_ttl_s: int | None = None
+    nonce_life_s: int | None = None
+    min_dwell_s: int | None = None
+
+    def over(self, limits: Limits) -> Limits:
+        """Return the limits with what is named here in their place."""
+
+        def named(value: int | None, otherwise: int) -> int:
+            return otherwise if value is None else value
+
+        return Limits(
+            disconnects_per_hour=named(self.disconnects_per_hour, limits.disconnects_per_hour),
+            command_ttl_s=named(self.command_ttl_s, limits.command_ttl_s),
+            nonce_life_s=named(self.nonce_life_s, limits.nonce_life_s),
+            min_dwell_s=named(self.min_dwell_s, limits.min_dwell_s),
         )
 
 
@@ -90,7 +116,9 @@ class Roots:
     keys: Mapping[str, PublicKey]
 
     def __post_init__(self) -> None:
-        assert 1 <= self.threshold <= len(self.keys)
+        """Raises SipError BAD_FIELD: pins come from a file, and none at all would let anybody sign."""
+        if not 1 <= self.threshold <= len(self.keys):
+            raise fields.bad("roots", f"{self.threshold} of {len(self.keys)} keys cannot sign")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,38 +149,88 @@ class Keyring:
         return ANY in self.meters or meter_serial in self.meters
 
 
+@dataclass(frozen=True, slots=True)
+class KeyringContent:
+    """What a keyring says, whoever signed it; not to be believed before ``admit_keyring``."""
+
+    version: int
+    feeder_id: str
+    gateway_id: str
+    meters: frozenset[str]
+    protected: frozenset[str]
+    protected_hours: tuple[ProtectedHours, ...]
+    limits: Limits
+    identities: Mapping[str, Identity]
+    valid_from: datetime
+    valid_to: datetime
+    root_threshold: int | None
+
+    @property
+    def new_roots(self) -> Mapping[str, PublicKey]:
+        """The roots it would pin in place of those that are; mostly none."""
+        return {k: i.key for k, i in self.identities.items() if i.role is Role.ROOT}
+
+
 def admit_keyring(
     document: Document, *, roots: Roots, in_force: int, feeder_id: str, gateway_id: str
 ) -> Keyring:
     """Return the keyring a document is, if it may replace version ``in_force``. Raises SipError."""
-    members = fields.closed(document.members, "", required=SESSION_MEMBERS, optional=(SIGNATURE,))
-    version = _version(members["sessionId"])
-    identities = _identities(members["participants"])
-    new_roots = {k: i.key for k, i in identities.items() if i.role is Role.ROOT}
+    content = read_keyring(document.members)
+    new_roots = content.new_roots
     acts = verified_acts(document, {**roots.keys, **new_roots})
     _check_signers(acts, roots, new_roots)
-    if version <= in_force:
-        raise SipError(SipCode.KEYRING_ROLLBACK, f"version {version} is not newer than {in_force}")
+    if any(i.role is not Role.ROOT and k in roots.keys for k, i in content.identities.items()):
+        raise fields.bad("participants", "a root's key signs keyrings and nothing else")
+    if content.version <= in_force:
+        raise SipError(
+            SipCode.KEYRING_ROLLBACK, f"version {content.version} is not newer than {in_force}"
+        )
+    if content.feeder_id != feeder_id or content.gateway_id not in (gateway_id, ANY):
+        raise SipError(SipCode.TOPIC_MISMATCH, "the keyring is for another feeder or gateway")
+    return Keyring(
+        version=content.version,
+        feeder_id=feeder_id,
+        gateway_id=content.gateway_id,
+        meters=content.meters,
+        protected=content.protected,
+        protected_hours=content.protected_hours,
+        limits=content.limits,
+        identities=content.identities,
+        valid_from=content.valid_from,
+        valid_to=content.valid_to,
+        signed_at=max(act.iat for act in acts),
+        digest=document.digest,
+        roots=_next_roots(roots, content),
+    )
+
+
+def read_keyring(document: Mapping[str, object]) -> KeyringContent:
+    """Return what a keyring's members say, its signatures aside. Raises SipError."""
+    members = fields.closed(document, "", required=SESSION_MEMBERS, optional=(SIGNATURE,))
+    version = _version(members["sessionId"])
+    identities = _identities(members["participants"])
     scope = fields.closed(
         members["feederScope"],
         "feederScope",
         required=("feederId", "gatewayId", "meters", "limits"),
         optional=("protected", "protectedHours", "rootThreshold"),
     )
-    if scope["feederId"] != feeder_id or scope["gatewayId"] not in (gateway_id, ANY):
-        raise SipError(SipCode.TOPIC_MISMATCH, "the keyring is for another feeder or gateway")
+    gateway_id = scope["gatewayId"]
     valid_from = fields.moment(members["validFrom"], "validFrom")
     valid_to = fields.moment(members["validTo"], "validTo")
     if valid_to <= valid_from:
         raise fields.bad("validTo", "has to be after validFrom")
-    return Keyring(
+    protected = scope.get("protected", [])
+    return KeyringContent(
         version=version,
-        feeder_id=feeder_id,
-        gateway_id=scope["gatewayId"],
+        feeder_id=fields.identifier(scope["feederId"], "feederScope/feederId"),
+        gateway_id=ANY
+        if gateway_id == ANY
+        else fields.identifier(gateway_id, "feederScope/gatewayId"),
         meters=frozenset(read_meters(scope["meters"])),
         protected=frozenset(
             fields.listed(
-                scope.get("protected", []),
+                protected,
                 "feederScope/protected",
                 fields.identifier,
                 least=0,
@@ -166,13 +244,11 @@ def admit_keyring(
             least=0,
             most=PROTECTED_HOURS_MAX,
         ),
-        limits=read_limits(scope["limits"]),
+        limits=_limits_of_keyring(scope["limits"]),
         identities=identities,
         valid_from=valid_from,
         valid_to=valid_to,
-        signed_at=max(act.iat for act in acts),
-        digest=document.digest,
-        roots=_next_roots(roots, new_roots, scope.get("rootThreshold")),
+        root_threshold=_root_threshold(scope.get("rootThreshold"), identities),
     )
 
 
@@ -240,29 +316,33 @@ def read_meters(value: object) -> tuple[str, ...]:
     return fields.distinct(serials, "feederScope/meters")
 
 
-def read_limits(value: object) -> Limits:
-    """Return limits within their ceilings. Raises BAD_FIELD."""
+def read_limits(value: object) -> LimitsNamed:
+    """Return the limits a document names, within their ceilings. Raises BAD_FIELD."""
     place = "feederScope/limits"
-    members = fields.closed(
-        value,
-        place,
-        required=("disconnectsPerHour",),
-        optional=("commandTtl", "nonceLife", "minDwell"),
+    members = fields.closed(value, place, required=(), optional=_LIMITS)
+
+    def number(name: str, *, least: int, most: int) -> int | None:
+        if name not in members:
+            return None
+        return fields.whole_number(members[name], f"{place}/{name}", least=least, most=most)
+
+    return LimitsNamed(
+        disconnects_per_hour=number("disconnectsPerHour", least=0, most=DISCONNECTS_PER_HOUR_MAX),
+        command_ttl_s=number("commandTtl", least=1, most=COMMAND_TTL_S_MAX),
+        nonce_life_s=number("nonceLife", least=NONCE_LIFE_S_MIN, most=NONCE_LIFE_S_MAX),
+        min_dwell_s=number("minDwell", least=0, most=MIN_DWELL_S_MAX),
     )
 
-    def number(name: str, default: int, *, least: int, most: int) -> int:
-        return fields.whole_number(
-            members.get(name, default), f"{place}/{name}", least=least, most=most
-        )
 
-    return Limits(
-        disconnects_per_hour=number(
-            "disconnectsPerHour", 0, least=0, most=DISCONNECTS_PER_HOUR_MAX
-        ),
-        command_ttl_s=number("commandTtl", COMMAND_TTL_S_MAX, least=1, most=COMMAND_TTL_S_MAX),
-        nonce_life_s=number("nonceLife", NONCE_LIFE_S_MAX, least=60, most=NONCE_LIFE_S_MAX),
-        min_dwell_s=number("minDwell", MIN_DWELL_S, least=0, most=86_400),
-    )
+_LIMITS = ("disconnectsPerHour", "commandTtl", "nonceLife", "minDwell")
+
+
+def _limits_of_keyring(value: object) -> Limits:
+    """A keyring says how many; the other limits have defaults."""
+    named = read_limits(value)
+    if named.disconnects_per_hour is None:
+        raise fields.bad("feederScope/limits/disconnectsPerHour", "missing")
+    return named.over(Limits(named.disconnects_per_hour))
 
 
 def _protected_hours(value: object, place: str) -> ProtectedHours:
@@ -282,7 +362,11 @@ def _protected_hours(value: object, place: str) -> ProtectedHours:
                 return hours * 60 + minutes
         raise fields.bad(f"{place}/{name}", "hh:mm, UTC, is asked for")
 
-    return ProtectedHours(minute("from"), minute("to"))
+    span = ProtectedHours(minute("from"), minute("to"))
+    if span.from_minute == span.to_minute:
+        # Nothing, or the whole day? To forbid all disconnects, disconnectsPerHour is 0.
+        raise fields.bad(place, "a span ends at another minute than it begins")
+    return span
 
 
 def _check_signers(acts: Sequence[Act], roots: Roots, new_roots: Mapping[str, PublicKey]) -> None:
@@ -297,15 +381,24 @@ def _check_signers(acts: Sequence[Act], roots: Roots, new_roots: Mapping[str, Pu
         raise SipError(SipCode.QUORUM, "every root a keyring names has to sign it")
 
 
-def _next_roots(roots: Roots, new_roots: Mapping[str, PublicKey], threshold: object) -> Roots:
-    if not new_roots:
-        if threshold is not None:
-            raise fields.bad("feederScope/rootThreshold", "only with roots to pin")
+def _root_threshold(value: object, identities: Mapping[str, Identity]) -> int | None:
+    count = sum(identity.role is Role.ROOT for identity in identities.values())
+    if value is None:
+        return None
+    if not count:
+        raise fields.bad("feederScope/rootThreshold", "only with roots to pin")
+    return fields.whole_number(value, "feederScope/rootThreshold", least=1, most=count)
+
+
+def _next_roots(roots: Roots, content: KeyringContent) -> Roots:
+    new = content.new_roots
+    if not new:
         return roots
-    count = fields.whole_number(
-        roots.threshold if threshold is None else threshold,
-        "feederScope/rootThreshold",
-        least=1,
-        most=len(new_roots),
-    )
-    return Roots(count, dict(new_roots))
+    threshold = content.root_threshold
+    if threshold is None:
+        threshold = roots.threshold
+        if threshold > len(new):
+            raise fields.bad(
+                "feederScope/rootThreshold", f"{threshold} of {len(new)} roots cannot sign"
+            )
+    return Roots(threshold, dict(new))

@@ -25,6 +25,7 @@ from openami.sip.keyring import (
     SESSION_MEMBERS,
     Keyring,
     Limits,
+    LimitsNamed,
     read_can,
     read_limits,
     read_meters,
@@ -55,7 +56,7 @@ class SessionDocument:
     feeder_id: str
     gateway_id: str
     meters: frozenset[str]
-    limits: Limits | None
+    limits: LimitsNamed | None
     valid_from: datetime
     valid_to: datetime
     document: Document
@@ -136,7 +137,7 @@ def admit_offer(
         if signer.role not in (Role.HES, Role.OPERATOR):
             raise SipError(SipCode.NOT_ALLOWED, f"a {signer.role} does not offer sessions")
     limits = limits_in_force(session, keyring)
-    if session.limits is not None and limits != session.limits:
+    if session.limits is not None and limits != session.limits.over(keyring.limits):
         raise SipError(SipCode.QUORUM, "a raised limit needs the offer of two identities")
     return limits
 
@@ -144,10 +145,12 @@ def admit_offer(
 def limits_in_force(session: SessionDocument, keyring: Keyring) -> Limits:
     """Return a session's limits under a keyring: the stricter of both, unless two identities raised them.
 
-    Also for a session that is held while the keyring changes, so a signer may have left it meanwhile.
+    Also for a session that is held while the keyring changes, so a signer may have left it meanwhile. What a
+    session does not name is as the keyring has it.
     """
     if session.limits is None:
         return keyring.limits
+    wanted = session.limits.over(keyring.limits)
     offering = {act.kid for act in read_acts(session.document) if act.type is ActType.OFFER}
     persons = {
         kid
@@ -155,8 +158,8 @@ def limits_in_force(session: SessionDocument, keyring: Keyring) -> Limits:
         if keyring.identities[kid].role in (Role.HES, Role.OPERATOR)
     }
     if len(persons) >= _SIGNATORIES_OF_BULK:
-        return session.limits
-    return keyring.limits.narrowed(session.limits)
+        return wanted
+    return keyring.limits.narrowed(wanted)
 
 
 def _check_participant(participant: Participant, keyring: Keyring) -> None:
