@@ -3,24 +3,27 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 
 from openami.cli.report import Exit, fail
 from openami.headend.config import ConfigError, read_catalogue
 from openami.headend.store import Access, StoreError
-from openami.headend.store.commands import HeadEndStore
-from openami.headend.store.open import open_store
 from openami.profile import RegisterCatalogue, shipped_catalogue
+
+if TYPE_CHECKING:  # who only wants the register list needs no library that signs
+    from openami.headend.store.commands import HeadEndStore
 
 _Result = TypeVar("_Result")
 
 
 def with_store(
-    url: str, action: Callable[[HeadEndStore], Awaitable[_Result]], access: Access = Access.READ
+    url: str, action: Callable[["HeadEndStore"], Awaitable[_Result]], access: Access = Access.READ
 ) -> _Result:
     """Run an action on the open store; a store that fails ends the command with a sentence."""
+
+    from openami.headend.store.open import open_store
 
     async def run() -> _Result:
         async with open_store(url, access) as store:

@@ -34,9 +34,6 @@ from openami.sip.reports import Report, ReportStatus
 REPORT_GRACE_S: Final = 60
 # Refused as stale more than so often in one command's life, something answers that is not honest.
 STALE_SIGNINGS_MAX: Final = 4
-# A second threshold beside the gateways' own (sip.interlocks): no head-end cuts off more in an hour, whoever
-# has its key. Two gateways' worth of the largest feeder; a bigger operator says so in the configuration.
-DISCONNECTS_PER_HOUR_MAX: Final = 50
 BUDGET_WINDOW: Final = timedelta(hours=1)
 # A session comes within a second where the gateway is there; what changes it wakes its commands anyway.
 SESSION_LOOK_S: Final = 30
@@ -216,7 +213,7 @@ def refused_request_entry(new: LedgerCommand, refused: RequestRefused) -> Entry:
 # --- what to do next -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandFacts:
     """What the next step depends on besides the command."""
 
@@ -227,7 +224,8 @@ class CommandFacts:
     approved_by: AbstractSet[Role] = frozenset()
     """Whose acts over the document in hand verify, besides our own."""
     disconnects_in_window: int = 0
-    disconnects_max: int = DISCONNECTS_PER_HOUR_MAX
+    disconnects_max: int
+    """The head-end's own threshold: so many within BUDGET_WINDOW."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,17 +19,23 @@ import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from openami.headend.commands import DISCONNECTS_PER_HOUR_MAX
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import CatalogueError, RegisterCatalogue, shipped_catalogue
+
+if TYPE_CHECKING:  # the commands that only read an address need no library that signs
+    from openami.sip.keyring import Roots
+    from openami.sip.keys import Signer
 
 DEFAULT_STORE: Final = "sqlite:///openami.db"
 # The persistent session hangs on the name: it must be the same after every restart.
 DEFAULT_CLIENT_ID: Final = "openami-headend"
+# A second threshold beside the gateways' own (sip.interlocks): no head-end cuts off more in an hour, whoever
+# has its key. Two gateways' worth of the largest feeder.
+DISCONNECTS_PER_HOUR_MAX: Final = 50
 # A head-end's configuration is a dozen lines; a megabyte is another file.
 CONFIG_BYTES_MAX: Final = 1024 * 1024
 
@@ -62,6 +68,19 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if self.registers_file is None:
             return shipped_catalogue()
         return read_catalogue(Path(self.registers_file))
+
+    def keys(self) -> "tuple[Signer, Roots] | None":
+        """Return our key and the pinned roots, where this head-end commands. Raises ConfigError."""
+        if self.signing is None:
+            return None
+        # Only a head-end that commands needs the library that signs.
+        from openami.keyfiles import KeyFileError, load_roots, load_signer
+
+        try:
+            signer = load_signer(Path(self.signing.key_file))
+            return signer, load_roots(Path(self.signing.roots_file))
+        except KeyFileError as error:
+            raise ConfigError(f"{error}: {error.remedy}" if error.remedy else str(error)) from None
 
     def broker_config(self) -> str | None:
         """Return the text of the broker's own configuration, where one is named. Raises ConfigError."""

@@ -6,6 +6,7 @@ leaves the broker; the persistent session keeps what comes meanwhile.
 
 import asyncio
 import random
+import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +17,9 @@ import structlog
 from openami.clock import Clock
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
 from openami.headend.config import HeadendConfig
-from openami.headend.store import Store, StoreError
+from openami.headend.downlink import Downlink
+from openami.headend.store import StoreError
+from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
 from openami.headend.uplink import Uplink, why
 from openami.mqtt.backoff import Backoff
@@ -30,6 +33,8 @@ PRUNE_INTERVAL_S: Final = 3600.0
 # One head-end asks one broker and one database, so neither has to be spared for long; and every second
 # that they are back and we are not is a second of lateness for the whole village.
 RETRY_CEILING_S: Final = 15.0
+# An id nobody has, and nobody guesses: 96 bits.
+NEW_ID_BYTES: Final = 12
 
 _log = structlog.get_logger("headend")
 
@@ -48,6 +53,7 @@ async def run(
     """
     stop = stop or asyncio.Event()
     catalogue = config.catalogue()
+    config.keys()
     config.broker_config()  # a file that cannot be read is said before anything is opened
     async with _told_to_end(stop), AsyncExitStack() as resources:
         store = await _opened_store(config.store, resources, stop)
@@ -60,14 +66,31 @@ async def run(
             clock=clock,
             broker_backoff=_backoff(),
             store_backoff=_backoff(),
+            beside=(downlink := _downlink(config, store, clock)),
         )
         try:
-            await _run_tasks(config, uplink, stop, on_ready)
+            await _run_tasks(config, uplink, downlink, stop, on_ready)
         except* (TransportError, StoreError) as failed:
             failure = failed.exceptions[0]
         else:
             return
     raise failure
+
+
+def _downlink(config: HeadendConfig, store: HeadEndStore, clock: Clock) -> Downlink | None:
+    """Return what commands, where a key to command with is configured. Raises ConfigError."""
+    keys = config.keys()
+    if keys is None or config.signing is None:
+        return None
+    signer, roots = keys
+    return Downlink(
+        store,
+        signer,
+        roots,
+        clock=clock,
+        new_id=lambda prefix: f"{prefix}-{secrets.token_hex(NEW_ID_BYTES)}",
+        disconnects_per_hour_max=config.signing.disconnects_per_hour_max,
+    )
 
 
 def _backoff() -> Backoff:
@@ -86,7 +109,9 @@ async def _told_to_end(stop: asyncio.Event) -> AsyncIterator[None]:
             loop.remove_signal_handler(name)
 
 
-async def _opened_store(url: str, resources: AsyncExitStack, stop: asyncio.Event) -> Store | None:
+async def _opened_store(
+    url: str, resources: AsyncExitStack, stop: asyncio.Event
+) -> HeadEndStore | None:
     """Return the store, open until ``resources`` are closed; None if we are told to end first.
 
     A database server may start later than we do, so we wait for it. Raises StoreError when waiting
@@ -108,7 +133,11 @@ async def _opened_store(url: str, resources: AsyncExitStack, stop: asyncio.Event
 
 
 async def _run_tasks(
-    config: HeadendConfig, uplink: Uplink, stop: asyncio.Event, on_ready: Callable[[], None]
+    config: HeadendConfig,
+    uplink: Uplink,
+    downlink: Downlink | None,
+    stop: asyncio.Event,
+    on_ready: Callable[[], None],
 ) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -117,6 +146,8 @@ async def _run_tasks(
             group.create_task(_report(uplink), name="statistics"),
             group.create_task(_prune_hourly(uplink), name="prune"),
         ]
+        if downlink is not None:
+            tasks.append(group.create_task(downlink.run(), name="downlink"))
         await stop.wait()
         for task in tasks:
             task.cancel()

@@ -11,7 +11,7 @@ which keeps the session's messages on its own disk, and comes back when the stor
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -41,6 +41,31 @@ FILTERS: Final = (TelemetryTopic.filter(), EventTopic.filter())
 _log = structlog.get_logger("headend.uplink")
 
 
+class Beside(Protocol):
+    """What works beside the uplink on its connection: the downlink, where this head-end commands."""
+
+    @property
+    def filters(self) -> Sequence[str]:
+        """What has to be subscribed to for it."""
+        ...
+
+    def is_only_ours(self, delivery: Delivery) -> bool:
+        """Whether a delivery has no readings in it for the store."""
+        ...
+
+    def joined(self, connection: Connection) -> None:
+        """Take a new connection, to publish on."""
+        ...
+
+    def left(self) -> None:
+        """The connection has ended."""
+        ...
+
+    async def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Commit what these deliveries say, those that concern it; they are acknowledged after it."""
+        ...
+
+
 class Uplink:
     """Carries what the broker has into the store. Runs until it is cancelled; the batch in hand is
     then finished first: committed and acknowledged, or neither.
@@ -55,6 +80,7 @@ class Uplink:
         clock: Clock,
         broker_backoff: Backoff,
         store_backoff: Backoff,
+        beside: Beside | None = None,
     ) -> None:
         self.statistics = Statistics()
         self.subscribed = asyncio.Event()
@@ -65,6 +91,7 @@ class Uplink:
         self._clock = clock
         self._broker_backoff = broker_backoff
         self._store_backoff = store_backoff
+        self._beside = beside
         self._latest = LatestValues()
         self._has_joined = False
         self._said_lost = False
@@ -102,8 +129,11 @@ class Uplink:
         """
         await self._recall()
         async with self._port.connect() as connection:
-            await connection.subscribe(FILTERS)
+            beside = self._beside
+            await connection.subscribe([*FILTERS, *(() if beside is None else beside.filters)])
             self._say_joined()
+            if beside is not None:
+                beside.joined(connection)
             try:
                 while True:
                     for batch in _portions(await connection.receive(BATCH_MESSAGES_MAX)):
@@ -111,6 +141,8 @@ class Uplink:
                         await self._to_its_end(connection, batch, decisions)
             finally:
                 self.subscribed.clear()
+                if beside is not None:
+                    beside.left()
 
     async def _to_its_end(
         self, connection: Connection, batch: Sequence[Delivery], decisions: Sequence[Decision]
@@ -127,7 +159,9 @@ class Uplink:
     async def _settle(
         self, connection: Connection, batch: Sequence[Delivery], decisions: Sequence[Decision]
     ) -> None:
-        tally = await self._commit(decisions)
+        tally = await self._commit(decisions) if decisions else Tally()
+        if self._beside is not None:
+            await self._beside.take(batch)
         connection.acknowledge(batch)
         self.statistics.committed(decisions, tally)
         self._broker_backoff.reset()
@@ -143,6 +177,8 @@ class Uplink:
         now = self._clock.now()
         decisions: list[Decision] = []
         for delivery in batch:
+            if self._beside is not None and self._beside.is_only_ours(delivery):
+                continue
             message = Message(delivery.topic, delivery.payload, now, delivery.retain)
             decision = ingest(message, catalogue=self._catalogue)
             if isinstance(decision, Rejected):

@@ -98,12 +98,15 @@ class CommandStore(Protocol):
     """What the head-end keeps of sessions and commands. Every method raises StoreError."""
 
     # what is to be done
-    async def due(self, now: datetime) -> Sequence[Due]:
+    async def due(self, now: datetime, *, only: Concern | None = None) -> Sequence[Due]:
         """Return what is due, the longest first, DUE_AT_ONCE_MAX at most."""
         ...
 
-    async def wake_sent(self, now: datetime) -> int:
-        """Let everything that may be out and has no answer be due: it is published again."""
+    async def wake(self, now: datetime) -> int:
+        """Let every open command and every session that waits for an answer be due; return how many.
+
+        Asked after the broker was joined: what may be out is then published again, what could not be is sent.
+        """
         ...
 
     # commands

@@ -38,6 +38,7 @@ from openami.headend.store.plan import Cell
 from openami.headend.store.steps import Row, Steps, ask, do
 from openami.sip.actions import Action
 from openami.sip.keyring import ANY
+from openami.sip.session import SessionState
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ _DUE: Final = (
     "FROM keyring WHERE due_at <= ?1 "
     "UNION ALL SELECT 'delivery', feeder_id || '/' || gateway_id || '/' || version, due_at "
     "FROM delivery WHERE due_at <= ?1"
-    ") AS things ORDER BY due_at, id LIMIT ?2"
+    ") AS things WHERE ?3 IN ('', concern) ORDER BY due_at, id LIMIT ?2"
 )
 _LINK: Final = "number, at, who, what, why, result, session_id, command_id, digest, previous, hash"
 
@@ -248,16 +249,17 @@ def approve(approval: Approval, entry: Entry) -> Steps[None]:
         yield from _append((entry,), approval.at)
 
 
-def wake_sent(now: datetime) -> Steps[int]:
-    """Let what may be out be due."""
+def wake(now: datetime) -> Steps[int]:
+    """Let open commands and unanswered sessions be due."""
     yield from _in_turn()
-    return (
-        yield from do(
-            "UPDATE command SET due_at = ?1 "
-            "WHERE sent_at IS NOT NULL AND ended_at IS NULL AND not_after > ?2",
-            *(to_ms(now), to_ms(now)),
-        )
+    commands = yield from do(
+        "UPDATE command SET due_at = ?1 WHERE ended_at IS NULL AND not_after > ?1", to_ms(now)
     )
+    sessions = yield from do(
+        "UPDATE session SET due_at = ?1 WHERE ended_at IS NULL AND state = ?2",
+        *(to_ms(now), SessionState.OFFERED.name),
+    )
+    return commands + sessions
 
 
 # --- sessions ------------------------------------------------------------------------------------
@@ -362,12 +364,14 @@ class Ledger(ABC):
     async def _write(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry steps out in one durable transaction; raises StoreError."""
 
-    async def due(self, now: datetime) -> Sequence[Due]:
-        rows = await self._rows(_DUE, to_ms(now), DUE_AT_ONCE_MAX)
+    async def due(self, now: datetime, *, only: Concern | None = None) -> Sequence[Due]:
+        rows = await self._rows(
+            _DUE, to_ms(now), DUE_AT_ONCE_MAX, "" if only is None else str(only)
+        )
         return [Due(Concern(cast(str, concern)), cast(str, id_)) for concern, id_ in rows]
 
-    async def wake_sent(self, now: datetime) -> int:
-        return await self._write(lambda: wake_sent(now))
+    async def wake(self, now: datetime) -> int:
+        return await self._write(lambda: wake(now))
 
     async def request_command(self, new: LedgerCommand, now: datetime) -> RequestVerdict:
         return await self._write(lambda: request_command(new, now))

@@ -1,0 +1,765 @@
+"""The way down: sessions offered, commands signed and sent, reports taken, each after its own commit.
+
+It works beside the uplink on the same connection. What comes (session documents, reports) the uplink hands over
+before it acknowledges; what is to be done the store says by its due times, so whoever inserts a request, in
+whatever process, only has to set one. Every step is: decide in one transaction, then publish. Killed between the
+two, the row says that it may be out, and the same bytes are published again when we are back; the gateway
+answers a repeated command with its report and moves nothing.
+
+Commands are published at QoS 1 and never retained (the port cannot retain).
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from openami.clock import Clock
+from openami.headend.audit import Entry
+from openami.headend.commands import (
+    BUDGET_WINDOW,
+    RECONCILE_EVERY_S,
+    Approval,
+    Change,
+    CommandFacts,
+    End,
+    LedgerCommand,
+    OpenSession,
+    Reconcile,
+    Send,
+    Sign,
+    Wait,
+    ended,
+    next_step,
+    reconciled,
+    reported,
+    rested,
+    sent,
+    signed,
+)
+from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
+from openami.headend.keyrings import InForce, accepted_by_gateway, in_force
+from openami.headend.sessions import (
+    HEAD_END,
+    OFFER_ANSWER_S,
+    OFFERS_MAX,
+    SESSION_DAYS,
+    Close,
+    Expire,
+    LedgerSession,
+    Offer,
+    Renew,
+    Republish,
+    Rest,
+    SessionChange,
+    closed,
+    expired,
+    heard,
+    next_session_step,
+    offer_document,
+    offered,
+    renewed,
+    renonced,
+    usable_session,
+)
+from openami.headend.store import StoreError
+from openami.headend.store.commands import Around, Concern, Due, HeadEndStore
+from openami.headend.store.commands import Delivery as KeyringDelivery
+from openami.mqtt.port import Connection, Delivery, PublishRefused, TransportError
+from openami.profile import (
+    CommandTopic,
+    EventTopic,
+    FeederId,
+    GatewayId,
+    MeterSerial,
+    Obis,
+    ProfileError,
+    Quality,
+    SessionId,
+    SessionTopic,
+    parse_topic,
+)
+from openami.sip.actions import RELAY_STATE_OBIS, Role
+from openami.sip.acts import ActType, verified_acts
+from openami.sip.acts import signed as with_acts
+from openami.sip.canonical import SIGNATURE, Document, read_document
+from openami.sip.compose import command_members, document_of, sign
+from openami.sip.errors import SipError
+from openami.sip.keyring import KEYRING_PREFIX, VERSION_DIGITS, Keyring, Roots
+from openami.sip.keys import Signer
+from openami.sip.reports import read_report
+from openami.sip.session import SessionState
+from openami.sip.session_document import read_session
+
+# A person does not notice it, and 40 questions a second by index cost a hundredth of a core. A notice from
+# the database would spare them on one engine and be one more thing that can be lost.
+POLL_INTERVAL_S: Final = 0.025
+# Without a broker nothing can be sent; only times pass.
+OFFLINE_POLL_INTERVAL_S: Final = 1.0
+# A store that failed is asked again by the uplink's back-off, too; this is only not to spin.
+STORE_RETRY_S: Final = 1.0
+# The broker said no to a topic: a person has to change its ACL first.
+REFUSED_RETRY_S: Final = 60
+
+FILTERS: Final = (SessionTopic.filter(),)
+
+# A report is an event with this member; to look for its name in the bytes is enough to read it again.
+_REPORT_MEMBER: Final = b'"report"'
+_EVENT_LEAF: Final = f"/{EventTopic.leaf}"
+# openami/v1/FEEDER/GATEWAY/ and then "session" or "meter".
+_KIND_LEVEL: Final = 4
+_RELAY: Final = Obis.parse(RELAY_STATE_OBIS)
+
+_log = structlog.get_logger("headend.downlink")
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """What a decision wants published once it is committed."""
+
+    topic: SessionTopic | CommandTopic
+    payload: bytes
+
+
+class Downlink:
+    """Carries commands from the store to the gateways and their answers into the store."""
+
+    def __init__(
+        self,
+        store: HeadEndStore,
+        signer: Signer,
+        roots: Roots,
+        *,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX,
+    ) -> None:
+        """``new_id`` makes an id nobody has: a prefix and something random."""
+        self._store = store
+        self._signer = signer
+        self._roots = roots
+        self._clock = clock
+        self._new_id = new_id
+        self._disconnects_max = disconnects_per_hour_max
+        self._connection: Connection | None = None
+        self._rejoined = False
+        self._keyrings: dict[tuple[str, str], InForce | None] = {}
+        self.refused_documents = 0
+        """Session documents and reports that did not prove themselves; counted, never answered."""
+
+    # --- what the uplink calls -------------------------------------------------------------------
+
+    @property
+    def filters(self) -> Sequence[str]:
+        """What has to be subscribed to besides readings and events."""
+        return FILTERS
+
+    def is_only_ours(self, delivery: Delivery) -> bool:
+        """Whether a delivery has no readings in it for the store."""
+        levels = delivery.topic.split("/", _KIND_LEVEL + 1)
+        return levels[_KIND_LEVEL : _KIND_LEVEL + 1] == ["session"]
+
+    def _concerns(self, delivery: Delivery) -> bool:
+        return self.is_only_ours(delivery) or (
+            delivery.topic.endswith(_EVENT_LEAF) and _REPORT_MEMBER in delivery.payload
+        )
+
+    def joined(self, connection: Connection) -> None:
+        """Take a new connection: what may be out is published again on it."""
+        self._connection = connection
+        self._rejoined = True
+
+    def left(self) -> None:
+        """The connection has ended."""
+        self._connection = None
+
+    async def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Commit what deliveries say of sessions and commands. Raises StoreError: then none is ours yet."""
+        for delivery in deliveries:
+            if delivery.retain or not self._concerns(delivery):
+                continue
+            try:
+                topic = parse_topic(delivery.topic)
+                document = read_document(delivery.payload)
+                match topic:
+                    case SessionTopic():
+                        await self._take_session_document(topic, document)
+                    case EventTopic():
+                        await self._take_report(topic, document, delivery.payload)
+            except (ProfileError, SipError) as error:
+                self.refused_documents += 1
+                _log.warning("not to be believed", topic=delivery.topic, error=str(error))
+            except StoreError as error:
+                if not error.permanent:
+                    raise
+                # One message that the store cannot hold may not keep all others from being acknowledged.
+                self.refused_documents += 1
+                _log.error("the store refuses it", topic=delivery.topic, error=str(error))
+
+    async def run(self) -> None:
+        """Do what is due, for ever. Raises nothing that waiting could mend."""
+        while True:
+            try:
+                busy = await self._do_what_is_due()
+                if busy:
+                    continue
+                pause = OFFLINE_POLL_INTERVAL_S if self._connection is None else POLL_INTERVAL_S
+            except StoreError as error:
+                _log.warning("the store failed; commands wait", error=str(error))
+                pause = STORE_RETRY_S
+            await asyncio.sleep(pause)
+
+    # --- what is due -----------------------------------------------------------------------------
+
+    async def _do_what_is_due(self) -> bool:
+        """Take one look; return whether there was something."""
+        if self._rejoined:
+            self._rejoined = False
+            await self._store.wake(self._clock.now())
+        online = self._connection is not None
+        due = await self._store.due(self._clock.now(), only=None if online else Concern.COMMAND)
+        for each in due:
+            try:
+                await self._attend(each)
+            except TransportError as error:
+                # The uplink sees the same end of the connection, and joins again: then all of it is due.
+                _log.info("what was to be sent waits for the broker", error=str(error))
+                return False
+        return bool(due)
+
+    async def _attend(self, due: Due) -> None:
+        match due.concern:
+            case Concern.COMMAND:
+                await self._attend_command(due.id)
+            case Concern.SESSION:
+                await self._attend_session(due.id)
+            case Concern.KEYRING:
+                await self._attend_keyring(*_keyring_name(due.id))
+            case Concern.DELIVERY:
+                await self._attend_delivery(*_keyring_name(due.id))
+
+    async def _publish(self, outgoing: _Outgoing) -> bool:
+        """Publish; False if the broker refused this one. Raises TransportError."""
+        connection = self._connection
+        if connection is None:
+            raise TransportError("no connection to the broker")
+        try:
+            await connection.publish(str(outgoing.topic), outgoing.payload)
+        except PublishRefused as error:
+            _log.error("the broker refuses it", topic=str(outgoing.topic), remedy=error.remedy)
+            return False
+        except TransportError:
+            if self._connection is connection:  # and not the one that came after it
+                self._connection = None
+            raise
+        return True
+
+    # --- commands --------------------------------------------------------------------------------
+
+    async def _attend_command(self, command_id: str) -> None:
+        command = await self._store.command(command_id)
+        if command is None:
+            return
+        found = await self._keyring(command.feeder_id, command.gateway_id)
+        online = self._connection is not None
+        work = _CommandWork(self, found, self._clock.now(), online=online)
+        after = await self._store.change_command(
+            command_id, work.decide, work.now, budget_since=work.now - BUDGET_WINDOW
+        )
+        if after is None:
+            return
+        match work.step:
+            case OpenSession():
+                await self._ensure_session(after)
+            case Reconcile():
+                await self._reconcile(after)
+        if work.publish and after.document is not None:
+            published = await self._publish(_Outgoing(_command_topic(after), after.document))
+            if not published:
+                await self._look_again_later(after)
+
+    async def _look_again_later(self, command: LedgerCommand) -> None:
+        now = self._clock.now()
+        later = now + timedelta(seconds=REFUSED_RETRY_S)
+        await self._store.change_command(
+            command.id,
+            lambda found, _: Change(rested(found, later)) if found.is_open else None,
+            now,
+        )
+
+    def own_facts(
+        self, command: LedgerCommand, around: Around, found: InForce | None, now: datetime
+    ) -> CommandFacts:
+        """Gather what the next step depends on."""
+        keyring = None if found is None else found.keyring
+        return CommandFacts(
+            keyring=keyring,
+            own_kid=self._signer.kid,
+            session=usable_session(
+                around.sessions,
+                meter_serial=command.meter_serial,
+                wanted=command.wanted_session,
+                now=now,
+            ),
+            approved_by=frozenset(
+                role for role, _ in verified_approvals(command, around.approvals, keyring)
+            ),
+            disconnects_in_window=around.disconnects,
+            disconnects_max=self._disconnects_max,
+        )
+
+    def sign_command(self, command: LedgerCommand, step: Sign, seq: int, now: datetime) -> Change:
+        """Sign a command in its session."""
+        assert step.session.nonce is not None
+        members = command_members(
+            _command_topic(command),
+            command.action,
+            session_id=step.session.id,
+            seq=seq,
+            nonce=step.session.nonce,
+            ts=now,
+            not_after=step.not_after,
+            args=command.args,
+        )
+        whole = sign(members, self._signer, ActType.COMMAND, iat=int(now.timestamp()))
+        return signed(
+            command,
+            step,
+            seq=seq,
+            digest=document_of(whole).digest,
+            document=_printed(whole),
+            now=now,
+        )
+
+    async def _ensure_session(self, command: LedgerCommand) -> None:
+        """Make sure that a session is on its way which this command can use."""
+        now = self._clock.now()
+        open_ones = await self._store.sessions(
+            feeder_id=command.feeder_id, gateway_id=command.gateway_id, only_open=True
+        )
+        wanted = command.wanted_session
+        fitting = [
+            s for s in open_ones if s.covers(command.meter_serial) and wanted in (None, s.id)
+        ]
+        if wanted is not None or any(s.is_usable(now) for s in fitting):
+            return
+        waiting = [s for s in fitting if s.state is SessionState.OFFERED]
+        if waiting:
+            await self._offer_anew(waiting[0], now)
+            return
+        session = LedgerSession(
+            id=self._new_id("sip"),
+            feeder_id=command.feeder_id,
+            gateway_id=command.gateway_id,
+            requested_by=HEAD_END,
+            reason=f"for {command.id}",
+            requested_at=now,
+            valid_to=now + timedelta(days=SESSION_DAYS),
+            due_at=now,
+        )
+        await self._store.add_session(session, session_entry(session), now)
+
+    async def _offer_anew(self, session: LedgerSession, now: datetime) -> None:
+        """A session nobody answered is offered again when somebody needs it."""
+
+        def decide(found: LedgerSession, _: frozenset[str]) -> SessionChange | None:
+            if found.state is not SessionState.OFFERED or found.offers < OFFERS_MAX:
+                return None
+            return SessionChange(replace(found, offers=0, due_at=now))
+
+        await self._store.change_session(session.id, decide, now)
+
+    async def _reconcile(self, command: LedgerCommand) -> None:
+        """Ask telemetry what became of a command nobody reported on."""
+        latest = await self._store.latest(command.feeder_id, command.meter_serial)
+        now = self._clock.now()
+
+        def decide(found: LedgerCommand, _: Around) -> Change | None:
+            for reading in latest:
+                if reading.obis == _RELAY and reading.quality is Quality.GOOD:
+                    change = reconciled(
+                        found, position=reading.value, measured_at=reading.ts, now=now
+                    )
+                    if change is not None:
+                        return change
+            return Change(rested(found, now + timedelta(seconds=RECONCILE_EVERY_S)))
+
+        await self._store.change_command(command.id, decide, now)
+
+    # --- reports ---------------------------------------------------------------------------------
+
+    async def _take_report(self, topic: EventTopic, document: Document, payload: bytes) -> None:
+        found = await self._keyring(topic.feeder_id, topic.gateway_id)
+        if found is None:
+            return
+        report = read_report(document, topic, found.keyring)
+        now = self._clock.now()
+        if report.session_id is not None and report.nonce is not None:
+            session = await self._store.session(report.session_id)
+            if session is not None and session.nonce != report.nonce:
+                await self._take_nonce(report.session_id, report.nonce, topic, now)
+        command_id = await self._store.command_by_digest(report.command_digest)
+        if command_id is None:
+            return
+
+        def decide(command: LedgerCommand, _: Around) -> Change | None:
+            if not _is_about(command, topic):
+                return None
+            return reported(command, report, payload=payload, now=now)
+
+        after = await self._store.change_command(command_id, decide, now)
+        if after is not None and not after.is_open:
+            _log.info("command ended", id=after.id, state=after.state.name, code=after.code)
+
+    async def _take_nonce(
+        self, session_id: str, nonce: str, topic: EventTopic, now: datetime
+    ) -> None:
+        """A report names the nonce in force: with a refusal as stale, that spares waiting for its accept."""
+
+        def decide(session: LedgerSession, seen: frozenset[str]) -> SessionChange | None:
+            ours = (session.feeder_id, session.gateway_id) == (topic.feeder_id, topic.gateway_id)
+            if not ours or session.state is not SessionState.ACTIVE or nonce in seen:
+                return None
+            return renonced(session, nonce, now, who=topic.gateway_id)
+
+        await self._store.change_session(session_id, decide, now)
+
+    # --- sessions --------------------------------------------------------------------------------
+
+    async def _attend_session(self, session_id: str) -> None:
+        session = await self._store.session(session_id)
+        if session is None:
+            return
+        found = await self._keyring(session.feeder_id, session.gateway_id)
+        if found is not None and session.state is SessionState.OFFERED:
+            await self._send_keyring_first(session, found)
+        work = _SessionWork(self, found, self._clock.now())
+        after = await self._store.change_session(session_id, work.decide, work.now)
+        if after is None or after.document is None or not work.publish:
+            return
+        published = await self._publish(_Outgoing(_session_topic(after), after.document))
+        if published and work.then_rests:
+            await self._store.change_session(
+                session_id, lambda s, _: SessionChange(replace(s, due_at=None)), work.now
+            )
+
+    async def _send_keyring_first(self, session: LedgerSession, found: InForce) -> None:
+        """A gateway without our keyring cannot even answer an offer: it gets both, in this order."""
+        deliveries = await self._store.deliveries(
+            feeder_id=session.feeder_id, gateway_id=session.gateway_id
+        )
+        known = {each.version: each for each in deliveries}.get(found.keyring.version)
+        if known is None or known.accepted_at is None or session.offers:
+            await self._publish_keyring(session.feeder_id, session.gateway_id, found)
+
+    def compose_offer(self, session: LedgerSession, found: InForce, now: datetime) -> SessionChange:
+        """Sign a session's offer, or take the one that was signed before."""
+        payload = session.document
+        if payload is None:
+            payload = _printed(offer_document(session, found.keyring, self._signer, now))
+        offer = read_session(read_document(payload))
+        return offered(
+            session,
+            now,
+            document=payload,
+            digest=offer.document.digest,
+            valid_from=offer.valid_from,
+            valid_to=offer.valid_to,
+        )
+
+    def compose_close(self, session: LedgerSession, now: datetime) -> SessionChange:
+        """Sign a session's end; one that was never offered just ends."""
+        if session.document is None:
+            return replace_document(closed(session, now, document=b"", by=HEAD_END), None)
+        members = read_document(session.document).members
+        whole = sign(
+            members,
+            self._signer,
+            ActType.CLOSE,
+            iat=int(now.timestamp()),
+            reason="CLOSED",
+        )
+        return closed(session, now, document=_printed(whole), by=HEAD_END)
+
+    def new_session_id(self) -> str:
+        """Return an id for a session."""
+        return self._new_id("sip")
+
+    async def _take_session_document(self, topic: SessionTopic, document: Document) -> None:
+        found = await self._keyring(topic.feeder_id, topic.gateway_id)
+        if found is None:
+            return
+        if topic.session_id.startswith(KEYRING_PREFIX):
+            await self._take_keyring_accept(topic, document, found)
+            return
+        session = await self._store.session(topic.session_id)
+        if session is None or session.digest != document.digest:
+            return
+        if (session.feeder_id, session.gateway_id) != (topic.feeder_id, topic.gateway_id):
+            return
+        acts = verified_acts(document, found.keyring.keys)
+        if all(act.type is ActType.OFFER for act in acts):
+            return  # our own, come back to us
+        now = self._clock.now()
+        await self._store.change_session(
+            session.id,
+            lambda held, seen: heard(held, acts, found.keyring, nonces_seen=seen, now=now),
+            now,
+        )
+
+    # --- keyrings --------------------------------------------------------------------------------
+
+    async def _keyring(self, feeder_id: str, gateway_id: str) -> InForce | None:
+        key = (feeder_id, gateway_id)
+        if key not in self._keyrings:
+            stored = await self._store.keyrings(feeder_id, gateway_id)
+            self._keyrings[key] = in_force(
+                [each.document for each in stored],
+                roots=self._roots,
+                feeder_id=feeder_id,
+                gateway_id=gateway_id,
+            )
+        return self._keyrings[key]
+
+    async def _attend_keyring(self, feeder_id: str, gateway_id: str, version: int) -> None:
+        """A new keyring: believe nothing that was read before it, and send it to whom it concerns."""
+        self._keyrings.clear()
+        for stored in await self._store.keyrings(feeder_id):
+            if (stored.gateway_id, stored.version) == (gateway_id, version):
+                await self._store.spread_keyring(stored, self._clock.now())
+
+    async def _attend_delivery(self, feeder_id: str, gateway_id: str, version: int) -> None:
+        found = await self._keyring(feeder_id, gateway_id)
+        if found is None or found.keyring.version != version:
+            await self._store.put_delivery(
+                KeyringDelivery(feeder_id=feeder_id, gateway_id=gateway_id, version=version),
+                None,
+                self._clock.now(),
+            )
+            return
+        await self._publish_keyring(feeder_id, gateway_id, found)
+
+    async def _publish_keyring(self, feeder_id: str, gateway_id: str, found: InForce) -> None:
+        version = found.keyring.version
+        topic = SessionTopic(
+            FeederId(feeder_id), GatewayId(gateway_id), SessionId(_keyring_id(version))
+        )
+        now = self._clock.now()
+        deliveries = await self._store.deliveries(feeder_id=feeder_id, gateway_id=gateway_id)
+        before = {each.version: each for each in deliveries}.get(version)
+        offers = 1 + (0 if before is None else before.offers)
+        answer_s = OFFER_ANSWER_S * 2 ** min(offers - 1, OFFERS_MAX)
+        is_over = offers >= OFFERS_MAX or (before is not None and before.accepted_at is not None)
+        await self._publish(_Outgoing(topic, found.payload))
+        await self._store.put_delivery(
+            KeyringDelivery(
+                feeder_id=feeder_id,
+                gateway_id=gateway_id,
+                version=version,
+                offers=offers,
+                due_at=None if is_over else now + timedelta(seconds=answer_s),
+            ),
+            Entry(
+                who=HEAD_END,
+                what="keyring published",
+                why=f"to {feeder_id}/{gateway_id}",
+                result=f"version {version}",
+                digest=found.keyring.digest,
+            ),
+            now,
+        )
+
+    async def _take_keyring_accept(
+        self, topic: SessionTopic, document: Document, found: InForce
+    ) -> None:
+        if accepted_by_gateway(document, found, gateway_id=topic.gateway_id) is None:
+            return
+        version = found.keyring.version
+        deliveries = await self._store.deliveries(
+            feeder_id=topic.feeder_id, gateway_id=topic.gateway_id
+        )
+        before = {each.version: each for each in deliveries}.get(version)
+        if before is not None and before.accepted_at is not None:
+            return
+        now = self._clock.now()
+        delivery = KeyringDelivery(
+            feeder_id=topic.feeder_id,
+            gateway_id=topic.gateway_id,
+            version=version,
+            offers=0 if before is None else before.offers,
+            accepted_at=now,
+        )
+        entry = Entry(
+            who=topic.gateway_id,
+            what="keyring accepted",
+            result=f"version {version}",
+            digest=found.keyring.digest,
+        )
+        await self._store.put_delivery(delivery, entry, now)
+
+
+class _CommandWork:
+    """One decision on a command, and what is to be published when it is committed."""
+
+    def __init__(
+        self, downlink: Downlink, found: InForce | None, now: datetime, *, online: bool
+    ) -> None:
+        self.now = now
+        self._online = online
+        self.step: object = None
+        self.publish = False
+        self._downlink = downlink
+        self._found = found
+
+    def decide(self, command: LedgerCommand, around: Around) -> Change | None:
+        """Decide within the transaction."""
+        facts = self._downlink.own_facts(command, around, self._found, self.now)
+        step = self.step = next_step(command, facts, self.now)
+        if isinstance(step, Sign | Send) and not self._online:
+            # Noted as sent it could never be EXPIRED, only UNKNOWN. Joining the broker wakes it.
+            return Change(rested(command, command.not_after))
+        match step:
+            case Sign(session):
+                change = self._downlink.sign_command(
+                    command, step, around.seqs.get(session.id, 0) + 1, self.now
+                )
+                self.publish = change.command.sent_at is not None
+                return change
+            case Send():
+                self.publish = True
+                keyring = None if self._found is None else self._found.keyring
+                return sent(command, self.now, _with_approvals(command, around.approvals, keyring))
+            case End(event, by, code):
+                return ended(command, event, by=by, code=code, now=self.now)
+            case Wait(until) | OpenSession(until):
+                return Change(rested(command, until))
+            case Reconcile():
+                return None
+
+
+class _SessionWork:
+    """One decision on a session, and what is to be published when it is committed."""
+
+    def __init__(self, downlink: Downlink, found: InForce | None, now: datetime) -> None:
+        self.now = now
+        self.publish = False
+        self.then_rests = False
+        self._downlink = downlink
+        self._found = found
+
+    def decide(self, session: LedgerSession, _: frozenset[str]) -> SessionChange | None:
+        """Decide within the transaction."""
+        match next_session_step(session, self.now):
+            case Offer():
+                if self._found is None:
+                    # Nothing to offer on; a keyring that comes lets somebody ask again.
+                    later = self.now + timedelta(seconds=OFFER_ANSWER_S)
+                    return SessionChange(replace(session, due_at=min(later, session.valid_to)))
+                self.publish = True
+                return self._downlink.compose_offer(session, self._found, self.now)
+            case Close():
+                self.publish = self.then_rests = True
+                return self._downlink.compose_close(session, self.now)
+            case Republish():
+                self.publish = self.then_rests = True
+                return None
+            case Renew():
+                return renewed(session, self._downlink.new_session_id(), self.now)
+            case Expire():
+                return expired(session, self.now)
+            case Rest(until):
+                return SessionChange(replace(session, due_at=until))
+
+
+def verified_approvals(
+    command: LedgerCommand, approvals: Sequence[Approval], keyring: Keyring | None
+) -> list[tuple[Role, str]]:
+    """Return whose acts over the document in hand hold, each judged by itself: (role, act)."""
+    if keyring is None or command.document is None:
+        return []
+    members = read_document(command.document).members
+    unsigned = {name: value for name, value in members.items() if name != SIGNATURE}
+    found: list[tuple[Role, str]] = []
+    for approval in approvals:
+        try:
+            document = read_document(_printed(with_acts(unsigned, [approval.act])))
+            [act] = verified_acts(document, keyring.keys)
+        except SipError:
+            continue
+        identity = keyring.identities.get(act.kid)
+        if (
+            identity is not None
+            and act.type is ActType.COMMAND
+            and document.digest == command.digest
+            and command.action in identity.can
+            and identity.role is not Role.HES
+        ):
+            found.append((identity.role, approval.act))
+    return found
+
+
+def session_entry(session: LedgerSession) -> Entry:
+    """Return what the audit log says of a session that is asked for."""
+    return Entry(
+        who=session.requested_by,
+        what="session requested",
+        why=session.reason,
+        result=session.state.name.lower(),
+        session_id=session.id,
+    )
+
+
+def replace_document(change: SessionChange, document: bytes | None) -> SessionChange:
+    """Return the change with another document, and nothing to publish where there is none."""
+    session = replace(change.session, document=document, due_at=None)
+    return replace(change, session=session)
+
+
+def _with_approvals(
+    command: LedgerCommand, approvals: Sequence[Approval], keyring: Keyring | None
+) -> bytes | None:
+    """Return the document with everybody's acts; None when there are none to add."""
+    acts = [act for _, act in verified_approvals(command, approvals, keyring)]
+    if command.document is None or command.sent_at is not None or not acts:
+        return None
+    members = read_document(command.document).members
+    return _printed({**members, SIGNATURE: " ".join([str(members[SIGNATURE]), *acts])})
+
+
+def _is_about(command: LedgerCommand, topic: EventTopic) -> bool:
+    return (command.feeder_id, command.gateway_id, command.meter_serial) == (
+        topic.feeder_id,
+        topic.gateway_id,
+        topic.meter_serial,
+    )
+
+
+def _command_topic(command: LedgerCommand) -> CommandTopic:
+    return CommandTopic(
+        FeederId(command.feeder_id),
+        GatewayId(command.gateway_id),
+        MeterSerial(command.meter_serial),
+    )
+
+
+def _session_topic(session: LedgerSession) -> SessionTopic:
+    return SessionTopic(
+        FeederId(session.feeder_id), GatewayId(session.gateway_id), SessionId(session.id)
+    )
+
+
+def _keyring_id(version: int) -> str:
+    return f"{KEYRING_PREFIX}{version:0{VERSION_DIGITS}d}"
+
+
+def _keyring_name(due_id: str) -> tuple[str, str, int]:
+    feeder_id, gateway_id, version = due_id.split("/")
+    return feeder_id, gateway_id, int(version)
+
+
+def _printed(members: Mapping[str, Any]) -> bytes:
+    return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
