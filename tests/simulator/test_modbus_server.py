@@ -12,7 +12,15 @@ from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
 
 from openami.simulator.faults import Readdressed, Silent, Slow
-from openami.simulator.modbus_server import Area, ModbusLine, answer, serving, units
+from openami.simulator.modbus_server import (
+    Area,
+    ModbusLine,
+    Write,
+    WriteRefused,
+    answer,
+    serving,
+    units,
+)
 
 # How long a test waits for an answer that must not come.
 SILENCE_S = 0.25
@@ -27,6 +35,11 @@ class Bank:
 
     def registers(self, area: Area) -> Mapping[int, int]:
         return self._input if area is Area.INPUT else self._holding
+
+    def write(self, how: Write, address: int, word: int) -> None:
+        if address not in self._holding:
+            raise WriteRefused
+        self._holding[address] = word
 
 
 @asynccontextmanager
@@ -68,7 +81,13 @@ async def test_a_block_of_125_is_the_largest() -> None:
         pytest.param(struct.pack(">BHH", 4, 129, 2), 2, id="into a hole"),
         pytest.param(struct.pack(">BHH", 4, 65535, 2), 2, id="past the last address"),
         pytest.param(struct.pack(">BHH", 3, 0, 1), 2, id="in the other area"),
-        pytest.param(struct.pack(">BHH", 6, 0, 1), 1, id="a write"),
+        pytest.param(struct.pack(">BHH", 6, 0, 1), 1, id="a write the meter does not take"),
+        pytest.param(struct.pack(">BHHBH", 16, 0, 1, 2, 1), 1, id="the same by function 16"),
+        pytest.param(struct.pack(">BHHBHH", 16, 0xFC00, 2, 4, 1, 1), 3, id="two registers at once"),
+        pytest.param(
+            struct.pack(">BHHBH", 16, 0xFC00, 1, 4, 1), 3, id="a byte count that is wrong"
+        ),
+        pytest.param(struct.pack(">BH", 6, 0xFC00), 3, id="a write cut short"),
         pytest.param(b"\x2b\x0e\x01\x00", 1, id="identification"),
         pytest.param(b"\x04\x00", 3, id="cut short"),
         pytest.param(b"\x04\x00\x00\x00\x01\x00", 3, id="too long"),
@@ -76,6 +95,14 @@ async def test_a_block_of_125_is_the_largest() -> None:
 )
 def test_what_cannot_be_answered_is_refused(request_pdu: bytes, code: int) -> None:
     assert answer(request_pdu, Bank(0)) == bytes([request_pdu[0] | 0x80, code])
+
+
+async def test_a_register_is_written_by_both_functions() -> None:
+    async with a_line() as (_, client):
+        assert not (await client.write_register(0xFC00, 7, device_id=1)).isError()
+        assert (await client.read_holding_registers(0xFC00, count=1, device_id=1)).registers == [7]
+        assert not (await client.write_registers(0xFC00, [9], device_id=1)).isError()
+        assert (await client.read_holding_registers(0xFC00, count=1, device_id=1)).registers == [9]
 
 
 @given(st.binary(min_size=1, max_size=253))

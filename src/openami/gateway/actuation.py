@@ -6,6 +6,7 @@ may have moved the contactor all the same, so the answer is to look, not to repe
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final
 
@@ -33,6 +34,8 @@ READ_BACK_PAUSE_S: Final = 0.5
 # A range of weeks is taken in passes; more than this is an archive, not a gap.
 RESEND_PASSES_MAX: Final = 20
 
+Sleep = Callable[[float], Awaitable[None]]
+
 _log = structlog.get_logger(__name__)
 
 _FAILED = Outcome(ReportStatus.FAILED, SipCode.METER_ERROR.value)
@@ -40,11 +43,11 @@ _UNKNOWN = Outcome(ReportStatus.UNKNOWN, SipCode.METER_ERROR.value)
 _DONE = Outcome(ReportStatus.DONE)
 
 
-async def carry_out(command: Command, meter: Meter | None, outbox: Outbox) -> Outcome:
+async def carry_out(command: Command, meter: Meter | None, outbox: Outbox, sleep: Sleep) -> Outcome:
     """Do what a command asks, once."""
     match command.action:
         case Action.DISCONNECT | Action.RECONNECT | Action.ARM:
-            return await move_relay(meter, wanted_position(command.action))
+            return await move_relay(meter, wanted_position(command.action), sleep)
         case Action.CREDIT_TOKEN:
             return await _enter_token(meter, str(command.args["token"]))
         case Action.RESEND:
@@ -60,32 +63,35 @@ def wanted_position(action: Action) -> RelayPosition:
     return RelayPosition(state)
 
 
-async def move_relay(meter: Meter | None, wanted: RelayPosition) -> Outcome:
+async def move_relay(meter: Meter | None, wanted: RelayPosition, sleep: Sleep) -> Outcome:
     """Order a position and read it back."""
     if not isinstance(meter, RelayControl):
         return _FAILED
     try:
         async with asyncio.timeout(METER_TIMEOUT_S):
-            await meter.relay_position()
+            position = await meter.relay_position()
     except (DriverError, TimeoutError) as error:
         _log.warning("relay not ordered", meter=meter.serial, reason=str(error))
         return _FAILED  # nothing was ordered, so nothing has moved
+    if wanted is RelayPosition.READY_FOR_RECONNECTION and position is RelayPosition.CONNECTED:
+        # Arming opens a closed contactor: a disconnect without its budget, its hours and its persons.
+        return Outcome(ReportStatus.FAILED, SipCode.METER_ERROR.value, position)
     try:
         async with asyncio.timeout(METER_TIMEOUT_S):
             await meter.set_relay(wanted)
     except (DriverError, TimeoutError) as error:
         _log.warning("relay's order not answered", meter=meter.serial, reason=str(error))
-    return await read_back(meter, wanted)
+    return await read_back(meter, wanted, sleep)
 
 
-async def read_back(meter: Meter | None, wanted: RelayPosition) -> Outcome:
+async def read_back(meter: Meter | None, wanted: RelayPosition, sleep: Sleep) -> Outcome:
     """Tell where the contactor stands after an order: done, failed, or unknown when it cannot be seen."""
     if not isinstance(meter, RelayControl):
         return _UNKNOWN
     position: RelayPosition | None = None
     for attempt in range(READ_BACK_TRIES_MAX):
         if attempt:
-            await asyncio.sleep(READ_BACK_PAUSE_S)
+            await sleep(READ_BACK_PAUSE_S)
         try:
             async with asyncio.timeout(METER_TIMEOUT_S):
                 position = await meter.relay_position()
@@ -98,13 +104,13 @@ async def read_back(meter: Meter | None, wanted: RelayPosition) -> Outcome:
     return Outcome(ReportStatus.FAILED, SipCode.METER_ERROR.value, position)
 
 
-async def after_restart(action: Action, meter: Meter | None) -> Outcome:
+async def after_restart(action: Action, meter: Meter | None, sleep: Sleep) -> Outcome:
     """Tell what can be told of a command that was running when the program ended. Never does it again."""
     if action is Action.SETTLE:
         return _DONE
     if not ACTIONS[action].moves_relay:
         return Outcome(ReportStatus.UNKNOWN, SipCode.METER_ERROR.value)
-    outcome = await read_back(meter, wanted_position(action))
+    outcome = await read_back(meter, wanted_position(action), sleep)
     if outcome.status is ReportStatus.FAILED:
         # It may not have been ordered, or it was and somebody moved it since.
         return Outcome(ReportStatus.UNKNOWN, outcome.code, outcome.position)

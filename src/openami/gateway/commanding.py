@@ -14,7 +14,7 @@ import asyncio
 import secrets
 import sqlite3
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -131,6 +131,8 @@ class Surroundings:
     metrics: GatewayMetrics
     spread: Callable[[], float]
     """A random number from 0 to 1."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """How to wait; a clock that obeys a test has its own way."""
     fresh_nonce: Callable[[], str] = lambda: encode_base64url(secrets.token_bytes(_NONCE_BYTES))
 
 
@@ -184,6 +186,7 @@ class Commanding:
         self._outgoing: deque[Announcement] = deque(maxlen=ANNOUNCEMENTS_MAX)
         self._announced = asyncio.Event()
         self._executing = asyncio.Semaphore(EXECUTING_MAX)
+        self._in_hand = 0
         self._meter_turns: dict[str, asyncio.Lock] = {}
         self._reconnections_s: deque[float] = deque(maxlen=SPREAD_ABOVE)
         self._silent: Counter[str] = Counter()
@@ -205,14 +208,19 @@ class Commanding:
         """What is known of keyring and sessions."""
         return self._state
 
+    @property
+    def executing(self) -> int:
+        """How many commands are being carried out."""
+        return self._in_hand
+
     async def run(self) -> None:
         """Keep the timers and carry out what is permitted, until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             for intent in self._leftovers:
-                group.create_task(self._settle_leftover(intent), name=f"settle {intent.identity}")
+                self._start(self._settle_leftover(intent), f"settle {intent.identity}")
             while True:
-                await self._tick()
+                await self.tick()
                 await asyncio.sleep(TICK_S)
 
     # --- the connection --------------------------------------------------------------------------
@@ -236,6 +244,12 @@ class Commanding:
             self._announced.clear()
             await self._announced.wait()
         return self._outgoing.popleft()
+
+    def waiting_announcements(self) -> Sequence[Announcement]:
+        """Take all that is to be published now, without waiting."""
+        waiting = list(self._outgoing)
+        self._outgoing.clear()
+        return waiting
 
     def _announce(self, topic: object, payload: bytes) -> None:
         if self._connected:
@@ -433,6 +447,7 @@ class Commanding:
                 last_moved_powered_s=None,
             ),
             time=time,
+            ended=state.ended.get(claim.command.session_id or ""),
         )
 
     def _session(self, session_id: str | None) -> HeldSession | None:
@@ -510,10 +525,17 @@ class Commanding:
         if command.action is Action.RECONNECT:
             self._reconnections_s.append(self._boottime())
         self._learn_time(permit)
+        return self._start(self._execute(command, plan), f"command {journal.identity_of(command)}")
+
+    def _start(self, work: Coroutine[None, None, bytes], name: str) -> "asyncio.Task[bytes]":
         assert self._group is not None, "commands are taken while run() runs"
-        return self._group.create_task(
-            self._execute(command, plan), name=f"command {journal.identity_of(command)}"
-        )
+        task = self._group.create_task(work, name=name)
+        self._in_hand += 1
+        task.add_done_callback(self._ended_one)
+        return task
+
+    def _ended_one(self, task: "asyncio.Task[bytes]") -> None:
+        self._in_hand -= 1
 
     def _learn_time(self, permit: Permit) -> None:
         """A command that echoed a nonce was signed after it: the best witness of the time there is."""
@@ -534,7 +556,7 @@ class Commanding:
         async with self._executing, self._meter_turn(command.meter_serial):
             if plan.wait_s > 0:
                 await self._tell(intent, Outcome(ReportStatus.ACCEPTED), within=_nothing_else)
-                await asyncio.sleep(plan.wait_s)
+                await self._around.sleep(plan.wait_s)
             return await self._conclude(intent, await self._outcome(command, plan))
 
     async def _outcome(self, command: Command, plan: _Plan) -> Outcome:
@@ -545,14 +567,14 @@ class Commanding:
         meter = None
         if command.action not in (Action.SETTLE, Action.RESEND):
             meter = await self._meter(command.meter_serial, METER_WAIT_S)
-        return await actuation.carry_out(command, meter, self._around.outbox)
+        return await actuation.carry_out(command, meter, self._around.outbox, self._around.sleep)
 
     async def _settle_leftover(self, intent: Intent) -> bytes:
         """A command that was executing when the program ended: look, tell, and never do it again."""
         meter = None
         if ACTIONS[intent.action].moves_relay:
             meter = await self._meter(intent.meter, LEFTOVER_WAIT_S)
-        outcome = await actuation.after_restart(intent.action, meter)
+        outcome = await actuation.after_restart(intent.action, meter, self._around.sleep)
         _log.warning(
             "command settled after a restart", command=intent.identity, status=outcome.status
         )
@@ -560,12 +582,12 @@ class Commanding:
 
     async def _meter(self, serial: str, wait_s: float) -> Meter | None:
         """Return the meter once its line is open; None when that takes too long."""
-        until_s = asyncio.get_running_loop().time() + wait_s
-        while (meter := self._around.meter(MeterSerial(serial))) is None:
-            if asyncio.get_running_loop().time() >= until_s:
-                return None
-            await asyncio.sleep(_METER_LOOK_S)
-        return meter
+        for _ in range(int(wait_s / _METER_LOOK_S)):
+            meter = self._around.meter(MeterSerial(serial))
+            if meter is not None:
+                return meter
+            await self._around.sleep(_METER_LOOK_S)
+        return None
 
     async def _conclude(self, intent: Intent, outcome: Outcome) -> bytes:
         """Store the report with its place in the outbox; as long as the disk refuses, the row stays executing."""
@@ -575,7 +597,7 @@ class Commanding:
             report = await self._tell(intent, outcome, within=within)
             if report is not None:
                 return report
-            await asyncio.sleep(REPORT_RETRY_S)
+            await self._around.sleep(REPORT_RETRY_S)
 
     async def _tell(
         self,
@@ -622,9 +644,10 @@ class Commanding:
 
     # --- time ------------------------------------------------------------------------------------
 
-    async def _tick(self) -> None:
+    async def tick(self) -> None:
+        """Look at every timer; `run` does it every `TICK_S`."""
         async with self._turn:
-            await self._apply(handshake.expire(self._state, self._now().lo))
+            await self._apply(handshake.expire(self._state, self._now()))
             if self._connected:
                 await self._renew(handshake.due_for_renewal(self._state, self._boottime()))
             await self._store_time_when_due()

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from openami.clock import Clock
+from openami.gateway.driver import RelayPosition
 from openami.gateway.drivers.modbus.map_files import load_map
 from openami.profile import MeterSerial
 from openami.simulator.config_files import LinePlace, MeterPlace
@@ -68,7 +69,10 @@ def _line(
     for unit, (serial, model, maker_number) in zip(units(len(meters)), meters, strict=True):
         register_map = load_map(map_name(model))
         banks[unit] = ModbusMeter(
-            register_map, partial(_measure, village, clock, serial), maker_number=maker_number
+            register_map,
+            partial(_measure, village, clock, serial),
+            maker_number=maker_number,
+            order_relay=partial(_order_relay, village, clock, serial),
         )
         tells = register_map.identify is not None
         places.append(MeterPlace(serial, map_name(model), unit, maker_number if tells else None))
@@ -76,6 +80,17 @@ def _line(
 
 
 def _measure(village: Village, clock: Clock, serial: MeterSerial) -> Measured:
+    _live_on(village, clock)
+    return village.measured(serial)
+
+
+def _order_relay(
+    village: Village, clock: Clock, serial: MeterSerial, position: RelayPosition
+) -> None:
+    _live_on(village, clock)
+    village.order_relay(serial, position)
+
+
+def _live_on(village: Village, clock: Clock) -> None:
     # The machine's clock may be set back; the village's only goes on.
     village.advance(max(epoch_ms(clock.now()), village.now_ms))
-    return village.measured(serial)

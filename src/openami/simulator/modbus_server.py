@@ -6,7 +6,8 @@ of 65,536 registers for each meter. The tests read it with pymodbus's client, so
 two ends of the wire.
 
 Frames follow the Modbus Application Protocol 1.1b3 and its TCP implementation guide 1.0b: 3 and 4 read
-holding and input registers; any other function is refused with exception 1.
+holding and input registers, 6 and 16 write one holding register where the meter takes it by that function;
+any other function is refused with exception 1.
 """
 
 import asyncio
@@ -31,6 +32,17 @@ class Area(IntEnum):
     INPUT = 4
 
 
+class Write(IntEnum):
+    """How a register is written; the value is the function code."""
+
+    ONE = 6
+    SEVERAL = 16
+
+
+class WriteRefused(Exception):
+    """The meter takes no such write."""
+
+
 class _Refusal(IntEnum):
     """Exception codes (application protocol 7)."""
 
@@ -46,10 +58,16 @@ class RegisterBank(Protocol):
         """Return the registers as they stand now: 16 bits by address; what is missing does not exist."""
         ...
 
+    def write(self, how: Write, address: int, word: int) -> None:
+        """Take a write of one holding register. Raises WriteRefused."""
+        ...
+
 
 def answer(request: bytes, bank: RegisterBank) -> bytes:
     """Return the answer PDU to a request PDU (function code and data)."""
     function = request[0]
+    if function in list(Write):
+        return _write(Write(function), request, bank)
     try:
         area = Area(function)
     except ValueError:
@@ -65,6 +83,21 @@ def answer(request: bytes, bank: RegisterBank) -> bytes:
         return _refuse(function, _Refusal.ADDRESS)
     values = (registers[place] for place in wanted)
     return struct.pack(f">BB{count}H", function, 2 * count, *values)
+
+
+def _write(how: Write, request: bytes, bank: RegisterBank) -> bytes:
+    """Write one register; the answer repeats the request's first five bytes (6.6 and 6.12)."""
+    if how is Write.SEVERAL:
+        if len(request) != 8 or request[3:6] != b"\0\x01\x02":
+            return _refuse(how, _Refusal.VALUE)
+    elif len(request) != 5:
+        return _refuse(how, _Refusal.VALUE)
+    address, word = struct.unpack(">H", request[1:3])[0], struct.unpack(">H", request[-2:])[0]
+    try:
+        bank.write(how, address, word)
+    except WriteRefused:
+        return _refuse(how, _Refusal.FUNCTION)
+    return request[:5]
 
 
 def _refuse(function: int, code: _Refusal) -> bytes:

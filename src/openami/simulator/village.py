@@ -10,7 +10,8 @@ top-up or the end of a credit changes anything, and both happen at their own exa
 state at a moment does not depend on the steps taken to get there.
 
 A prepaid meter opens its relay in the millisecond its credit is used up and closes it when credit is
-entered; what is bypassed (theft) goes on drawing, as it does in life.
+entered; what is bypassed (theft) goes on drawing, as it does in life. A relay that was ordered open stays open
+whatever the credit; one that was ordered closed still waits for credit.
 """
 
 import math
@@ -77,7 +78,10 @@ class Balance:
 class _Account:
     """One customer's meter as it counts."""
 
-    __slots__ = ("connected", "credit_uj", "customer", "import_uj", "next_topup", "shape")
+    __slots__ = (
+        *("connected", "credit_uj", "customer", "import_uj", "next_topup", "ordered_open"),
+        "shape",
+    )
 
     def __init__(self, customer: Customer) -> None:
         self.customer = customer
@@ -85,6 +89,7 @@ class _Account:
         self.import_uj = customer.counter_uj
         self.credit_uj = customer.credit_uj
         self.connected = True
+        self.ordered_open = False
         self.next_topup = 0
 
     def demand_mw(self, local_minute: int) -> tuple[int, int]:
@@ -95,15 +100,16 @@ class _Account:
         return (demand - bypassed if self.connected else 0), bypassed
 
     def settle(self, now_ms: int) -> None:
-        """Enter the top-ups that are due, and let the relay follow the credit."""
+        """Enter the top-ups that are due, and let the relay follow orders and credit."""
         if self.credit_uj is None:
+            self.connected = not self.ordered_open
             return
         for topup in self.customer.topups[self.next_topup :]:
             if topup.at_ms > now_ms:
                 break
             self.credit_uj += topup.energy_uj
             self.next_topup += 1
-        self.connected = self.credit_uj > 0
+        self.connected = self.credit_uj > 0 and not self.ordered_open
 
     def unchanged_ms(self, now_ms: int, metered_mw: int) -> int | None:
         """Return for how long this meter's relay and credit rule stay as they are; None: for good."""
@@ -182,6 +188,13 @@ class Village:
             relay=RelayPosition.CONNECTED if account.connected else RelayPosition.DISCONNECTED,
             credit_uj=account.credit_uj,
         )
+
+    def order_relay(self, serial: MeterSerial, position: RelayPosition) -> None:
+        """Open or close a customer's relay now; the load behind it goes with it. Raises KeyError."""
+        account = self._accounts[self._by_serial[serial]]
+        account.ordered_open = position is not RelayPosition.CONNECTED
+        account.settle(self._now_ms)
+        self._moment = self._flows()
 
     def balance(self) -> Balance:
         """Return where the energy went since the start."""
