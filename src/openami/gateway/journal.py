@@ -168,6 +168,11 @@ def keep_keyring(connection: sqlite3.Connection, effect: StoreKeyring) -> None:
         " admitted_by = excluded.admitted_by",
         (effect.keyring.version, _bytes_of(effect.document), _roots_text(effect.admitted_by)),
     )
+    # Its signing refuses the tickets that ended before, so nobody need remember that they were used.
+    connection.execute(
+        "DELETE FROM command_done WHERE ticket IS NOT NULL AND state = 'done' AND not_after_s < ?",
+        (effect.keyring.signed_at,),
+    )
 
 
 def keep_session(connection: sqlite3.Connection, session: HeldSession) -> None:
@@ -289,10 +294,6 @@ def write_time(connection: sqlite3.Connection, lo: datetime, powered_s: float) -
         "UPDATE command_time SET lo_s = max(lo_s, ?), powered_s = max(powered_s, ?)",
         (_seconds(lo), powered_s),
     )
-    connection.execute(
-        "DELETE FROM command_done WHERE ticket IS NOT NULL AND state = 'done' AND not_after_s < ?",
-        (_seconds(lo),),
-    )
 
 
 def write_report(connection: sqlite3.Connection, identity: str, report: bytes) -> None:
@@ -303,7 +304,7 @@ def write_report(connection: sqlite3.Connection, identity: str, report: bytes) -
 
 
 def _forget_old(connection: sqlite3.Connection) -> None:
-    """Keep the bounds. Tickets stay until their time is over: no mark would refuse them."""
+    """Keep the bounds. Tickets stay until a keyring refuses them by its date: no mark would."""
     connection.execute(
         "DELETE FROM command_done WHERE state = 'done' AND ticket IS NULL AND number <="
         " (SELECT max(number) FROM command_done) - ?",
