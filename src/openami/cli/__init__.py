@@ -16,13 +16,18 @@ from openami import __version__
 
 # Where each command lives: ``module:attribute`` below this package.
 _COMMANDS: Mapping[str, str] = {
+    "audit": "audit:audit",
+    "broker-config": "broker_config:broker_config",
     "check": "check:check",
+    "command": "command:command",
     "demo": "demo:demo",
     "feeder": "feeder:feeder",
     "gateway": "gateway:gateway",
     "headend": "headend:headend",
+    "keyring": "keyring:keyring",
     "meter": "meter:meter",
     "reject": "reject:reject",
+    "session": "session:session",
     "spec": "spec:spec",
     "watch": "watch:watch",
 }
