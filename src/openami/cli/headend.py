@@ -7,6 +7,15 @@ from typing import Any
 import click
 import msgspec
 
+from openami.cli.headend_enrolment import (
+    certificates,
+    enroll,
+    enroll_serve,
+    enroll_token,
+    renew,
+    revoke,
+)
+from openami.cli.headend_init import init
 from openami.cli.logs import configure_logs
 from openami.cli.report import Exit, fail, say
 from openami.cli.storage import fail_for_store, registers_option
@@ -21,6 +30,10 @@ from openami.mqtt.settings import DEFAULT_URL, BrokerSettings
 @click.group()
 def headend() -> None:
     """The head-end: receives what gateways publish, and stores it."""
+
+
+for _command in (init, enroll_token, enroll_serve, enroll, revoke, renew, certificates):
+    headend.add_command(_command)
 
 
 # What a flag leaves unsaid is the file's word, so none of them has a default of its own here.

@@ -1,14 +1,14 @@
 """The operator's directory: authority, keys, keyrings and the register of who was enrolled.
 
-    headend.toml                    what `openami headend run` reads
-    authority/{ca.pem,ca.key}       signs certificates; whoever has it can let anybody in to the broker
-    broker/…                        certificate, key, list of the revoked, configuration: copied to the broker
-    transport/hes-1.pem             the head-end to the broker: certificate and key in one file
-    keys/{hes-1,operator-1}.key     sign offers and commands
-    roots/root-1.key …              sign keyrings; belong on a stick in a safe, not here
-    roots.json                      the pins: who has to sign a keyring
-    keyrings/FEEDER/keyring-….json  every version
-    register.db                     tokens, gateways, certificates
+headend.toml                    what `openami headend run` reads
+authority/{ca.pem,ca.key}       signs certificates; whoever has it can let anybody in to the broker
+broker/…                        certificate, key, list of the revoked, configuration: copied to the broker
+transport/hes-1.pem             the head-end to the broker: certificate and key in one file
+keys/{hes-1,operator-1}.key     sign offers and commands
+roots/root-1.key …              sign keyrings; belong on a stick in a safe, not here
+roots.json                      the pins: who has to sign a keyring
+keyrings/FEEDER/keyring-….json  every version
+register.db                     tokens, gateways, certificates
 """
 
 import ipaddress
@@ -50,16 +50,16 @@ from openami.pki.certificates import (
     read_key,
     renewal_due,
 )
-from openami.pki.enrolment import village_fingerprint
+from openami.pki.enrolment import Request, village_fingerprint
 from openami.pki.names import CommonName, headend_name
 from openami.pki.revocation import revocation_list
-from openami.sip.acts import ActType
 from openami.sip.actions import Role
+from openami.sip.acts import ActType
 from openami.sip.canonical import read_document
-from openami.sip.compose import sign
+from openami.sip.compose import document_of, sign
 from openami.sip.errors import SipError
 from openami.sip.keyring import Limits, Roots, admit_keyring, read_keyring
-from openami.sip.keyring_draft import first_keyring, identity
+from openami.sip.keyring_draft import first_keyring, identity, next_version, with_identity
 from openami.sip.keys import KeySigner, Signer
 
 DEFAULT_DIRECTORY: Final = "openami-operator"
@@ -76,6 +76,14 @@ class VillageError(Exception):
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """A server's certificate and key."""
+
+    cert_file: Path
+    key_file: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +225,18 @@ class Village:
         write_private(file, revocations.public_bytes(Encoding.PEM))
         return file
 
+    def enrolment_server_files(self, names: Sequence[str], *, now: datetime) -> TlsFiles:
+        """Return a fresh certificate and its key for the enrolment server; by default for the broker's names."""
+        if not names:
+            broker = read_certificate(read_private(self.broker_directory / "broker.pem"))
+            names = server_names(broker)
+        key, authority = new_transport_key(), self.authority()
+        certificate = issue_server(authority, key.public_key(), names, now=now, serial=new_serial())
+        place = self.directory / "enrolment"
+        write_private(place / "server.key", print_key(key))
+        write_private(place / "server.pem", print_certificate(certificate))
+        return TlsFiles(place / "server.pem", place / "server.key")
+
     def renew_own(self, *, now: datetime, all_: bool = False) -> list[str]:
         """Renew what is due of the operator's own certificates; return their names. Raises VillageError."""
         renewed = []
@@ -249,9 +269,7 @@ class Village:
 
     def _write_broker(self, names: Sequence[str], *, now: datetime) -> None:
         key, authority = new_transport_key(), self.authority()
-        certificate = issue_server(
-            authority, key.public_key(), names, now=now, serial=new_serial()
-        )
+        certificate = issue_server(authority, key.public_key(), names, now=now, serial=new_serial())
         with self.register() as register:
             register.enter(Issued.of(certificate))
         # The key first: a broker that reads between the two finds a pair that does not match, and keeps
@@ -342,7 +360,7 @@ def _write_configurations(village: Village, plan: VillagePlan) -> None:
     rights = BrokerRights(headends=(HES,))
     place = village.broker_directory
     write_private(place / "openami.acl", mosquitto_acl(rights).encode())
-    write_private(place / "openami.conf", mosquitto_conf(port=plan.port, revoked=True).encode())
+    write_private(place / "openami.conf", mosquitto_conf(port=plan.port).encode())
     write_private(village.headend_config, _headend_toml(village, plan).encode())
 
 
@@ -374,3 +392,35 @@ def _url_host(name: str) -> str:
         return f"[{name}]" if ipaddress.ip_address(name).version == 6 else name
     except ValueError:
         return name
+
+
+def add_gateway(
+    village: Village, request: Request, roots: Sequence[Signer], *, now: datetime
+) -> Path | None:
+    """Write the feeder's next keyring, with the gateway in it and signed; None when the last one has it.
+
+    Raises VillageError when there is no keyring, or the signers are not enough of its roots; SipError.
+    """
+    name = request.name
+    members = village.latest_keyring(name.feeder_id)
+    if members is None:
+        raise VillageError(
+            f"there is no keyring for {name.feeder_id}", "openami keyring new --feeder FEEDER"
+        )
+    known = read_keyring(members).identities.get(request.sip_key.kid)
+    if known is not None and known.id == name.gateway_id:
+        return None
+    draft = with_identity(
+        next_version(members, now=now),
+        identity(name.gateway_id, Role.GATEWAY, request.sip_key),
+    )
+    for root in roots:
+        draft = sign(draft, root, ActType.KEYRING, iat=int(now.timestamp()))
+    admit_keyring(
+        document_of(draft),
+        roots=village.roots(),
+        in_force=0,
+        feeder_id=name.feeder_id,
+        gateway_id=name.gateway_id,
+    )
+    return village.save_keyring(draft)

@@ -180,6 +180,11 @@ def same_key(certificate: x509.Certificate, key: TransportPublicKey) -> bool:
     return _spki(certificate.public_key()) == _spki(key)
 
 
+def same_public_key(one: TransportPublicKey, other: TransportPublicKey) -> bool:
+    """Return whether two keys are one."""
+    return _spki(one) == _spki(other)
+
+
 def print_certificate(certificate: x509.Certificate) -> bytes:
     """Return a certificate as PEM."""
     return certificate.public_bytes(Encoding.PEM)

@@ -53,6 +53,9 @@ class GatewayName:
         found = _is_gateway_name(text)
         if found is None:
             raise BadName(f"{text[:80]!r} is not FEEDER/GATEWAY, each an id")
+        if found[2].lower().startswith(HEADEND_PREFIX):
+            # In a keyring it would stand where the head-end stands.
+            raise BadName(f"{found[2][:80]!r} is a head-end's name, so it cannot be a gateway's")
         try:
             check_gateway_name(found[1], found[2], path="")
         except ProfileError as error:

@@ -16,7 +16,6 @@ from openami.sip.keyring import (
     KEYRING_PREFIX,
     VERSION_DIGITS,
     Identity,
-    KeyringContent,
     Limits,
     read_keyring,
 )
@@ -82,7 +81,10 @@ def next_version(members: Mapping[str, Any], *, now: datetime) -> dict[str, Any]
 
 
 def with_identity(members: Mapping[str, Any], added: Identity) -> dict[str, Any]:
-    """Return the members with an identity, in place of one of the same name. Raises SipError."""
+    """Return the members with an identity, in place of one of the same name and role. Raises SipError."""
+    for each in members["participants"]:
+        if each["id"] == added.id and each["role"] != added.role.value:
+            raise fields.bad("participants", f"{added.id} is the name of a {each['role']}")
     others = [p for p in members["participants"] if p["id"] != added.id]
     return _judged({**members, "participants": [*others, _participant(added)]})
 
@@ -142,8 +144,7 @@ def _with_scope(members: Mapping[str, Any], name: str, value: Any) -> dict[str, 
 
 
 def _judged(members: dict[str, Any]) -> dict[str, Any]:
-    content: KeyringContent = read_keyring(members)
-    assert content.identities
+    read_keyring(members)
     return members
 
 

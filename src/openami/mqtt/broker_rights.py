@@ -1,0 +1,226 @@
+"""Who may say what at the broker: one model, written as mosquitto's and as EMQX's rules (pure).
+
+What is not allowed below is refused. A user's name is its certificate's common name. A gateway's is
+``feederId/gatewayId``, which the pattern rules turn into its own part of the topic tree; the others are listed by
+name, because a pattern that fits a head-end would fit whoever is called like one.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import files
+from string import Template
+from typing import Final
+
+from openami.profile import CommandTopic, EventTopic, SessionTopic, TelemetryTopic, is_id
+
+# Where the head-end tries out the broker at its start; outside the profile's topics.
+PROBE_FILTER: Final = "openami/probe/#"
+DEFAULT_PORT: Final = 8883  # IANA, secure-mqtt
+_EVERYTHING: Final = "openami/v1/#"
+_ROOT: Final = "openami/v1/"
+_ANY_ROOT: Final = f"{_ROOT}+/+/"
+
+
+class Right(StrEnum):
+    """What may be done with a topic."""
+
+    READ = "read"
+    WRITE = "write"
+    BOTH = "readwrite"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One right to the topics of a filter."""
+
+    right: Right
+    filter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """A market participant and the feeder it trades on."""
+
+    name: str
+    feeder_id: str
+
+
+class RightsError(ValueError):
+    """A name that may not stand in the broker's rules; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRights:
+    """Who there is, besides the gateways. Raises RightsError for a name that would widen a rule."""
+
+    headends: Sequence[str] = ()
+    observers: Sequence[str] = ()
+    markets: Sequence[Market] = ()
+    denied: Sequence[str] = ()
+    """Clients to be cut off although they are connected; see `openami headend revoke`."""
+
+    def __post_init__(self) -> None:
+        names = [*self.headends, *self.observers, *(m.name for m in self.markets)]
+        for name in (*names, *(m.feeder_id for m in self.markets)):
+            if not is_id(name):
+                raise RightsError(
+                    f"{name[:80]!r} is not an id: letters, digits, . _ - (a + or # would be a wildcard)"
+                )
+        listed = [*self.headends, *self.observers]
+        if len(set(listed)) != len(listed) or {m.name for m in self.markets} & set(listed):
+            raise RightsError("one name stands for two users")
+        for name in self.denied:
+            if not all(is_id(part) for part in name.split("/")) or name.count("/") > 1:
+                raise RightsError(f"{name[:80]!r} is neither an id nor FEEDER/GATEWAY")
+
+
+HEADEND: Final = (
+    Rule(Right.READ, TelemetryTopic.filter()),
+    Rule(Right.READ, EventTopic.filter()),
+    Rule(Right.WRITE, CommandTopic.filter()),
+    Rule(Right.BOTH, SessionTopic.filter()),
+    Rule(Right.BOTH, PROBE_FILTER),
+)
+OBSERVER: Final = (Rule(Right.READ, _EVERYTHING),)
+
+
+def market_rules(feeder_id: str) -> tuple[Rule, ...]:
+    """Return the rights of a market participant on one feeder: no telemetry, and never a command."""
+    return (
+        Rule(Right.BOTH, SessionTopic.filter(feeder_id)),
+        Rule(Right.READ, EventTopic.filter(feeder_id)),
+    )
+
+
+def gateway_rules(own: str) -> tuple[Rule, ...]:
+    """Return a gateway's rights; ``own`` stands for its feeder's and its own id with a slash between."""
+
+    def below(filter_: str) -> str:
+        return f"{_ROOT}{own}/{filter_.removeprefix(_ANY_ROOT)}"
+
+    return (
+        Rule(Right.WRITE, below(TelemetryTopic.filter())),
+        Rule(Right.WRITE, below(EventTopic.filter())),
+        Rule(Right.READ, below(CommandTopic.filter())),
+        Rule(Right.BOTH, below(SessionTopic.filter())),
+    )
+
+
+# --- mosquitto -------------------------------------------------------------------------------------
+
+
+def mosquitto_acl(rights: BrokerRights) -> str:
+    """Return mosquitto's access file."""
+    blocks = [_MOSQUITTO_HEAD]
+    if rights.denied:
+        denials = [f"user {name}\ntopic deny #" for name in rights.denied]
+        blocks.append("\n\n".join([_DENIED, *denials]))
+    if rights.headends:
+        blocks.append("\n\n".join([_HEADENDS, *(_user(n, HEADEND) for n in rights.headends)]))
+    if rights.observers:
+        blocks.append("\n\n".join([_OBSERVERS, *(_user(n, OBSERVER) for n in rights.observers)]))
+    if rights.markets:
+        users = [_user(name, rules) for name, rules in _by_market(rights)]
+        blocks.append("\n\n".join([_MARKETS, *users]))
+    patterns = [f"pattern {rule.right} {rule.filter}" for rule in gateway_rules("%u")]
+    blocks.append("\n".join([_GATEWAYS, *patterns]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def mosquitto_conf(
+    *,
+    port: int = DEFAULT_PORT,
+    certs: str = "/etc/mosquitto/certs",
+    acl_file: str = "/etc/mosquitto/openami.acl",
+) -> str:
+    """Return mosquitto's configuration; every line of it carries its reason."""
+    return _filled("mosquitto.conf.in", port=port, certs=certs, acl_file=acl_file)
+
+
+_MOSQUITTO_HEAD: Final = """\
+# Who may say what, on a broker for the OpenAMI northbound profile v0.1. What is not allowed below is
+# refused. The user is the certificate's common name (use_identity_as_username in mosquitto.conf).
+# Written by `openami broker-config mosquitto --acl`."""
+_DENIED: Final = "# Revoked: nothing more, not even on a connection that is open."
+_HEADENDS: Final = (
+    "# The head-end, by name; one block for each. The probe is its own: it looks at its start whether this\n"
+    "# broker loses anything."
+)
+_OBSERVERS: Final = (
+    "# Whoever runs `openami watch` or a conformance check: reads everything, says nothing."
+)
+_MARKETS: Final = (
+    "# Market participants: the sessions and results of their own feeders. Never a command."
+)
+_GATEWAYS: Final = """\
+# Every gateway: its common name is "{feederId}/{gatewayId}" (63 characters together at most), so %u is
+# the two levels of its own root and a stolen certificate opens that root only. The authority must sign
+# no gateway a name without exactly one slash, and none with + or #."""
+
+
+def _user(name: str, rules: Sequence[Rule]) -> str:
+    return "\n".join([f"user {name}", *(f"topic {rule.right} {rule.filter}" for rule in rules)])
+
+
+def _by_market(rights: BrokerRights) -> Iterator[tuple[str, list[Rule]]]:
+    for name in dict.fromkeys(market.name for market in rights.markets):
+        feeders = [market.feeder_id for market in rights.markets if market.name == name]
+        yield name, [rule for feeder_id in feeders for rule in market_rules(feeder_id)]
+
+
+# --- EMQX ------------------------------------------------------------------------------------------
+
+
+def emqx_acl(rights: BrokerRights) -> str:
+    """Return EMQX's access file. Not run: see the template."""
+    lines = [_EMQX_HEAD]
+    lines += [f'{{deny, {{username, "{name}"}}}}.' for name in rights.denied]
+    for name in rights.headends:
+        lines += _allow(f'"{name}"', HEADEND)
+    for name in rights.observers:
+        lines += _allow(f'"{name}"', OBSERVER)
+    for name, rules in _by_market(rights):
+        lines += _allow(f'"{name}"', rules)
+    lines += _allow(f'{{re, "{_GATEWAY_NAME}"}}', gateway_rules("${username}"))
+    return "\n".join([*lines, "{deny, all}."]) + "\n"
+
+
+def emqx_conf(
+    *,
+    port: int = DEFAULT_PORT,
+    certs: str = "etc/certs",
+    acl_file: str = "etc/openami-acl.conf",
+) -> str:
+    """Return EMQX's configuration. Not run: see the template."""
+    return _filled("emqx.conf.in", port=port, certs=certs, acl_file=acl_file)
+
+
+_EMQX_HEAD: Final = """\
+%% NOT RUN: written from EMQX's documentation by `openami broker-config emqx --acl`.
+%% The first rule that fits decides; the last one denies."""
+# Of an older EMQX, which would put a + of a name into the topic, the expression is the second guard.
+_GATEWAY_NAME: Final = "^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+def _allow(who: str, rules: Sequence[Rule]) -> list[str]:
+    lines = []
+    for action, right in (("publish", Right.WRITE), ("subscribe", Right.READ)):
+        filters = [f'"{rule.filter}"' for rule in rules if rule.right in (right, Right.BOTH)]
+        if filters:
+            lines.append(f"{{allow, {{username, {who}}}, {action}, [{', '.join(filters)}]}}.")
+    return lines
+
+
+def _filled(template: str, *, port: int, certs: str, acl_file: str) -> str:
+    if not 0 < port < 65536:
+        raise RightsError(f"{port} is no port")
+    for path in (certs, acl_file):
+        if _is_plain_path(path) is None:
+            raise RightsError(f"{path!r} is no plain path: write one without spaces and quotes")
+    text = files("openami.mqtt").joinpath("broker_templates", template).read_text("utf-8")
+    return Template(text).substitute(port=port, certs=certs.rstrip("/"), acl_file=acl_file)
+
+
+_is_plain_path = re.compile(r"[A-Za-z0-9_./+@-]+").fullmatch
