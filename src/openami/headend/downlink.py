@@ -349,7 +349,7 @@ class Downlink:
             return
         waiting = [s for s in fitting if s.state is SessionState.OFFERED]
         if waiting:
-            await self._offer_anew(waiting[0], now)
+            await self._offer_anew(waiting[0], command, now)
             return
         session = LedgerSession(
             id=self._new_id("sip"),
@@ -363,11 +363,15 @@ class Downlink:
         )
         await self._store.add_session(session, session_entry(session), now)
 
-    async def _offer_anew(self, session: LedgerSession, now: datetime) -> None:
-        """A session nobody answered is offered again when somebody needs it."""
+    async def _offer_anew(
+        self, session: LedgerSession, command: LedgerCommand, now: datetime
+    ) -> None:
+        """A session nobody answered is offered again when somebody needs it who came after that."""
 
         def decide(found: LedgerSession, _: frozenset[str]) -> SessionChange | None:
-            if found.state is not SessionState.OFFERED or found.offers < OFFERS_MAX:
+            given_up = found.state is SessionState.OFFERED and found.offers >= OFFERS_MAX
+            offered_at = found.offered_at
+            if not given_up or offered_at is None or offered_at >= command.requested_at:
                 return None
             return SessionChange(replace(found, offers=0, due_at=now))
 
