@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openami.cli.gateway_enroll import enroll
 from openami.cli.logs import configure_logs
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.profile import utc_text
@@ -30,6 +31,9 @@ config_option = click.option(
 @click.group()
 def gateway() -> None:
     """The gateway: reads meters, stores their registers, publishes them."""
+
+
+gateway.add_command(enroll)
 
 
 @gateway.command()

@@ -135,6 +135,22 @@ class CommandSettings(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.key_file)
 
 
+class EnrolmentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``[enrolment]``: where the certificate to the broker is renewed; off without ``url``."""
+
+    url: str = ""
+    """The enrolment server, ``https://HOST:PORT``."""
+    directory: str = ""
+    """The gateway's directory of keys, as `openami gateway enroll` made it."""
+
+    def __post_init__(self) -> None:
+        if bool(self.url) != bool(self.directory):
+            missing = "directory" if self.url else "url"
+            raise ValueError(f"{missing} is missing; renewal needs both url and directory")
+        if self.url and not self.url.startswith("https://"):
+            raise ValueError(f"url = {self.url!r} is no https:// address; write https://HOST:PORT")
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
     """What the service manager asks for in the environment: see `openami.gateway.service_manager`."""
@@ -174,6 +190,7 @@ class GatewayConfig:
     clock: ClockSource
     status: StatusSettings
     commands: CommandSettings
+    enrolment: EnrolmentSettings
     service: ServiceSettings
     lines: tuple[LineConfig, ...]
 
@@ -255,7 +272,7 @@ class _Reader:
             (),
             (
                 *("feeder_id", "gateway_id", "data_dir", "registers_file", "clock", "line"),
-                *("mqtt", "schedule", "outbox", "uplink", "status", "commands"),
+                *("mqtt", "schedule", "outbox", "uplink", "status", "commands", "enrolment"),
             ),
         )
         feeder_id, gateway_id = self._id("feeder_id"), self._id("gateway_id")
@@ -276,6 +293,7 @@ class _Reader:
             clock=self._clock_source(),
             status=self._section("status", StatusSettings),
             commands=self._section("commands", CommandSettings),
+            enrolment=self._section("enrolment", EnrolmentSettings),
             service=self._service,
             lines=tuple(self._line_configs()),
         )

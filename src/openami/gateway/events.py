@@ -43,6 +43,7 @@ class EventType(StrEnum):
     IMPLAUSIBLE_VALUE = "implausible_value"
     CLOCK_INVALID = "clock_invalid"
     CLOCK_ADJUSTED = "clock_adjusted"
+    CERTIFICATE_EXPIRING = "certificate_expiring"
     COMMANDS_REFUSED = "commands_refused"
     """Messages nobody could be told a refusal of: unsigned, forged, or not for us."""
 
@@ -55,6 +56,7 @@ _SEVERITY: Mapping[EventType, Severity] = {
     EventType.IMPLAUSIBLE_VALUE: Severity.MINOR,
     EventType.CLOCK_INVALID: Severity.MINOR,
     EventType.CLOCK_ADJUSTED: Severity.INFO,
+    EventType.CERTIFICATE_EXPIRING: Severity.MAJOR,  # without one, nothing gets to the broker
     EventType.COMMANDS_REFUSED: Severity.MINOR,
 }
 

@@ -25,12 +25,15 @@ import structlog
 from openami.clock import Clock
 from openami.gateway import commanding, downlink, tickets
 from openami.gateway.certificate import valid_until
+from openami.gateway.certificate_watch import CertificateWatch
 from openami.gateway.clock_events import ClockLook, clock_drafts
 from openami.gateway.collector import ALIVE_WITHIN_S, LineCollector, Surroundings
 from openami.gateway.commanding import Commanding
 from openami.gateway.config import ConfigError, GatewayConfig, LineConfig
 from openami.gateway.database import DatabaseError
 from openami.gateway.driver import Driver, Meter
+from openami.gateway.enrolment import GatewayKeys
+from openami.gateway.entries import Draft
 from openami.gateway.handshake import Self
 from openami.gateway.memory import MeterMemories
 from openami.gateway.meter_record import MeterRecord
@@ -190,6 +193,9 @@ class Gateway:
             tasks.append(group.create_task(self._reconnector().run(), name="uplink"))
             tasks.append(group.create_task(self._watch_clock(), name="clock"))
             tasks.append(group.create_task(self._tell_life(), name="service manager"))
+            watch = self._certificate_watch()
+            if watch is not None:
+                tasks.append(group.create_task(watch.run(), name="certificate"))
             if self._commanding is not None:
                 tasks.append(group.create_task(self._commanding.run(), name="commanding"))
                 watching = tickets.watch(self._commanding, self._config.tickets)
@@ -230,6 +236,30 @@ class Gateway:
             await downlink.announce(commanding, connection)
 
         return (receive, announce)
+
+    def _certificate_watch(self) -> CertificateWatch | None:
+        cert_file, enrolment = self._config.mqtt.cert_file, self._config.enrolment
+        if cert_file is None:
+            return None
+        return CertificateWatch(
+            Path(cert_file),
+            keys=GatewayKeys(Path(enrolment.directory)) if enrolment.directory else None,
+            url=enrolment.url,
+            source=self._source,
+            clock=self._clock,
+            clock_trusted=lambda: self._outbox.clock_verdict.trusted,
+            view=self._uplink,
+            append=self._append_events,
+        )
+
+    async def _append_events(self, drafts: Sequence[Draft]) -> None:
+        for draft in drafts:
+            assert draft.envelope.event is not None
+            self._metrics.events.labels(type=draft.envelope.event.type).inc()
+        try:
+            await self._outbox.append(drafts)
+        except OutboxError as error:
+            _log.error("event not stored", reason=str(error), remedy=error.remedy)
 
     async def snapshot(self) -> Snapshot:
         """Return how the gateway is doing, at most `SNAPSHOT_AGE_S_MAX` ago."""
@@ -282,12 +312,8 @@ class Gateway:
                 assert draft.envelope.event is not None
                 event = draft.envelope.event
                 _log.warning(event.type, state=event.state.value, about=event.detail)
-                self._metrics.events.labels(type=event.type).inc()
             if drafts:
-                try:
-                    await self._outbox.append(drafts)
-                except OutboxError as error:
-                    _log.error("clock event not stored", reason=str(error), remedy=error.remedy)
+                await self._append_events(drafts)
             await asyncio.sleep(CLOCK_WATCH_INTERVAL_S)
 
     async def _tell_life(self) -> None:
