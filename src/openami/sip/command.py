@@ -112,6 +112,8 @@ def _args(value: object, action: Action) -> Mapping[str, Any]:
                 fields.identifier(members[name], place)
             case _:
                 fields.text(members[name], place, chars_max=ARG_CHARS_MAX)
+    if "from" in required and members["from"] > members["to"]:  # one form: text order is time order
+        raise fields.bad("command/args/to", "not before from")
     return members
 
 
