@@ -45,6 +45,13 @@ class DoubleMeter:
     """Registers from here on are refused with exception 2."""
     asked: int = 0
     silent: bool = False
+    written: dict[int, int] = field(default_factory=dict)
+    """What was written, by address; it is read back from there."""
+    orders: int = 0
+    takes: int = 16
+    """The function by which it lets itself be written; another is refused with exception 1."""
+    mute_orders: bool = False
+    """It does what it is ordered and does not say so."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -74,8 +81,12 @@ class LineDouble:
             task.add_done_callback(self._tasks.discard)
 
     def _next_frame(self) -> bytes:
-        """Take the next question out of the inbox: 8 bytes in RTU, 12 with MBAP."""
+        """Take the next question out of the inbox: 8 bytes in RTU, 12 with MBAP; a write has 3 more."""
+        function_at = 7 if self.mbap else 1
         size = 12 if self.mbap else 8
+        if len(self._inbox) < size:
+            return b""
+        size += 3 * (self._inbox[function_at] == 16)
         if len(self._inbox) < size:
             return b""
         frame = bytes(self._inbox[:size])
@@ -93,8 +104,14 @@ class LineDouble:
         meter = self.meters.get(unit)
         if meter is None or meter.silent:
             return
+        if function in (6, 16):
+            await self._obey(meter, unit, transaction, frame, self.script(number))
+            return
         meter.asked += 1
-        words = [meter.word(address + at, meter.asked) for at in range(count)]
+        words = [
+            meter.written[place] if place in meter.written else meter.word(place, meter.asked)
+            for place in range(address, address + count)
+        ]
         fault, late_s = self.script(number)
         pdu = bytes([function, 2 * count]) + struct.pack(f">{count}H", *words)
         if address + count > meter.end:
@@ -103,6 +120,34 @@ class LineDouble:
         self._busy += 1
         try:
             await self._deliver(unit, pdu, transaction, fault, late_s)
+        finally:
+            self._busy -= 1
+
+    async def _obey(
+        self,
+        meter: DoubleMeter,
+        unit: int,
+        transaction: bytes,
+        frame: bytes,
+        script: tuple[Fault, float],
+    ) -> None:
+        """Write one register, and repeat the question's first five bytes as the answer."""
+        request = frame[7:] if self.mbap else frame[1:-2]
+        pdu = request[:5]
+        if request[0] == meter.takes:
+            meter.orders += 1
+            address, word = (
+                struct.unpack(">H", request[1:3])[0],
+                struct.unpack(">H", request[-2:])[0],
+            )
+            meter.written[address] = word
+        else:
+            pdu = bytes([request[0] | 0x80, 1])
+        self.overlaps += self._busy
+        self._busy += 1
+        try:
+            if not meter.mute_orders:
+                await self._deliver(unit, pdu, transaction, *script)
         finally:
             self._busy -= 1
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from tests.drivers.line_double import DoubleMeter, LineDouble, Port, Pty, on_port, on_pty
 
-from openami.gateway.driver import Driver, LineSettings, MeterSettings
+from openami.gateway.driver import Driver, LineSettings, MeterSettings, RelayPosition
 from openami.gateway.driver_contract import Value
 from openami.gateway.drivers.modbus import ModbusDriver
 from openami.profile import MeterSerial, Obis
 
 _SERIALS = {MeterSerial("DS1000-1"): 1, MeterSerial("DS1000-2"): 2}
+_RELAY = 0x1A
 _MAP = """
 id = "bench"
 vendor = "test"
@@ -25,6 +26,11 @@ max_read_registers = 8
 address = 0x50
 type = "ascii"
 words = 3
+[relay]
+address = 0x1A
+write_function = 16
+connected = 1
+disconnected = 0
 [[register]]
 obis = "1.8.0"
 address = 0
@@ -55,7 +61,7 @@ expect = {}
 
 def _word(name: str) -> "dict[int, int]":
     unit = int(name[-1])
-    words = {0: 2, 1: unit, 2: 2300 + unit, 0x20: 0x10000 - unit}
+    words = {0: 2, 1: unit, 2: 2300 + unit, 0x20: 0x10000 - unit, _RELAY: 1}
     for at in range(3):
         words[0x50 + at] = int.from_bytes(name.encode()[2 * at : 2 * at + 2], "big")
     return words
@@ -89,6 +95,19 @@ class ModbusBench:
 
     def overlaps(self) -> int:
         return self._double.overlaps
+
+    def relay(self, serial: MeterSerial) -> RelayPosition:
+        closed = self._meter(serial).written.get(_RELAY, 1)
+        return RelayPosition.CONNECTED if closed else RelayPosition.DISCONNECTED
+
+    def orders(self, serial: MeterSerial) -> int:
+        return self._meter(serial).orders
+
+    async def mute_orders(self, serial: MeterSerial) -> None:
+        self._meter(serial).mute_orders = True
+
+    def _meter(self, serial: MeterSerial) -> DoubleMeter:
+        return self._double.meters[_SERIALS[serial]]
 
     async def silence(self, serial: MeterSerial) -> None:
         self._double.meters[_SERIALS[serial]].silent = True

@@ -1,7 +1,7 @@
 """The driver contract: kept by the Modbus driver over each of its transports, and able to convict."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -17,10 +17,13 @@ from openami.gateway.driver import (
     Line,
     LineSettings,
     Meter,
+    MeterSilent,
     RawReading,
     RegisterInfo,
+    RelayControl,
+    RelayPosition,
 )
-from openami.gateway.driver_contract import CHECKS, Check
+from openami.gateway.driver_contract import CHECKS, RELAY_CHECKS, Check, RelayCheck
 from openami.gateway.drivers.modbus import ModbusDriver
 from openami.profile import MeterSerial, Obis
 
@@ -29,6 +32,15 @@ from openami.profile import MeterSerial, Obis
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 async def test_the_modbus_driver_keeps_the_contract(
     check: Check, transport: str, tmp_path: Path
+) -> None:
+    async with modbus_bench(transport, tmp_path) as bench:
+        await check(bench)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "rtu", "rtu-over-tcp"])
+@pytest.mark.parametrize("check", RELAY_CHECKS, ids=lambda check: check.__name__)
+async def test_the_modbus_driver_keeps_the_contract_of_relays(
+    check: RelayCheck, transport: str, tmp_path: Path
 ) -> None:
     async with modbus_bench(transport, tmp_path) as bench:
         await check(bench)
@@ -79,6 +91,30 @@ class _Forgetful(_Around):
         return self.meter.registers[1:] if self.last else self.meter.registers
 
 
+class _Insistent(_Around):
+    """Orders again what was not answered."""
+
+    async def relay_position(self) -> RelayPosition:
+        assert isinstance(self.meter, RelayControl)
+        return await self.meter.relay_position()
+
+    async def set_relay(self, position: RelayPosition) -> None:
+        assert isinstance(self.meter, RelayControl)
+        try:
+            await self.meter.set_relay(position)
+        except MeterSilent:
+            await self.meter.set_relay(position)
+
+
+class _Optimistic(_Insistent):
+    """Says that everything was obeyed."""
+
+    async def set_relay(self, position: RelayPosition) -> None:
+        assert isinstance(self.meter, RelayControl)
+        with suppress(DriverError):
+            await self.meter.set_relay(position)
+
+
 class _Credulous(_Around):
     async def read(self, wanted: Sequence[Obis]) -> Sequence[RawReading]:
         try:
@@ -122,6 +158,25 @@ def _culprit(kind: type[_Around]) -> type[Driver]:
 )
 async def test_a_driver_that_breaks_the_contract_is_convicted(
     kind: type[_Around], check: Check, tmp_path: Path
+) -> None:
+    async with modbus_bench("tcp", tmp_path) as bench:
+        bench.driver = _culprit(kind)
+        with pytest.raises(AssertionError):
+            await check(bench)
+
+
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [
+        (_Around, contract.moves_the_relay_it_was_told_to),
+        (_Insistent, contract.orders_once_though_nobody_answers),
+        (_Optimistic, contract.orders_once_though_nobody_answers),
+        (_Optimistic, contract.orders_nothing_of_a_silent_meter),
+        (_Optimistic, contract.moves_no_other_meters_relay),
+    ],
+)
+async def test_a_driver_that_breaks_the_contract_of_relays_is_convicted(
+    kind: type[_Around], check: RelayCheck, tmp_path: Path
 ) -> None:
     async with modbus_bench("tcp", tmp_path) as bench:
         bench.driver = _culprit(kind)

@@ -22,11 +22,11 @@ from tests.gateway.clock_double import ClockDouble
 from tests.gateway.sip_world import HES, SERIALS, STRANGER, Pole, Running
 from tests.gateway.switched_meter import At
 
+from openami.gateway.handshake import SESSIONS_HELD_MAX
 from openami.profile import CommandTopic, MeterSerial, SessionTopic
 from openami.sip.actions import Action
 from openami.sip.acts import ActType
 from openami.sip.keyring import NONCE_LIFE_S_MAX
-from openami.sip.session import SessionState
 
 PER_HOUR = 6
 T = TypeVar("T")
@@ -134,14 +134,21 @@ class Village(RuleBasedStateMachine):
         self.run_(self._start())
         self.reconnect()
 
-    @rule()
-    def wipe(self) -> None:
+    @rule(by=st.sampled_from(["operator", "attacker"]))
+    def wipe(self, by: str) -> None:
+        """A new card; the operator brings it into service again, or somebody replays what once did."""
         self.run_(self._stop())
         self.pole.wipe()
         self.wiped_powered_s = self.powered_s + 1e-9
         self.clock.reboot(self.clock.wall)
         self.run_(self._start())
         self.reconnect()
+        if by == "operator":
+            self.publish_keyring()
+            self.offer()
+        else:
+            for message in self.handshakes:
+                self.deliver_handshake(message)
 
     @rule()
     def reconnect(self) -> None:
@@ -158,6 +165,7 @@ class Village(RuleBasedStateMachine):
         self.handshakes.append(message)
         self.deliver_handshake(message)
 
+    @precondition(lambda self: len(self.gateway.commanding.state.sessions) < SESSIONS_HELD_MAX)
     @rule()
     def offer(self) -> None:
         self.session_number += 1
@@ -174,13 +182,15 @@ class Village(RuleBasedStateMachine):
         self.handshakes.append(message)
         self.deliver_handshake(message)
 
+    def newest_session(self) -> str | None:
+        held = [int(name.removeprefix("s-")) for name in self.gateway.commanding.state.sessions]
+        return f"s-{max(held)}" if held else None
+
     def sign(self, action: Action, serial: str, life_s: int, *, honest: bool = True) -> Sent | None:
         """Sign for the session the gateway last told a nonce of, as a head-end does."""
-        if not self.pole.nonces:
-            return None
-        session_id = f"s-{self.session_number}"
-        nonce = self.pole.nonces.get(session_id)
-        if nonce is None:
+        session_id = self.newest_session()
+        nonce = self.pole.nonces.get(session_id or "")
+        if session_id is None or nonce is None:
             return None
         self.seq += 1
         topic, payload = self.pole.parties.command(
@@ -217,10 +227,7 @@ class Village(RuleBasedStateMachine):
     @rule(serial=st.sampled_from(SERIALS))
     def a_fresh_reconnection_succeeds(self, serial: str) -> None:
         """I8: whatever has happened, unless the relay has just moved."""
-        session_id = f"s-{self.session_number}"
-        state = self.gateway.commanding.state
-        held = state.sessions.get(session_id)
-        if held is None or held.state is not SessionState.ACTIVE or held.nonces is None:
+        if self.newest_session() is None:
             return
         self.pass_time(61)
         self.reconnect()
@@ -231,6 +238,20 @@ class Village(RuleBasedStateMachine):
         assert len(self.pole.meters[serial].moves) == before + 1
 
     # --- the attacker ----------------------------------------------------------------------------
+
+    @precondition(lambda self: self.sent)
+    @rule(back=st.integers(0, 5), restart=st.sampled_from(["", "reboot", "reconnect", "wait"]))
+    def replay_exactly(self, back: int, restart: str) -> None:
+        """One of the latest, as it was signed, when its meter's dwell is over."""
+        match restart:
+            case "reboot":
+                self.reboot(dark_s=0, lost_s=30)
+            case "reconnect":
+                self.reconnect()
+            case "wait":
+                self.wait(400)
+        sent = self.sent[max(0, len(self.sent) - 1 - back)]
+        self.deliver(sent, sent.topic, sent.payload)
 
     @precondition(lambda self: self.sent)
     @rule(
@@ -265,9 +286,8 @@ class Village(RuleBasedStateMachine):
             session_id = topic.rpartition("/")[2]
             self.deliver_handshake((self.pole.parties.session_topic(session_id), payload))
 
-    @precondition(lambda self: self.sent)
-    @rule(data=st.data(), when=st.sampled_from(At), serial=st.sampled_from(SERIALS))
-    def power_cut(self, data: st.DataObject, when: At, serial: str) -> None:
+    @rule(when=st.sampled_from(At), serial=st.sampled_from(SERIALS))
+    def power_cut(self, when: At, serial: str) -> None:
         """The power goes while a contactor moves; then somebody delivers everything again."""
         meter = self.pole.meters[serial]
         meter.power_cut = when
@@ -336,8 +356,8 @@ class Village(RuleBasedStateMachine):
 
 
 Village.TestCase.settings = settings(
-    max_examples=60,
-    stateful_step_count=30,
+    max_examples=100,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -133,21 +133,29 @@ class LineCollector:
         """
         try:
             while True:
-                groups = await self._due()
                 async with AsyncExitStack() as stack:
-                    try:
-                        line = await stack.enter_async_context(
-                            self._driver.open(self._line.settings)
-                        )
-                    except DriverError as error:
-                        await self._cycle_of_misses(groups, error)
-                        continue
-                    self._learn_registers(line)
-                    self.open_meters = line.meters
-                    stack.callback(self._close_meters)
-                    await self._poll(line, groups)
+                    # Before the first instant, because a relay may have to be moved before a poll is due.
+                    line = await self._open(stack)
+                    groups = await self._due()
+                    if isinstance(line, DriverError):
+                        line = await self._open(stack)
+                    if isinstance(line, DriverError):
+                        await self._cycle_of_misses(groups, line)
+                    else:
+                        await self._poll(line, groups)
         finally:
             await self._save_at_end()
+
+    async def _open(self, stack: AsyncExitStack) -> Line | DriverError:
+        """Open the line until the stack ends; return what is wrong with it if it does not open."""
+        try:
+            line = await stack.enter_async_context(self._driver.open(self._line.settings))
+        except DriverError as error:
+            return error
+        self._learn_registers(line)
+        self.open_meters = line.meters
+        stack.callback(self._close_meters)
+        return line
 
     async def _poll(self, line: Line, groups: frozenset[PollGroup]) -> None:
         """Poll an open line until it has been down for too long."""

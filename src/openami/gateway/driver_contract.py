@@ -8,6 +8,8 @@ exchanged and cut off. Then, under pytest:
         async with my_bench() as bench:
             await check(bench)
 
+A driver whose meters have relays makes it a `RelayBench` and runs `RELAY_CHECKS` too.
+
 Each check opens the line itself and raises AssertionError with what was broken. This module needs no
 test framework.
 """
@@ -27,6 +29,8 @@ from openami.gateway.driver import (
     LineSettings,
     MeterSilent,
     RawReading,
+    RelayControl,
+    RelayPosition,
 )
 from openami.profile import MeterSerial, Obis
 
@@ -88,7 +92,24 @@ class Bench(Protocol):
         ...
 
 
+class RelayBench(Bench, Protocol):
+    """A bench whose meters have relays, all of them connected at first."""
+
+    def relay(self, serial: MeterSerial) -> RelayPosition:
+        """Where the contactor of the meter at this place stands, whatever anybody was told."""
+        ...
+
+    def orders(self, serial: MeterSerial) -> int:
+        """How many orders have reached the contactor of the meter at this place."""
+        ...
+
+    async def mute_orders(self, serial: MeterSerial) -> None:
+        """From now on the meter does what it is ordered, and does not say so."""
+        ...
+
+
 Check = Callable[[Bench], Awaitable[None]]
+RelayCheck = Callable[[RelayBench], Awaitable[None]]
 
 
 async def reads_what_the_meters_hold(bench: Bench) -> None:
@@ -219,6 +240,102 @@ CHECKS: Final[tuple[Check, ...]] = (
     says_that_the_line_is_down,
     closes_its_line,
 )
+
+
+async def moves_the_relay_it_was_told_to(bench: RelayBench) -> None:
+    """The contactor goes where it is ordered, is read back there, and the neighbour's stays."""
+    serial, other = _serials(bench)
+    async with _line(bench) as line:
+        for position in (RelayPosition.DISCONNECTED, RelayPosition.CONNECTED):
+            await _order(bench, line, serial, position)
+            assert bench.relay(serial) is position
+            assert await _position(bench, line, serial) is position
+            assert bench.relay(other) is RelayPosition.CONNECTED, "the neighbour's relay moved"
+        assert bench.orders(serial) == 2, "an order was repeated"
+        assert _held(await _read(bench, line, serial, list(bench.values(serial)))) == dict(
+            bench.values(serial)
+        )
+
+
+async def orders_once_though_nobody_answers(bench: RelayBench) -> None:
+    """An order without an answer is MeterSilent, not another order; reading tells the truth afterwards."""
+    serial, _ = _serials(bench)
+    async with _line(bench) as line:
+        await bench.mute_orders(serial)
+        await _expect_no_order(MeterSilent, bench, line, serial)
+        assert bench.orders(serial) == 1, "an order was repeated"
+        assert await _until_position(bench, line, serial) is RelayPosition.DISCONNECTED
+
+
+async def orders_nothing_of_a_silent_meter(bench: RelayBench) -> None:
+    """A meter that does not answer is MeterSilent within the deadline, and is ordered nothing later either."""
+    serial, other = _serials(bench)
+    async with _line(bench) as line:
+        await bench.silence(serial)
+        await _expect_no_order(MeterSilent, bench, line, serial)
+        await _read(bench, line, other, list(bench.values(other)))
+        await bench.restore(serial)
+        assert await _until_position(bench, line, serial) is RelayPosition.CONNECTED
+        assert bench.orders(serial) == 0
+
+
+async def moves_no_other_meters_relay(bench: RelayBench) -> None:
+    """Another meter at the address, exchanged a moment ago, is IdentityMismatch and keeps its relay."""
+    serial, _ = _serials(bench)
+    async with _line(bench) as line:
+        await _read(bench, line, serial, list(bench.values(serial)))
+        if not await bench.exchange(serial):
+            return
+        await _expect_no_order(IdentityMismatch, bench, line, serial)
+        assert bench.orders(serial) == 0
+        assert bench.relay(serial) is RelayPosition.CONNECTED
+
+
+RELAY_CHECKS: Final[tuple[RelayCheck, ...]] = (
+    moves_the_relay_it_was_told_to,
+    orders_once_though_nobody_answers,
+    orders_nothing_of_a_silent_meter,
+    moves_no_other_meters_relay,
+)
+
+
+def _switch(line: Line, serial: MeterSerial) -> RelayControl:
+    meter = line.meters[serial]
+    assert isinstance(meter, RelayControl), f"{serial} has a relay and no RelayControl"
+    return meter
+
+
+async def _order(bench: Bench, line: Line, serial: MeterSerial, position: RelayPosition) -> None:
+    async with asyncio.timeout(bench.deadline_s):
+        await _switch(line, serial).set_relay(position)
+
+
+async def _position(bench: Bench, line: Line, serial: MeterSerial) -> RelayPosition:
+    async with asyncio.timeout(bench.deadline_s):
+        return await _switch(line, serial).relay_position()
+
+
+async def _expect_no_order(
+    error: type[DriverError], bench: Bench, line: Line, serial: MeterSerial
+) -> None:
+    try:
+        await _order(bench, line, serial, RelayPosition.DISCONNECTED)
+    except error:
+        return
+    except TimeoutError:
+        raise AssertionError(f"no {error.__name__} within {bench.deadline_s} s") from None
+    raise AssertionError(f"{error.__name__} was due, not an order that is said to be obeyed")
+
+
+async def _until_position(bench: Bench, line: Line, serial: MeterSerial) -> RelayPosition:
+    last: DriverError | None = None
+    for _ in range(READS_MAX):
+        try:
+            return await _position(bench, line, serial)
+        except DriverError as error:
+            last = error
+            await asyncio.sleep(bench.pause_s)
+    raise AssertionError(f"{serial} does not come back: {last!r}")
 
 
 @asynccontextmanager

@@ -327,12 +327,13 @@ def expire(state: Handshake, time: TimeFacts) -> Step:
 
 
 def _is_over(session: SessionDocument, keyring: Keyring | None, time: TimeFacts) -> bool:
-    """Whether a session's end has passed, by a trusted clock or by what the roots have signed since.
+    """Whether a session's end has passed, by a clock that two witnesses bound or by what the roots signed since.
 
-    Not by ``lo``: a head-end's key can push that ahead to the keyring's end, and would end every session and
-    refuse every offer until then. Commands are held to their session's time by their own signing in any case.
+    Not by ``lo`` alone: a head-end's key can push that ahead to the keyring's end, and would end every session
+    and refuse every offer until then. Not by the network's time alone, which anybody on the way can set. What
+    stays too long does no harm: a command is held to its session's time by its own signing.
     """
-    now = time.trusted_now
+    now = None if time.hi is None else time.trusted_now
     if now is not None and session.valid_to < now:
         return True
     return keyring is not None and session.valid_to < datetime.fromtimestamp(keyring.signed_at, UTC)
