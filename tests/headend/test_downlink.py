@@ -558,6 +558,7 @@ async def test_an_unanswered_offer_is_repeated_three_times_ever_later(village: V
             await asyncio.sleep(0.12)
             offers.append(str(await village.offers()))
         assert offers == ["1", "1", "2", "2", "3", "3", "4", "4", "4"]
+        village.clock.ahead += timedelta(seconds=1)
         await village.request(Action.RECONNECT)  # somebody who came later
         await asyncio.sleep(0.12)
         assert await village.offers() == 1

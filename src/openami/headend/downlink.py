@@ -104,6 +104,8 @@ OFFLINE_POLL_INTERVAL_S: Final = 1.0
 STORE_RETRY_S: Final = 1.0
 # The broker said no to a topic: a person has to change its ACL first.
 REFUSED_RETRY_S: Final = 60
+# A gateway that is there has answered by then; so a burst of requests is one offer.
+OFFER_GAP: Final = timedelta(seconds=1)
 
 FILTERS: Final = (SessionTopic.filter(),)
 
@@ -366,12 +368,16 @@ class Downlink:
     async def _offer_anew(
         self, session: LedgerSession, command: LedgerCommand, now: datetime
     ) -> None:
-        """A session nobody answered is offered again when somebody needs it who came after that."""
+        """A session nobody has answered is offered again, at once, for somebody who came after its offer.
+
+        The gateway may be here for the first time, or again. One offer for each request at most.
+        """
 
         def decide(found: LedgerSession, _: frozenset[str]) -> SessionChange | None:
-            given_up = found.state is SessionState.OFFERED and found.offers >= OFFERS_MAX
             offered_at = found.offered_at
-            if not given_up or offered_at is None or offered_at >= command.requested_at:
+            if found.state is not SessionState.OFFERED or offered_at is None:
+                return None
+            if offered_at >= command.requested_at or now - offered_at < OFFER_GAP:
                 return None
             return SessionChange(replace(found, offers=0, due_at=now))
 
