@@ -416,14 +416,19 @@ class Downlink:
         if command_id is None:
             return
 
+        ends: list[LedgerCommand] = []
+
         def decide(command: LedgerCommand, _: Around) -> Change | None:
             if not _is_about(command, topic):
                 return None
-            return reported(command, report, payload=payload, now=now)
+            change = reported(command, report, payload=payload, now=now)
+            if change is not None and not change.command.is_open:
+                ends.append(change.command)
+            return change
 
-        after = await self._store.change_command(command_id, decide, now)
-        if after is not None and not after.is_open:
-            _log.info("command ended", id=after.id, state=after.state.name, code=after.code)
+        await self._store.change_command(command_id, decide, now)
+        for end in ends:
+            _log.info("command ended", id=end.id, state=end.state.name, code=end.code)
 
     async def _take_nonce(
         self, session_id: str, nonce: str, topic: EventTopic, now: datetime
