@@ -219,12 +219,12 @@ def _largest(village: Village, hostile: bool) -> str:
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
-def _tail_bits(signature: str) -> str:
+def tail_bits(signature: str) -> str:
     """64 bytes are 85 characters and a third: the last one has four bits that nobody reads."""
     return signature[:-1] + _ALPHABET[_ALPHABET.index(signature[-1]) + 1]
 
 
-in_signature(11, "base64url with its tail bits set", SipCode.BAD_ENCODING, _tail_bits)
+in_signature(11, "base64url with its tail bits set", SipCode.BAD_ENCODING, tail_bits)
 in_signature(12, "base64url with padding", SipCode.BAD_ENCODING, lambda text: text + "==")
 in_signature("12b", "a line feed in it", SipCode.BAD_ENCODING, lambda text: text + "\n")
 in_signature(
@@ -334,7 +334,7 @@ on_the_way(
 on_the_way("29b", "another seq", SipCode.BAD_SIGNATURE, replaced(b'"seq": 1', b'"seq": 2'))
 
 
-def _later(signature: str) -> str:
+def later(signature: str) -> str:
     head, _, sig = signature.split(".")
     header = json.loads(decode_base64url(head))
     header["iat"] += 1
@@ -344,7 +344,7 @@ def _later(signature: str) -> str:
 _L: Final = 2**252 + 27742317777372353535851937790883648493
 
 
-def _plus_l(signature: str) -> str:
+def plus_l(signature: str) -> str:
     head, _, sig = signature.split(".")
     raw = decode_base64url(sig)
     s = int.from_bytes(raw[32:], "little") + _L
@@ -356,8 +356,8 @@ def _shorter(signature: str) -> str:
     return f"{head}..{encode_base64url(decode_base64url(sig)[:63])}"
 
 
-in_signature(30, "another iat", SipCode.BAD_SIGNATURE, _later)
-in_signature(31, "S + L", SipCode.BAD_SIGNATURE, _plus_l)
+in_signature(30, "another iat", SipCode.BAD_SIGNATURE, later)
+in_signature(31, "S + L", SipCode.BAD_SIGNATURE, plus_l)
 in_signature(32, "63 bytes", SipCode.BAD_SIGNATURE, _shorter)
 
 
@@ -374,7 +374,7 @@ def _one_bad(village: Village, hostile: bool) -> str:
     whole = village.signed(village.command(serial=CLINIC), ActType.COMMAND, HES, ANNA)
     if hostile:
         good, bad = whole[SIGNATURE].split(" ")
-        whole[SIGNATURE] = f"{good} {_later(bad)}"
+        whole[SIGNATURE] = f"{good} {later(bad)}"
     return village.deliver(printed(whole), CLINIC)
 
 
