@@ -69,7 +69,6 @@ class Village(RuleBasedStateMachine):
         self.documents: list[dict[str, Any]] = []
         self.handshakes: list[tuple[SessionTopic, bytes]] = []
         self.actuated: list[tuple[Sent, float, float]] = []
-        self.moves_seen = 0
         self.published_max = 0
         self.published = 0
         self.stack: AsyncExitStack
@@ -88,8 +87,13 @@ class Village(RuleBasedStateMachine):
     async def _start(self) -> None:
         self.epoch += 1
         self.stack = AsyncExitStack()
+        before = self.moves()
         self.gateway = await self.stack.enter_async_context(self.pole.running())
         await self.gateway.settled()
+        assert self.moves() == before, "I1: what was executing was done again"
+
+    def moves(self) -> int:
+        return sum(len(meter.moves) for meter in self.pole.meters.values())
 
     async def _stop(self) -> None:
         await self.stack.aclose()

@@ -1,9 +1,11 @@
 """``openami gateway``: the edge."""
 
 import asyncio
+import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from openami.gateway.config import GatewayConfig
 
 _DAY_S = 86_400
+# A person waits; the gateway looks into its folder every second.
+_TICKET_LOOK_S = 0.2
 
 config_option = click.option(
     "-c",
@@ -95,6 +99,60 @@ def backlog(file: Path, as_json: bool) -> None:
         print_json(row)
     else:
         print_table(["", ""], [[name, _cell(value)] for name, value in row.items()])
+
+
+@gateway.command()
+@config_option
+@click.argument("document", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@click.option("--wait", "wait_s", default=60.0, show_default=True, help="Seconds to wait for it.")
+def ticket(file: Path, document: Path, wait_s: float) -> None:
+    """Hand an emergency ticket to the running gateway, and print the report it signs.
+
+    The ticket is signed by an operator, for one meter of this gateway, and works once. Exit code 4: refused;
+    5: the gateway has not answered, so the outcome is unknown.
+    """
+    import time
+    from hashlib import sha256
+
+    from openami.gateway import tickets
+
+    config = _loaded(file)
+    content = document.read_bytes()
+    name = f"{document.stem[:40]}-{sha256(content).hexdigest()[:12]}"
+    try:
+        answer = tickets.drop(config.tickets, name, content)
+    except OSError as error:
+        fail(f"{config.tickets}: {error.strerror}", Exit.FAILED, "run it as the gateway's user")
+    for _ in range(max(1, int(wait_s / _TICKET_LOOK_S))):
+        if answer.exists():
+            _tell_ticket(answer)
+        time.sleep(_TICKET_LOOK_S)
+    fail(
+        "the gateway has not answered",
+        Exit.OUTCOME_UNKNOWN,
+        f"does it run, with [commands]? Its answer will be {answer}",
+    )
+
+
+def _tell_ticket(answer: Path) -> NoReturn:
+    """Print a ticket's report; the file stays as a receipt."""
+    report = answer.read_bytes()
+    try:
+        told = json.loads(report)["report"]
+    except (ValueError, KeyError):
+        fail(report.decode("utf-8", "replace").strip(), Exit.REFUSED)
+    click.echo(report.decode())
+    match told["status"]:
+        case "done":
+            sys.exit(Exit.DONE)
+        case "refused":
+            fail(f"the ticket is refused: {told['code']}", Exit.REFUSED)
+        case "failed":
+            fail(f"the meter did not obey: {told['code']}", Exit.FAILED)
+        case _:
+            fail(
+                "it is not known whether the relay moved", Exit.OUTCOME_UNKNOWN, "look at the meter"
+            )
 
 
 def _loaded(file: Path) -> "GatewayConfig":

@@ -209,6 +209,11 @@ class Commanding:
         return self._state
 
     @property
+    def is_connected(self) -> bool:
+        """Whether a broker delivers to us."""
+        return self._connected
+
+    @property
     def executing(self) -> int:
         """How many commands are being carried out."""
         return self._in_hand

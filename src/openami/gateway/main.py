@@ -347,7 +347,7 @@ async def _commanding(
         signer = load_signer(Path(settings.key_file))
         pinned = load_roots(Path(settings.roots_file))
     except KeyFileError as error:
-        raise ConfigError(str(config.file), "commands", str(error)) from None
+        raise ConfigError(str(config.file), "commands", str(error), error.remedy) from None
     generator = random.SystemRandom()
 
     def meter(serial: MeterSerial) -> Meter | None:
