@@ -17,6 +17,7 @@ from openami.headend.audit import Entry, first_break
 from openami.headend.commands import STALE_SIGNINGS_MAX, Approval, LedgerCommand, Requested
 from openami.headend.downlink import Downlink
 from openami.headend.sessions import RENEW_BEFORE, SESSION_DAYS, SessionChange
+from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore, StoredKeyring
 from openami.headend.store.open import open_store
 from openami.headend.uplink import Uplink
@@ -612,3 +613,65 @@ async def test_command_to_signed_report_takes_a_tenth_of_a_second(village: Villa
             await village.end((await village.request(action)).id)
             took.append(asyncio.get_running_loop().time() - began)
     assert sorted(took)[int(len(took) * 0.95)] <= 0.1
+
+
+class ForgetfulStore:
+    """A downlink whose store fails once, after which it takes what comes."""
+
+    filters: Sequence[str] = ()
+
+    def __init__(self) -> None:
+        self.taken: list[Delivery] = []
+        self.failed = False
+
+    def is_only_ours(self, delivery: Delivery) -> bool:
+        return False
+
+    def joined(self, connection: Connection) -> None:
+        """Nothing is sent here."""
+
+    def left(self) -> None:
+        """Nothing was begun."""
+
+    async def take(self, deliveries: Sequence[Delivery]) -> None:
+        if not self.failed:
+            self.failed = True
+            raise StoreError("the database does not answer")
+        self.taken += deliveries
+
+
+async def test_nothing_is_acknowledged_before_the_ledger_has_committed_it(village: Village) -> None:
+    forgetful = ForgetfulStore()
+    soon = Backoff(random.Random(1).random, first_s=0.002, ceiling_s=0.01)
+    uplink = Uplink(
+        village.broker.port("hes-1"),
+        village.store,
+        catalogue=shipped_catalogue(),
+        clock=village.clock,
+        broker_backoff=soon,
+        store_backoff=soon,
+        beside=forgetful,
+    )
+    task = asyncio.create_task(uplink.run())
+    try:
+        await uplink.subscribed.wait()
+        await village.tell_relay("connected")
+        async with asyncio.timeout(PATIENCE_S):
+            while not forgetful.taken:
+                await asyncio.sleep(0.005)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    assert forgetful.failed
+    assert (await village.store.totals()).duplicates == 1  # it was delivered again
+
+
+async def test_a_meter_called_session_is_a_meter(village: Village) -> None:
+    _, downlink = village.head_end()
+    for topic, ours in (
+        (f"openami/v1/{FEEDER}/{GATEWAY}/session/sip-1", True),
+        (f"openami/v1/{FEEDER}/{GATEWAY}/meter/session/telemetry", False),
+        (f"openami/v1/session/{GATEWAY}/meter/{METER}/event", False),
+    ):
+        assert downlink.is_only_ours(Delivery(topic, b"", False, 1, 1)) is ours
