@@ -1,0 +1,176 @@
+"""Is every refusal of a signed document noticed when it is gone?
+
+    make mutants                                    all of them; survivors are listed, exit code 1
+    python tools/mutants.py --sample 10             ten of them, the same ten every day
+    python tools/mutants.py --only handshake        those of one module
+
+Each ``raise`` in ``openami.sip`` and in the gateway's handshake is taken out in turn, and the tests of signed
+documents have to fail. A refusal that nobody misses is either not tested or not needed. What is covered by a second
+check with the same answer is listed in ``COVERED``, with the reason.
+"""
+
+import argparse
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent
+SOURCE: Final = ROOT / "src" / "openami"
+TARGETS: Final = [*sorted((SOURCE / "sip").glob("*.py")), SOURCE / "gateway" / "handshake.py"]
+# Written by the head-end's keyring desk and tested there.
+NOT_HERE: Final = {"keyring_draft.py"}
+MUTANT: Final = "OPENAMI_MUTANT"
+WORKERS: Final = 2
+# A whole run of these tests takes some 10 s; a mutant that loops for ever is noticed, too.
+TIMEOUT_S: Final = 120
+TESTS: Final = ["tests/sip", "tests/lives"]
+
+COVERED: Final[dict[str, str]] = {}
+"""A refusal's place, as ``module function: message``, and why its absence changes nothing."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One refusal: its module, and the place of its statement."""
+
+    path: Path
+    line: int
+    column: int
+    name: str
+
+    @property
+    def module(self) -> str:
+        return ".".join(self.path.relative_to(ROOT / "src").with_suffix("").parts)
+
+    @property
+    def text(self) -> str:
+        return f"{self.module}:{self.line}:{self.column}"
+
+
+def mutants() -> Iterator[Mutant]:
+    """Yield every refusal of the targets."""
+    for path in TARGETS:
+        if path.name in NOT_HERE:
+            continue
+        tree = ast.parse(path.read_text())
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef):
+                for node in _own_raises(function):
+                    name = f"{path.stem}.{function.name}: {ast.unparse(node)}"
+                    yield Mutant(path, node.lineno, node.col_offset, name)
+
+
+def _own_raises(function: ast.FunctionDef) -> Iterator[ast.Raise]:
+    """Yield the raises of a function, without those of functions within it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop(0)
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            yield node
+        elif not isinstance(node, ast.FunctionDef):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+# --- in the child: import the module without the refusal ---------------------------------------------
+
+
+class _Without(ast.NodeTransformer):
+    def __init__(self, line: int, column: int) -> None:
+        self.place = (line, column)
+        self.removed = 0
+
+    def visit_Raise(self, node: ast.Raise) -> ast.stmt:
+        if (node.lineno, node.col_offset) != self.place:
+            return node
+        self.removed += 1
+        return ast.copy_location(ast.Pass(), node)
+
+
+class _Finder(MetaPathFinder, Loader):
+    def __init__(self, module: str, line: int, column: int) -> None:
+        self.module, self.line, self.column = module, line, column
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self.module:
+            return None
+        return spec_from_loader(fullname, self, origin=str(self._path))
+
+    @property
+    def _path(self) -> Path:
+        return ROOT / "src" / Path(*self.module.split(".")).with_suffix(".py")
+
+    def exec_module(self, module: ModuleType) -> None:
+        without = _Without(self.line, self.column)
+        tree = without.visit(ast.parse(self._path.read_text()))
+        assert without.removed == 1
+        module.__file__ = str(self._path)
+        code = compile(ast.fix_missing_locations(tree), str(self._path), "exec")
+        exec(code, module.__dict__)  # noqa: S102 - our own source, less one statement
+
+
+def _child(text: str) -> int:
+    import pytest
+
+    if text:
+        module, line, column = text.split(":")
+        sys.meta_path.insert(0, _Finder(module, int(line), int(column)))
+    options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    return int(pytest.main([*options, *TESTS]))
+
+
+# --- in the parent -----------------------------------------------------------------------------------
+
+
+def _survives(mutant: Mutant) -> bool:
+    command = [sys.executable, str(Path(__file__).resolve()), "--child"]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, MUTANT: mutant.text},
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return 0 when every mutant is noticed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--sample", type=int, help="every n-th only, so that this many are tried")
+    parser.add_argument("--only", default="", help="a part of the module's name")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.child:
+        return _child(os.environ.get(MUTANT, ""))
+    found = [mutant for mutant in mutants() if options.only in mutant.module]
+    if options.sample:
+        found = found[:: max(1, len(found) // options.sample)][: options.sample]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        survivors = [m for m, alive in zip(found, pool.map(_survives, found), strict=True) if alive]
+    unexpected = [mutant for mutant in survivors if mutant.name not in COVERED]
+    for mutant in survivors:
+        reason = COVERED.get(mutant.name, "NOBODY MISSES IT")
+        print(f"{mutant.path.relative_to(ROOT)}:{mutant.line}: {mutant.name}\n    {reason}")
+    noticed = len(found) - len(survivors)
+    print(f"{len(found)} refusals: {noticed} are missed when gone, {len(survivors)} are not")
+    return 1 if unexpected else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
