@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tests.headend.village_keys import ROOTS, signer, write_key, write_roots
 
 from openami.headend.config import (
     DEFAULT_CLIENT_ID,
@@ -100,3 +101,50 @@ def test_a_register_list_that_is_none(tmp_path: Path) -> None:
         read_catalogue(path)
     with pytest.raises(ConfigError, match="No such file"):
         read_catalogue(tmp_path / "none.json")
+
+
+def signing(tmp_path: Path, key: Path, roots: Path, more: str = "") -> Path:
+    """Write a configuration of a head-end that commands."""
+    text = f'[signing]\nkey_file = "{key}"\nroots_file = "{roots}"\n{more}'
+    return written(tmp_path, text)
+
+
+def test_a_head_end_commands_with_the_key_it_is_given(tmp_path: Path) -> None:
+    key = write_key(tmp_path / "keys" / "hes.pem", "hes-1")
+    roots = write_roots(tmp_path / "keys" / "roots.json")
+    config = read_config(signing(tmp_path, key, roots, "disconnects_per_hour_max = 0\n"))
+    assert config.signing is not None
+    assert config.signing.disconnects_per_hour_max == 0
+    keys = config.keys()
+    assert keys is not None
+    assert (keys[0].kid, keys[1]) == (signer("hes-1").kid, ROOTS)
+
+
+def test_without_a_key_it_commands_nothing(tmp_path: Path) -> None:
+    assert read_config(written(tmp_path, "")).keys() is None
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    key = write_key(tmp_path / "keys" / "hes.pem", "hes-1")
+    roots = write_roots(tmp_path / "keys" / "roots.json")
+    key.chmod(0o640)
+    with pytest.raises(ConfigError, match="chmod 0600"):
+        read_config(signing(tmp_path, key, roots)).keys()
+
+
+def test_keys_that_are_not_there_are_named(tmp_path: Path) -> None:
+    roots = write_roots(tmp_path / "keys" / "roots.json")
+    with pytest.raises(ConfigError, match=r"none\.pem"):
+        read_config(signing(tmp_path, tmp_path / "keys" / "none.pem", roots)).keys()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("disconnects_per_hours_max = 3\n", "did you mean disconnects_per_hour_max"),
+        ("disconnects_per_hour_max = -1\n", "signing.disconnects_per_hour_max"),
+    ],
+)
+def test_a_fault_in_the_signing_table_is_told(tmp_path: Path, more: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        read_config(signing(tmp_path, tmp_path / "k", tmp_path / "r", more))
