@@ -73,6 +73,19 @@ class Pki:
             self._foreign, name, ExtendedKeyUsageOID.CLIENT_AUTH, [], -_DAY, 30 * _DAY
         )
 
+    def revoked_file(self) -> Path:
+        """Write our authority's list of revoked certificates, with nobody on it."""
+        path = self._directory / "revoked.pem"
+        revocations = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._ours.name)
+            .last_update(self._now - _DAY)
+            .next_update(self._now + 30 * _DAY)
+            .sign(self._ours.key, hashes.SHA256())
+        )
+        path.write_bytes(revocations.public_bytes(serialization.Encoding.PEM))
+        return path
+
     def _authority(self, stem: str, name: str) -> _Issuer:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

@@ -104,7 +104,7 @@ async def test_the_head_ends_own_session_is_never_touched(
 ) -> None:
     """Our own deployment names sessions by certificate: the probe would be given the real one."""
     broker = mosquitto(*deployed_lines(pki, tmp_path))
-    identity = pki.client("headend")
+    identity = pki.client("hes-1")
     ours = BrokerSettings(
         url=broker.tls_url,
         client_id="openami-headend",
@@ -136,6 +136,7 @@ def deployed_lines(pki: Pki, directory: Path) -> list[str]:
         "cafile": pki.ca_file,
         "certfile": server.cert_file,
         "keyfile": server.key_file,
+        "crlfile": pki.revoked_file(),
         "acl_file": directory / "openami.acl",
         "listener": "{port} 127.0.0.1",
     }
@@ -169,7 +170,7 @@ async def test_a_gateway_writes_below_its_own_root_only(
             )
         )
 
-    async with port("headend").connect() as head_end, port("f-1/g-1").connect() as gateway:
+    async with port("hes-1").connect() as head_end, port("f-1/g-1").connect() as gateway:
         await head_end.subscribe(["openami/v1/+/+/meter/+/telemetry"])
         await gateway.publish("openami/v1/f-1/g-1/meter/m/telemetry", b"mine")
         for foreign in (

@@ -23,7 +23,7 @@ from openami.mqtt.broker_rights import (
 @click.option("--conf", "only_conf", is_flag=True, help="Only the configuration.")
 @click.option("--dir", "certs", metavar="DIR", help="Where the broker finds its certificates.")
 @click.option("--acl-file", metavar="FILE", help="Where it finds the access rules.")
-@click.option("--port", type=int, default=DEFAULT_PORT, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True)
 @click.option("--hes", "headends", metavar="NAME", multiple=True, help="[default: hes-1]")
 @click.option("--observer", "observers", metavar="NAME", multiple=True, help="Reads everything.")
 @click.option(

@@ -42,7 +42,13 @@ directory_option = click.option(
     multiple=True,
     help="A name or address gateways call the broker by; repeatable.  [default: localhost]",
 )
-@click.option("--port", type=int, default=DEFAULT_PORT, show_default=True, help="Its port.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="Its port.",
+)
 @click.option(
     "--roots",
     type=click.IntRange(1, ROOTS_MAX),

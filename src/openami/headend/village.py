@@ -38,6 +38,7 @@ from openami.pki.certificates import (
     Authority,
     CertificateError,
     TransportPublicKey,
+    check_server_names,
     common_name_of,
     issue_client,
     issue_server,
@@ -304,6 +305,7 @@ def make_village(directory: Path, plan: VillagePlan, *, now: datetime) -> Villag
             f"{directory} is not empty, and keys are never overwritten",
             "name another directory with --dir",
         )
+    check_server_names(plan.broker_names)  # before anything is there
     village = Village(directory)
     ensure_private_directory(directory)
     ensure_private_directory(village.broker_directory)

@@ -9,6 +9,7 @@ from when to when.
 """
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -45,6 +46,15 @@ TransportPublicKey = ec.EllipticCurvePublicKey | Ed25519PublicKey
 # What a gateway may ask to have signed. RSA is left out: nothing in this system needs it, and its weak
 # keys are many.
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
+
+
+# RFC 1123: labels of letters, digits and hyphens; one of digits alone would be half an address.
+_is_host_name = re.compile(
+    r"(?=.*[A-Za-z])(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)"
+    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*",
+    re.ASCII,
+).fullmatch
+_HOST_NAME_CHARS_MAX: Final = 253
 
 
 class CertificateError(ValueError):
@@ -85,13 +95,20 @@ def issue_server(
     serial: int,
 ) -> x509.Certificate:
     """Return a server's certificate for host names and addresses. Raises CertificateError."""
-    if not names:
-        raise CertificateError("a server's certificate needs the names clients call it by")
+    check_server_names(names)
     alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
     builder = _end_entity(
         authority, key, _named(names[0][:64]), ExtendedKeyUsageOID.SERVER_AUTH, now, serial
     )
     return builder.add_extension(alternatives, critical=False).sign(authority.key, hashes.SHA256())
+
+
+def check_server_names(names: Sequence[str]) -> None:
+    """Raise CertificateError unless a server's certificate can be for all these names."""
+    if not names:
+        raise CertificateError("a server's certificate needs the names clients call it by")
+    for name in names:
+        _general_name(name)
 
 
 def issue_client(
@@ -275,10 +292,9 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         pass
-    try:
-        return x509.DNSName(name)
-    except ValueError:
-        raise CertificateError(f"{name!r} is neither a host name nor an address") from None
+    if _is_host_name(name) is None or len(name) > _HOST_NAME_CHARS_MAX:
+        raise CertificateError(f"{name[:80]!r} is neither a host name nor an address")
+    return x509.DNSName(name)
 
 
 def _spki(key: object) -> bytes:

@@ -139,6 +139,8 @@ def read_request(payload: bytes) -> Request:
 
 
 def _gateway_name(feeder_id: object, gateway_id: object) -> GatewayName:
+    if not isinstance(feeder_id, str) or not isinstance(gateway_id, str):
+        raise EnrolmentError(Refusal.WRONG_NAME, "feederId and gatewayId are strings")
     try:
         return GatewayName.parse(f"{feeder_id}/{gateway_id}")
     except BadName as error:
