@@ -51,6 +51,27 @@ LOSSLESS: Mapping[str, str] = {
     "allow_anonymous": "true",
 }
 
+# What the files of `MUTUAL_TLS_FILES` are for, as deploy/mosquitto/mosquitto.conf has it, reasons included.
+MUTUAL_TLS: Mapping[str, str] = {
+    "allow_anonymous": "false",
+    "acl_file": "{directory}/openami.acl",
+    "cafile": "{directory}/ca.pem",
+    "certfile": "{directory}/broker.pem",
+    "keyfile": "{directory}/broker.key",
+    "crlfile": "{directory}/revoked.pem",
+    "tls_version": "tlsv1.3",
+    "require_certificate": "true",
+    "use_identity_as_username": "true",
+    "use_username_as_clientid": "true",
+}
+MUTUAL_TLS_FILES: Sequence[str] = (
+    "openami.acl",
+    "ca.pem",
+    "broker.pem",
+    "broker.key",
+    "revoked.pem",
+)
+
 _IOTCORE_CONFIG = """
 id = 0
 [router]
@@ -82,16 +103,22 @@ class EmbeddedBroker:
 @contextlib.asynccontextmanager
 async def embedded_broker(
     candidates: Sequence[Program] = ("mosquitto", "iotcore"),
+    *,
+    tls_files: Mapping[str, bytes] | None = None,
 ) -> AsyncIterator[EmbeddedBroker]:
     """Run the first of the candidates that is installed, on loopback.
 
-    Raises TransportError when none is, or it does not start.
+    With ``tls_files``, the content of each of `MUTUAL_TLS_FILES`, it asks every client for a certificate and
+    keeps to the access rules; only mosquitto can. Raises TransportError when none is installed, or it does
+    not start.
     """
+    assert tls_files is None or set(tls_files) == set(MUTUAL_TLS_FILES)
+    assert tls_files is None or tuple(candidates) == ("mosquitto",)
     with tempfile.TemporaryDirectory(
         prefix="openami-broker-", ignore_cleanup_errors=True
     ) as scratch:
         directory = Path(scratch)
-        running = await _start_some(directory, candidates)
+        running = await _start_some(directory, candidates, tls_files)
         try:
             yield running.broker
         finally:
@@ -104,15 +131,22 @@ class _Running:
     process: asyncio.subprocess.Process
 
 
-async def _start_some(directory: Path, candidates: Sequence[Program]) -> _Running:
+def find_mosquitto() -> str | None:
+    """Return where mosquitto is; None where it is not installed."""
+    places = os.pathsep.join((os.environ.get("PATH", ""), *_EXTRA_PATHS))
+    return shutil.which("mosquitto", path=places)
+
+
+async def _start_some(
+    directory: Path, candidates: Sequence[Program], tls_files: Mapping[str, bytes] | None
+) -> _Running:
     for candidate in candidates:
         if candidate == "mosquitto":
-            places = os.pathsep.join((os.environ.get("PATH", ""), *_EXTRA_PATHS))
-            program = shutil.which("mosquitto", path=places)
+            program = find_mosquitto()
             if program is not None:
-                return await _start_with_retries(directory, program)
+                return await _start_with_retries(directory, program, tls_files)
         elif importlib.util.find_spec("iotcore") is not None:
-            return await _start_with_retries(directory, None)
+            return await _start_with_retries(directory, None, None)
     raise TransportError(
         "there is no broker to start",
         remedy="install one (`apt install mosquitto`, or `pip install iotcore`), or name a running "
@@ -121,35 +155,54 @@ async def _start_some(directory: Path, candidates: Sequence[Program]) -> _Runnin
     )
 
 
-async def _start_with_retries(directory: Path, mosquitto: str | None) -> _Running:
+async def _start_with_retries(
+    directory: Path, mosquitto: str | None, tls_files: Mapping[str, bytes] | None
+) -> _Running:
     failure: TransportError | None = None
     for _ in range(_ATTEMPTS_MAX):
         port = _free_port()
         try:
             if mosquitto is None:
                 return await _start_iotcore(directory, port)
-            return await _start_mosquitto(directory, port, mosquitto)
+            return await _start_mosquitto(directory, port, mosquitto, tls_files)
         except TransportError as error:
             failure = error
     assert failure is not None
     raise failure
 
 
-async def _start_mosquitto(directory: Path, port: int, program: str) -> _Running:
+async def _start_mosquitto(
+    directory: Path, port: int, program: str, tls_files: Mapping[str, bytes] | None
+) -> _Running:
     data = directory / "data"
     data.mkdir(exist_ok=True)
     config = directory / "mosquitto.conf"
     lines = [f"listener {port} 127.0.0.1", f"persistence_location {data}/"]
-    lines += [f"{name} {value}" for name, value in LOSSLESS.items()]
+    settings = LOSSLESS if tls_files is None else {**LOSSLESS, **MUTUAL_TLS}
+    lines += [f"{name} {value.format(directory=directory)}" for name, value in settings.items()]
+    own = [directory, data, *_written(directory, tls_files or {})]
     service_user = _service_user()
     if service_user is not None:
         # Started by root, mosquitto becomes this user, who has to reach its files.
         lines.append(f"user {service_user.pw_name}")
-        for path in (directory, data):
+        for path in own:
             os.chown(path, service_user.pw_uid, service_user.pw_gid)
     config.write_text("\n".join(lines) + "\n")
     process = await _spawn((program, "-c", str(config)), directory, port)
-    return _Running(EmbeddedBroker("mosquitto", f"mqtt://127.0.0.1:{port}", "5"), process)
+    scheme = "mqtt" if tls_files is None else "mqtts"
+    url = f"{scheme}://127.0.0.1:{port}"
+    return _Running(EmbeddedBroker("mosquitto", url, "5"), process)
+
+
+def _written(directory: Path, files: Mapping[str, bytes]) -> Sequence[Path]:
+    """Write files for the broker's eyes only."""
+    paths = []
+    for name, content in files.items():
+        path = directory / name
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+        paths.append(path)
+    return paths
 
 
 async def _start_iotcore(directory: Path, port: int) -> _Running:

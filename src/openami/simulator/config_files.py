@@ -1,6 +1,6 @@
 """The programs' configurations for a demo, written as an operator would write them. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,11 @@ from openami.profile import FeederId, GatewayId, MeterSerial
 # A demo polls as fast as a person looks; more meters, slower, so that two cores do both ends of it.
 _FAST_S = ((50, 2), (200, 5), (500, 10))
 _BILLING_POLLS = 5
+
+
+# Tables of texts beside those every demo has: which keys to sign with, whom to believe.
+Tables = Mapping[str, Mapping[str, str]]
+_NO_TABLES: Tables = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ def gateway_toml(
     data_dir: Path,
     mqtt: BrokerSettings,
     lines: Sequence[LinePlace],
+    tables: Tables = _NO_TABLES,
 ) -> str:
     """Return the configuration file's text."""
     poll_s = fast_s(sum(len(line.meters) for line in lines))
@@ -69,13 +75,23 @@ def gateway_toml(
         "",
         "[status]",
         'listen = ""',
+        *_tables(tables),
     ]
     return "\n".join([*settings, *(row for line in lines for row in _line(line, poll_s))]) + "\n"
 
 
-def headend_toml(*, store_url: str, mqtt: BrokerSettings) -> str:
+def headend_toml(*, store_url: str, mqtt: BrokerSettings, tables: Tables = _NO_TABLES) -> str:
     """Return the configuration file's text."""
-    return "\n".join([f"store = {_text(store_url)}", "", *_mqtt(mqtt)]) + "\n"
+    lines = [f"store = {_text(store_url)}", "", *_mqtt(mqtt), *_tables(tables)]
+    return "\n".join(lines) + "\n"
+
+
+def _tables(tables: Tables) -> Iterator[str]:
+    for name, values in tables.items():
+        yield ""
+        yield f"[{name}]"
+        for key, value in values.items():
+            yield f"{key} = {_text(value)}"
 
 
 def _mqtt(settings: BrokerSettings) -> Iterator[str]:

@@ -22,7 +22,7 @@ from openami.clock import Clock
 from openami.headend.store import Access, Reading, Store, Tally
 from openami.headend.store.open import open_store
 from openami.mqtt.client import MqttPort
-from openami.mqtt.embedded import embedded_broker
+from openami.mqtt.embedded import embedded_broker, find_mosquitto
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import FeederId, GatewayId, MeterSerial
 from openami.simulator.audit import Account, account, everything_arrived, traffic
@@ -40,6 +40,7 @@ from openami.simulator.scenario import (
     village_tonight,
     with_credit_ending,
 )
+from openami.simulator.security import DemoVillage, demo_village
 from openami.simulator.view import Picture, clock_text, relay_changes
 from openami.simulator.village import Village
 
@@ -161,13 +162,11 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
     begun = clock.now()
     feeder_id = FeederId(f"demo-{begun:%Y%m%dT%H%M%S}")
     directory = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="openami-demo-")))
-    broker, broker_name = await _broker(settings, parts)
-    headend, store = await _headend(
-        settings.store_url or f"sqlite:///{directory / 'headend.db'}",
-        msgspec.structs.replace(broker, client_id=f"{feeder_id}-headend"),
-        directory,
-        parts,
-    )
+    broker = await _broker(settings, feeder_id, directory, clock, parts)
+    store_url = settings.store_url or f"sqlite:///{directory / 'headend.db'}"
+    headend, store = await _headend(store_url, broker, directory, parts)
+    if broker.village is not None:
+        await broker.village.hand_over_keyring(store_url, now=clock.now())
     plan = with_credit_ending(
         village_tonight(meters=settings.meters, seed=settings.seed, now=begun),
         story_length_s(settings.duration_s),
@@ -181,7 +180,7 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
         feeder_id=feeder_id,
         plan=plan,
         lines=lines,
-        broker=broker_name,
+        broker=broker.name,
         headend=headend,
         gateway=_program("gateway", directory),
         outbox=directory / "gateway" / _OUTBOX_FILE,
@@ -192,14 +191,52 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
     return stage
 
 
-async def _broker(settings: DemoSettings, parts: AsyncExitStack) -> tuple[BrokerSettings, str]:
-    """Return how to reach the broker, and its name for a person."""
+@dataclass(frozen=True, slots=True)
+class _Broker:
+    """How each side reaches the broker, its name for a person, and the village's keys where it has any."""
+
+    headend: BrokerSettings
+    gateway: BrokerSettings
+    name: str
+    village: DemoVillage | None = None
+
+
+async def _broker(
+    settings: DemoSettings,
+    feeder_id: FeederId,
+    directory: Path,
+    clock: Clock,
+    parts: AsyncExitStack,
+) -> _Broker:
+    """Find the broker that was named, or start one: with certificates and access rules where it can."""
     if settings.broker is not None:
         await _knock(settings.broker)
         given = msgspec.structs.replace(settings.broker, session_expiry_days=_SESSION_EXPIRY_DAYS)
-        return given, str(given.endpoint)
-    own = await parts.enter_async_context(embedded_broker())
-    return BrokerSettings(url=own.url, protocol=own.protocol), f"{own.program} on {own.url}"
+        return _two_names(given, feeder_id, str(given.endpoint))
+    if find_mosquitto() is None:
+        own = await parts.enter_async_context(embedded_broker())
+        plain = BrokerSettings(url=own.url, protocol=own.protocol)
+        return _two_names(plain, feeder_id, f"{own.program} on {own.url}")
+    # A tenth of a second, in which nothing else runs yet; in a thread it could outlive its directory.
+    village = demo_village(directory, feeder_id, GATEWAY_ID, now=clock.now())
+    own = await parts.enter_async_context(
+        embedded_broker(("mosquitto",), tls_files=village.broker_files)
+    )
+    return _Broker(
+        headend=village.headend_settings(own.url),
+        gateway=village.gateway_settings(own.url),
+        name=f"{own.program} on {own.url}",
+        village=village,
+    )
+
+
+def _two_names(broker: BrokerSettings, feeder_id: FeederId, name: str) -> _Broker:
+    """Two clients of one broker are told apart by their names, where no certificate does it."""
+    return _Broker(
+        headend=msgspec.structs.replace(broker, client_id=f"{feeder_id}-headend"),
+        gateway=msgspec.structs.replace(broker, client_id=f"{feeder_id}-gateway"),
+        name=name,
+    )
 
 
 async def _knock(broker: BrokerSettings) -> None:
@@ -212,11 +249,12 @@ async def _knock(broker: BrokerSettings) -> None:
 
 
 async def _headend(
-    store_url: str, mqtt: BrokerSettings, directory: Path, parts: AsyncExitStack
+    store_url: str, broker: _Broker, directory: Path, parts: AsyncExitStack
 ) -> tuple[Program, Store]:
     """Start the head-end; return it, subscribed, and its store, open to read."""
     config = directory / "headend.toml"
-    config.write_text(headend_toml(store_url=store_url, mqtt=mqtt))
+    tables = {} if broker.village is None else broker.village.headend_tables
+    config.write_text(headend_toml(store_url=store_url, mqtt=broker.headend, tables=tables))
     headend = _program("headend", directory)
     parts.push_async_callback(headend.stop)
     await headend.start()
@@ -230,7 +268,7 @@ async def _headend(
 
 
 async def _start_gateway(
-    stage: _Stage, mqtt: BrokerSettings, directory: Path, parts: AsyncExitStack
+    stage: _Stage, broker: _Broker, directory: Path, parts: AsyncExitStack
 ) -> None:
     places = [
         line.place(await parts.enter_async_context(serving(line.modbus))) for line in stage.lines
@@ -240,8 +278,9 @@ async def _start_gateway(
             feeder_id=stage.feeder_id,
             gateway_id=GATEWAY_ID,
             data_dir=stage.outbox.parent,
-            mqtt=msgspec.structs.replace(mqtt, client_id=f"{stage.feeder_id}-gateway"),
+            mqtt=broker.gateway,
             lines=places,
+            tables={} if broker.village is None else broker.village.gateway_tables,
         )
     )
     parts.push_async_callback(stage.gateway.stop)
