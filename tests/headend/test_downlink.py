@@ -536,6 +536,40 @@ async def test_a_session_that_is_closed_is_closed_at_the_gateway(village: Villag
     assert ended.state is SessionState.REVOKED
 
 
+async def test_a_close_that_the_broker_refuses_is_tried_again_a_minute_later(
+    village: Village,
+) -> None:
+    await village.with_keyring()
+    async with village.gatewayed(), village.headed():
+        await village.end((await village.request()).id)
+        [session_id] = village.pole.sessions
+        refused: list[str] = []
+
+        def denies(client_id: str, topic: str) -> bool:
+            if client_id == "hes-1" and topic.endswith(session_id):
+                refused.append(topic)
+                return False
+            return True
+
+        village.broker.allows = denies
+        now = village.clock.now()
+        await village.store.change_session(
+            session_id,
+            lambda held, _: SessionChange(replace(held, close_reason="CLOSED", due_at=now)),
+            now,
+        )
+        await asyncio.sleep(0.2)
+        assert len(refused) == 1
+        village.clock.ahead += timedelta(seconds=60)
+        await asyncio.sleep(0.2)
+        assert len(refused) == 2
+        village.broker.allows = lambda client_id, topic: True
+        village.clock.ahead += timedelta(seconds=60)
+        async with asyncio.timeout(PATIENCE_S):
+            while session_id not in village.pole.closed:
+                await asyncio.sleep(0.005)
+
+
 async def test_a_session_is_renewed_a_day_before_its_end(village: Village) -> None:
     await village.with_keyring()
     async with village.gatewayed(), village.headed():

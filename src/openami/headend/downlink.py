@@ -149,6 +149,7 @@ class Downlink:
         self._disconnects_max = disconnects_per_hour_max
         self._connection: Connection | None = None
         self._rejoined = False
+        self._last_due: Sequence[Due] = ()
         self._keyrings: dict[tuple[str, str], InForce | None] = {}
         self.refused_documents = 0
         """Session documents and reports that did not prove themselves; counted, never answered."""
@@ -231,7 +232,9 @@ class Downlink:
                 # The uplink sees the same end of the connection, and joins again: then all of it is due.
                 _log.info("what was to be sent waits for the broker", error=str(error))
                 return False
-        return bool(due)
+        # More may wait behind what was done; what is due again at once waits like everything else.
+        news, self._last_due = due != self._last_due, due
+        return bool(due) and news
 
     async def _attend(self, due: Due) -> None:
         match due.concern:
@@ -457,9 +460,10 @@ class Downlink:
         if after is None or after.document is None or not work.publish:
             return
         published = await self._publish(_Outgoing(_session_topic(after), after.document))
-        if published and work.then_rests:
+        if work.then_rests:
+            later = None if published else work.now + timedelta(seconds=REFUSED_RETRY_S)
             await self._store.change_session(
-                session_id, lambda s, _: SessionChange(replace(s, due_at=None)), work.now
+                session_id, lambda s, _: SessionChange(replace(s, due_at=later)), work.now
             )
 
     async def _send_keyring_first(self, session: LedgerSession, found: InForce) -> None:
