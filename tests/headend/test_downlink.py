@@ -563,7 +563,7 @@ async def test_a_close_that_the_broker_refuses_is_tried_again_a_minute_later(
         village.clock.ahead += timedelta(seconds=60)
         await asyncio.sleep(0.2)
         assert len(refused) == 2
-        village.broker.allows = lambda client_id, topic: True
+        village.broker.allows = lambda _client_id, _topic: True
         village.clock.ahead += timedelta(seconds=60)
         async with asyncio.timeout(PATIENCE_S):
             while session_id not in village.pole.closed:
