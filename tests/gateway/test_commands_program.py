@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -239,3 +240,28 @@ def test_half_a_configuration_of_commands_is_told(tmp_path: Path) -> None:
     told = openami("gateway", "check", "-c", str(gateway.file))
     assert told.returncode == 2
     assert "roots_file is missing" in told.stderr
+
+
+async def test_a_journal_that_was_edited_turns_commands_off_and_readings_go_on(
+    tmp_path: Path, line: tuple[ModbusLine, int], gateways: list[GatewayProgram]
+) -> None:
+    gateway = GatewayProgram(tmp_path, mqtt={"url": "mqtt://127.0.0.1:1"}, modbus_port=line[1])
+    enrolled(gateway, tmp_path)
+    gateways.append(gateway)
+    gateway.start()
+    await gateway.ready()
+    assert gateway.end() == 0
+    with closing(sqlite3.connect(gateway.data_dir / "gateway.db")) as database, database:
+        database.execute(
+            "INSERT INTO command_keyring VALUES (1, 1, '{}', ?)",
+            (f'{{"threshold": 1, "keys": ["{encode_base64url(ROOT.public.raw)}"]}}',),
+        )
+        database.execute("UPDATE command_keyring SET document = CAST(document AS BLOB)")
+    before = gateway.backlog()["lastSeq"]
+    gateway.start()
+    await gateway.ready()
+    async with asyncio.timeout(WAIT_S):
+        while gateway.backlog()["lastSeq"] <= before:
+            await asyncio.sleep(0.1)
+    assert "commands are off" in gateway.log()
+    assert gateway.end() == 0

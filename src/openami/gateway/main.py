@@ -50,6 +50,7 @@ from openami.mqtt.backoff import Backoff
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import Connection
 from openami.profile import MeterSerial
+from openami.sip.errors import SipError
 
 DATABASE_FILE: Final = "gateway.db"
 DRIVERS_GROUP: Final = "openami.drivers"
@@ -238,13 +239,13 @@ class Gateway:
         return (receive, announce)
 
     def _certificate_watch(self) -> CertificateWatch | None:
-        cert_file, enrolment = self._config.mqtt.cert_file, self._config.enrolment
+        cert_file, directory = self._config.mqtt.cert_file, self._config.keys_directory
         if cert_file is None:
             return None
         return CertificateWatch(
             Path(cert_file),
-            keys=GatewayKeys(Path(enrolment.directory)) if enrolment.directory else None,
-            url=enrolment.url,
+            keys=None if directory is None else GatewayKeys(directory),
+            url=self._config.enrolment.url,
             source=self._source,
             clock=self._clock,
             clock_trusted=lambda: self._outbox.clock_verdict.trusted,
@@ -370,6 +371,14 @@ async def _commanding(
         return await Commanding.made(around)
     except DatabaseError as error:
         raise ConfigError(str(config.file), "data_dir", str(error), error.remedy) from None
+    except SipError as error:
+        # Readings go on. Without the stored keyring nothing is believed, so that an older one cannot come back.
+        _log.error(
+            "commands are off: the stored keyring or a session is not one",
+            reason=str(error),
+            remedy="was the database edited, or its program older? Install that version, or enroll anew",
+        )
+        return None
 
 
 def _records(line: LineConfig) -> Iterator[MeterRecord]:
