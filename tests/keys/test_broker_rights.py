@@ -303,6 +303,21 @@ async def test_who_does_not_get_in(stage: Stage, tmp_path: Path) -> None:
         pass
 
 
+async def test_a_renewed_certificate_is_taken_at_the_next_connection(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """One port, one file: what ended is exchanged for what holds, without a new start."""
+    now = wall()
+    file = client_file(stage.village, tmp_path, "hes-1", now=now - LIFE - timedelta(hours=1))
+    port = MqttPort(stage.settings(file))
+    with pytest.raises(TransportError):
+        async with port.connect():
+            pass
+    client_file(stage.village, tmp_path, "hes-1", now=now).replace(file)
+    async with port.connect() as connection:
+        await connection.publish(f"{OWN}/session/s1", b"{}")
+
+
 async def test_the_revoked_are_kept_out_and_cut_off(stage: Stage) -> None:
     """The list stops new connections, the access rule the one that is open; others go on."""
     village = stage.village

@@ -13,10 +13,11 @@ from openami.gateway.certificate import valid_until
 from openami.gateway.certificate_watch import CertificateWatch
 from openami.gateway.enrolment import GatewayKeys, enrol_by_token
 from openami.gateway.entries import Draft
-from openami.gateway.expiry import Warned, warning
 from openami.gateway.normalise import Source
 from openami.gateway.snapshot import UplinkView
+from openami.headend.certificate_watch import look
 from openami.pki.certificates import LIFE
+from openami.pki.expiry import Warned, warning
 from openami.profile import FeederId, GatewayId
 
 
@@ -108,6 +109,18 @@ async def test_an_untrusted_clock_warns_of_nothing(tmp_path: Path) -> None:
     pole = Pole(keys, SetClock(NOW), trusted=False)
     assert await pole.at(NOW + LIFE * 2) == []
     assert pole.view.certificate_until == NOW + LIFE
+
+
+def test_the_head_end_says_it_too(tmp_path: Path) -> None:
+    """In its log, once for each step; a file that is gone is said, and ends nothing."""
+    file = new_village(tmp_path / "operator").transport_file("hes-1")
+    until = NOW + LIFE
+    assert look(file, SetClock(until - timedelta(days=31)), None) is None
+    said = look(file, SetClock(until - timedelta(days=30)), None)
+    assert said == Warned(until, timedelta(days=30))
+    assert look(file, SetClock(until - timedelta(days=8)), said) is None
+    assert look(file, SetClock(until - timedelta(days=7)), said) == Warned(until, timedelta(days=7))
+    assert look(tmp_path / "gone.pem", SetClock(until), said) is None
 
 
 async def test_it_renews_when_two_thirds_are_over(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from openami.gateway.certificate import valid_until
 from openami.gateway.enrolment import EnrolmentFailed, GatewayKeys, renew
 from openami.gateway.entries import Draft, Kind
 from openami.gateway.events import EventType, clock_reading, event_envelope
-from openami.gateway.expiry import Warned, warning
 from openami.gateway.normalise import Source, to_the_millisecond
 from openami.gateway.snapshot import UplinkView
 from openami.keyfiles import KeyFileError, read_private
 from openami.pki.certificates import CertificateError, read_certificate, renewal_due
 from openami.pki.enrolment import EnrolmentError
+from openami.pki.expiry import Warned, warning
 from openami.pki.names import BadName
 from openami.profile import EventState, MeterSerial, Quality
 

@@ -200,6 +200,12 @@ class GatewayConfig:
         return self.data_dir / self.commands.lock_out
 
     @property
+    def keys_directory(self) -> Path | None:
+        """The gateway's directory of keys, where its certificate is to be renewed."""
+        directory = self.enrolment.directory
+        return self.file.resolve().parent / directory if directory else None
+
+    @property
     def tickets(self) -> Path:
         """The folder into which emergency tickets are dropped."""
         return self.data_dir / "tickets"

@@ -12,6 +12,7 @@ not be, 413 for more than a request can have.
 import asyncio
 import contextlib
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -73,6 +74,9 @@ def enrolment_app(desk: EnrolmentDesk, tell: Callable[[str], None]) -> Starlette
             return _refused(error)
         except VillageError as error:
             tell(f"cannot answer {whom}: {error}; {error.remedy}")
+            return JSONResponse({"code": "UNAVAILABLE", "detail": "see the server's log"}, 503)
+        except sqlite3.Error as error:  # a full disk, or a register that somebody holds
+            tell(f"cannot answer {whom}: the register: {error}")
             return JSONResponse({"code": "UNAVAILABLE", "detail": "see the server's log"}, 503)
         except TimeoutError:
             return JSONResponse({"code": "TIMEOUT", "detail": "the request took too long"}, 408)

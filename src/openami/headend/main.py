@@ -10,12 +10,14 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import structlog
 
 from openami.clock import Clock
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
+from openami.headend.certificate_watch import watch_certificate
 from openami.headend.config import HeadendConfig
 from openami.headend.downlink import Downlink
 from openami.headend.store import StoreError
@@ -69,7 +71,7 @@ async def run(
             beside=(downlink := _downlink(config, store, clock)),
         )
         try:
-            await _run_tasks(config, uplink, downlink, stop, on_ready)
+            await _run_tasks(config, uplink, downlink, stop, on_ready, clock)
         except* (TransportError, StoreError) as failed:
             failure = failed.exceptions[0]
         else:
@@ -138,9 +140,11 @@ async def _run_tasks(
     downlink: Downlink | None,
     stop: asyncio.Event,
     on_ready: Callable[[], None],
+    clock: Clock,
 ) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [
+            group.create_task(_watch_certificate(config, clock), name="certificate"),
             group.create_task(_check_and_run(config, uplink), name="uplink"),
             group.create_task(_announce(uplink, on_ready), name="announce"),
             group.create_task(_report(uplink), name="statistics"),
@@ -152,6 +156,11 @@ async def _run_tasks(
         for task in tasks:
             task.cancel()
     _log.info("stopped", **uplink.statistics.line())
+
+
+async def _watch_certificate(config: HeadendConfig, clock: Clock) -> None:
+    if config.mqtt.cert_file is not None:
+        await watch_certificate(Path(config.mqtt.cert_file), clock)
 
 
 async def _check_and_run(config: HeadendConfig, uplink: Uplink) -> None:

@@ -59,7 +59,7 @@ from openami.sip.acts import ActType
 from openami.sip.canonical import read_document
 from openami.sip.compose import document_of, sign
 from openami.sip.errors import SipError
-from openami.sip.keyring import Limits, Roots, admit_keyring, read_keyring
+from openami.sip.keyring import MIN_DWELL_S, Limits, Roots, admit_keyring, read_keyring
 from openami.sip.keyring_draft import first_keyring, identity, next_version, with_identity
 from openami.sip.keys import KeySigner, Signer
 
@@ -228,6 +228,7 @@ class Village:
 
     def enrolment_server_files(self, names: Sequence[str], *, now: datetime) -> TlsFiles:
         """Return a fresh certificate and its key for the enrolment server; by default for the broker's names."""
+        self._check_there()
         if not names:
             broker = read_certificate(read_private(self.broker_directory / "broker.pem"))
             names = server_names(broker)
@@ -296,6 +297,7 @@ class VillagePlan:
     roots: int
     threshold: int
     disconnects_per_hour: int
+    min_dwell_s: int = MIN_DWELL_S
 
 
 def make_village(directory: Path, plan: VillagePlan, *, now: datetime) -> Village:
@@ -350,7 +352,7 @@ def _first_keyring(
             identity(OPERATOR, Role.OPERATOR, operator.public),
         ],
         feeder_id=feeder_id,
-        limits=Limits(plan.disconnects_per_hour),
+        limits=Limits(plan.disconnects_per_hour, min_dwell_s=plan.min_dwell_s),
         now=now,
     )
     for root in roots:

@@ -49,7 +49,7 @@ from openami.sip.keyring import Keyring, Roots, admit_keyring
 from openami.sip.keys import PublicKey, Signer
 
 FORM: Final = "openami-enrolment-1"
-TOKEN_BYTES: Final = 16
+TOKEN_BYTES: Final = 16  # nobody guesses 128 bits in the day a token holds
 # A keyring has at most 16 kB, the certificates 2 kB; escapes of the PEM's line ends double nothing.
 ANSWER_BYTES_MAX: Final = 64 * 1024
 _REQUEST_MEMBERS = ("enrolment", "feederId", "gatewayId", "csr", "sipKey")
