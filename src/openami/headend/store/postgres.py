@@ -32,7 +32,7 @@ from openami.headend.store.migrations import (
     refuse_pending,
 )
 from openami.headend.store.plan import Cell
-from openami.headend.store.postgres_errors import explained, where
+from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.queries import Queries
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table, Type
@@ -168,12 +168,15 @@ class PostgresStore(Queries):
     async def _connected(self) -> Connection:
         if self._writer is None or self._writer.is_closed():
             self._directory.clear()  # the database may have been restored from a backup meanwhile
-            self._writer = await asyncpg.connect(
-                self._url,
-                timeout=CONNECT_TIMEOUT_S,
-                command_timeout=STATEMENT_TIMEOUT_S,
-                server_settings=self._session,
-            )
+            try:
+                self._writer = await asyncpg.connect(
+                    self._url,
+                    timeout=CONNECT_TIMEOUT_S,
+                    command_timeout=STATEMENT_TIMEOUT_S,
+                    server_settings=self._session,
+                )
+            except ValueError as error:  # so says the driver of a URL it cannot read
+                raise wrong_url(error) from error
             durable = await self._writer.fetchval("SHOW synchronous_commit")
             assert durable in _DURABLE, durable
         return self._writer
