@@ -76,6 +76,10 @@ class Watched:
             self.gate.set()
         self._connection = connection
 
+    @property
+    def resumed(self) -> bool:
+        return self._connection.resumed
+
     async def publish(self, topic: str, payload: bytes) -> None:
         seq = decode_envelope(payload).seq
         assert seq is not None

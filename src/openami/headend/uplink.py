@@ -66,6 +66,7 @@ class Uplink:
         self._broker_backoff = broker_backoff
         self._store_backoff = store_backoff
         self._latest = LatestValues()
+        self._knows_meters = False
         self._has_joined = False
         self._said_lost = False
 
@@ -103,7 +104,7 @@ class Uplink:
         await self._recall()
         async with self._port.connect() as connection:
             await connection.subscribe(FILTERS)
-            self._say_joined()
+            self._say_joined(connection)
             try:
                 while True:
                     for batch in _portions(await connection.receive(BATCH_MESSAGES_MAX)):
@@ -162,7 +163,9 @@ class Uplink:
         as if for the first time.
         """
         self._latest = LatestValues()
-        for meter in (await self._store.meters())[:METERS_RECALLED_MAX]:
+        meters = await self._store.meters()
+        self._knows_meters = bool(meters)
+        for meter in meters[:METERS_RECALLED_MAX]:
             for reading in await self._store.latest(meter.feeder_id, meter.meter_serial):
                 self._latest.recall(reading, catalogue=self._catalogue)
 
@@ -203,7 +206,15 @@ class Uplink:
 
     # --- saying ----------------------------------------------------------------------------------
 
-    def _say_joined(self) -> None:
+    def _say_joined(self, connection: Connection) -> None:
+        if not connection.resumed and (self._has_joined or self._knows_meters):
+            self.statistics.sessions_lost += 1
+            _log.warning(
+                "the broker did not have our session any more: what came for us since we left is "
+                "lost",
+                remedy="see that the broker writes to disk (persistence true, autosave_interval 1), "
+                "and that client_id is what it was",
+            )
         self.statistics.broker_connects += 1
         self._has_joined = True
         self._said_lost = False
