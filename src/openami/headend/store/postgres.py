@@ -236,9 +236,12 @@ def _arrays(columns: Columns, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
 
 @cache
 def _insert(table: Table) -> str:
+    names, key = _names(table.columns), ", ".join(table.key)
+    order = "at" if table.in_order else f"{key}, at"
     return (
-        f"INSERT INTO {table.name} ({_names(table.columns)}) "
-        f"SELECT * FROM unnest({_arguments(table.columns)}) ON CONFLICT {table.conflict}"
+        f"INSERT INTO {table.name} ({names}) SELECT {names} "
+        f"FROM unnest({_arguments(table.columns)}) WITH ORDINALITY AS given ({names}, at) "
+        f"ORDER BY {order} ON CONFLICT ({key}) {table.then}"
     )
 
 

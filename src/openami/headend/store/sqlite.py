@@ -218,7 +218,7 @@ def _portions(cells: Sequence[Cell], width: int) -> Iterator[tuple[int, Sequence
 def _insert(table: Table, rows: int) -> str:
     return (
         f"INSERT INTO {table.name} ({_names(table.columns)}) "
-        f"VALUES {_places(table.width, rows)} ON CONFLICT {table.conflict}"
+        f"VALUES {_places(table.width, rows)} ON CONFLICT ({', '.join(table.key)}) {table.then}"
     )
 
 
