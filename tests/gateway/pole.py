@@ -84,7 +84,6 @@ class GatewayProgram:
             'transport = "tcp"',
             'host = "127.0.0.1"',
             f"port = {self.modbus_port}",
-            f"cycle_s = {fast_s}",
         ]
         for unit, serial in enumerate(serials(meters), 1):
             lines += ["[[line.meter]]", f'serial = "{serial}"', f"unit = {unit}", 'map = "sdm120"']

@@ -70,7 +70,7 @@ class Unit:
         self.reported: set[Block] = set()
         self.breaker = Breaker.closed(
             share=line.options.silent_share,
-            cycle_s=line.options.cycle_s,
+            cycle_s=line.cycle_s,
             question_s=line.options.timeout_s + line.airtime_s(2) + line.silence_s,
             now=now,
         )
