@@ -11,7 +11,7 @@ from tests.profile.messages import EXAMPLE, as_bytes, example, register
 from tests.profile.vectors import vectors
 
 from openami.cli import main
-from openami.cli.check import LINE_BYTES_MAX, _bounded_lines
+from openami.cli.check import FILE_BYTES_MAX, LINE_BYTES_MAX, _bounded_lines
 from openami.profile import MESSAGE_BYTES_MAX
 
 GOOD = as_bytes(EXAMPLE)
@@ -202,6 +202,15 @@ def test_a_file_that_cannot_be_read_is_a_sentence_and_the_others_are_judged(
     assert len(result.stderr.splitlines()) == 2
     assert "absent.json cannot be read: No such file" in result.stderr
     assert result.stdout.startswith(f"{path}: REJECTED")
+
+
+def test_a_file_that_is_no_message_by_its_size_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    with path.open("wb") as file:
+        file.truncate(FILE_BYTES_MAX + 1)
+    result = run(path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "use --lines" in result.stderr
 
 
 def test_no_message_at_all_is_not_a_success() -> None:
