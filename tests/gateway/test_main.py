@@ -271,7 +271,7 @@ def test_a_configuration_is_checked_without_touching_a_wire(tmp_path: Path) -> N
     gateway.file.write_text(gateway.file.read_text().replace("unit = 2", "unit = 1"))
     told = openami("gateway", "check", "-c", str(gateway.file))
     assert told.returncode == 2
-    assert told.stderr.startswith(f"openami: {gateway.file}:24: line[0].meter[1].unit: ")
+    assert told.stderr.startswith(f"openami: {gateway.file}:23: line[0].meter[1].unit: ")
     assert told.stderr.count("\n") == 1
 
 
