@@ -111,6 +111,8 @@ async def test_any_moment_of_the_calendar_is_kept(store: Store) -> None:
         datetime(2020, 1, 1, tzinfo=UTC),
         NOON - timedelta(milliseconds=1),
         NOON,
+        NOON + 2 * HOUR - timedelta(milliseconds=1),
+        NOON + 2 * HOUR,
         datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC),
     ]
     for n, ts in enumerate(moments):

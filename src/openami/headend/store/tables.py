@@ -67,10 +67,16 @@ UNITS_KNOWN = Given(
     "SELECT given.digest, unit.id FROM given CROSS JOIN unit WHERE unit.digest = given.digest",
 )
 
-SERIES = Table("series", _SERIES, ("feeder_id", "meter_serial", "obis"), "DO NOTHING")
+SERIES = Table(
+    "series",
+    (*_SERIES, ("unit", Type.INT)),
+    ("feeder_id", "meter_serial", "obis"),
+    "DO NOTHING",
+)
 SERIES_KNOWN = Given(
     _SERIES,
-    "SELECT given.feeder_id, given.meter_serial, given.obis, s.id, l.bucket, l.ms, l.quality "
+    "SELECT given.feeder_id, given.meter_serial, given.obis, s.id, s.unit, "
+    "l.bucket, l.ms, l.quality "
     "FROM given CROSS JOIN series s LEFT JOIN latest l ON l.series = s.id "
     "WHERE s.feeder_id = given.feeder_id AND s.meter_serial = given.meter_serial "
     "AND s.obis = given.obis",
