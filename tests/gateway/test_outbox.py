@@ -77,6 +77,8 @@ async def test_what_is_marked_is_not_offered_again_and_is_kept(outbox: Outbox) -
     state = await outbox.state()
     assert (state.pending, state.kept) == (1, 2)
     await outbox.mark_sent([2, 99], START)  # twice, and one that never was
+    await outbox.set_aside([1], START, "no")
+    await outbox.mark_sent([1], START)  # refused is not sent
     assert (await outbox.state()).kept == 2
 
 
