@@ -1,5 +1,6 @@
 """`openami check`: one verdict for each input, with reason and remedy; exit 0, 1 or 2."""
 
+import base64
 import io
 import json
 from pathlib import Path
@@ -130,6 +131,16 @@ def test_a_captured_message_is_judged_with_its_topic() -> None:
     assert codes_of(capture(payload=GOOD.decode())) == []
     assert codes_of(capture(payload=None)) == ["NOT_AN_OBJECT"]
     assert codes_of(capture(payload=EXAMPLE | {"ts": 1})) == ["WRONG_TYPE"]
+
+
+def test_what_openami_watch_prints_is_judged_too() -> None:
+    row = {"receivedAt": EXAMPLE["ts"], "topic": TOPIC, "verdict": "accepted", "registers": []}
+    assert codes_of(as_bytes(row | {"payload": GOOD.decode()})) == []
+    assert codes_of(as_bytes(row | {"payload": BAD.decode()})) == ["BAD_OBIS"]
+    latin = base64.b64encode(b'{"unit":"\xb0C"}').decode()
+    assert codes_of(as_bytes(row | {"payloadBase64": latin})) == ["BAD_UTF8"]
+    assert "MISSING_MEMBER" in codes_of(as_bytes(row | {"payloadBase64": "?"}))
+    assert "MISSING_MEMBER" in codes_of(as_bytes(row))
 
 
 def test_an_envelope_with_members_topic_and_payload_is_an_envelope() -> None:
