@@ -115,7 +115,6 @@ def judge(facts: Facts, known: Knowledge, *, keeps_time: bool) -> tuple[Verdict,
         floor = facts.wall
     elif reason is Reason.CARRIED:
         floor = max(floor, facts.wall)
-    followed = followed and reason in _BELIEVED
     return Verdict(reason, jump_s), Knowledge(floor, facts, followed)
 
 
