@@ -14,7 +14,7 @@ import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -74,9 +74,22 @@ def read_config(path: Path) -> HeadendConfig:
     if isinstance(document["mqtt"], dict):
         document["mqtt"].setdefault("client_id", DEFAULT_CLIENT_ID)
     try:
-        return msgspec.convert(document, HeadendConfig)
+        config = msgspec.convert(document, HeadendConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(path, text, str(error))) from None
+    mqtt = _beside(path, config.mqtt, "ca_file", "cert_file", "key_file", "password_file")
+    config = msgspec.structs.replace(config, mqtt=mqtt)
+    return _beside(path, config, "registers_file", "broker_config_file")
+
+
+_Table = TypeVar("_Table", bound=msgspec.Struct)
+
+
+def _beside(path: Path, table: _Table, *names: str) -> _Table:
+    """Return the table with the files it names looked for beside the configuration file."""
+    given = {name: getattr(table, name) for name in names}
+    found = {name: str(path.parent / file) for name, file in given.items() if file is not None}
+    return msgspec.structs.replace(table, **found)
 
 
 def _read(path: Path) -> bytes:
