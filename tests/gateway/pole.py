@@ -18,7 +18,7 @@ from tests.tools import free_port
 
 from openami.gateway.backlog import read_figures
 from openami.gateway.main import DATABASE_FILE
-from openami.gateway.outbox_table import Figures
+from openami.gateway.outbox_books import Figures
 from openami.gateway.room import OutboxLimits
 
 # A test machine may do many things at once.

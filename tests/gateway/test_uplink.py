@@ -253,6 +253,16 @@ async def test_the_window_is_kept_and_half_of_it_is_left_to_what_is_live(
         assert len(set(connection.published)) == len(connection.published)
 
 
+async def test_what_is_under_way_is_not_started_again(outbox: Outbox, world: World) -> None:
+    async with world.connected(open_gate=False) as connection, running(outbox, connection):
+        for appended in range(1, 6):
+            await outbox.append([telemetry(START)])
+            await until(outbox, lambda _, n=appended: connection.at_gate == n)  # type: ignore[misc]
+        connection.gate.set()
+        await until(outbox, lambda state: state.kept == 5)
+    assert connection.published == [1, 2, 3, 4, 5]
+
+
 async def test_nothing_is_marked_before_its_puback(outbox: Outbox, world: World) -> None:
     await outbox.append([telemetry(START, meter) for meter in range(5)])
     async with world.connected(open_gate=False) as connection, running(outbox, connection):

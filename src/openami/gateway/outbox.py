@@ -274,14 +274,13 @@ class Outbox:
 
     def _look(self) -> Look:
         facts = Facts(self._clock.now(), self._clock.boottime(), self._clock.synchronised())
-        before = self._known.last
         self._verdict, self._known = judge(facts, self._known, keeps_time=self._keeps_time)
-        return Look(facts, self._verdict, before, self._known.floor)
+        return Look(facts, self._verdict, self._known)
 
     def _floor_due(self, look: Look) -> datetime | None:
         """Return the floor when it has moved far enough to be worth storing: flash wears."""
-        moved = look.floor - self._floor_stored
-        return look.floor if abs(moved) >= FLOOR_STORED_EVERY else None
+        floor = look.known.floor
+        return floor if abs(floor - self._floor_stored) >= FLOOR_STORED_EVERY else None
 
     def _note_appended(self, result: AppendResult) -> None:
         self._holding = self._holding or result.held
