@@ -63,9 +63,8 @@ def cpu_s(pid: int) -> float:
 
 async def stored(url: str) -> int:
     """Return how many readings the store says it has."""
-    from openami.headend.store.open import open_store
-
     from openami.headend.store import Access, StoreError
+    from openami.headend.store.open import open_store
 
     try:
         async with open_store(url, Access.READ) as store:

@@ -299,6 +299,17 @@ async def test_latest_is_right_within_one_batch_and_across_stores(
     assert [r.value for r in await store.latest(FEEDER, METER)] == [20]
 
 
+async def test_the_worst_quality_is_the_latest_also_across_stores(
+    store: Store, store_url: str
+) -> None:
+    await store.commit([accepted(register(quality=GOOD))])
+    async with open_store(store_url, Access.EDIT) as other:
+        await other.commit([accepted(register(quality=COMMS_LOST))])
+    await store.commit([accepted(register(quality=SUSPECT))])  # remembers that it was good
+    assert [r.quality for r in await store.latest(FEEDER, METER)] == [COMMS_LOST]
+    assert [r.quality for r in await readings(store)] == [SUSPECT]
+
+
 async def test_a_meter_that_moves_is_with_the_gateway_that_measured_it_last(store: Store) -> None:
     await store.commit([accepted(gateway="old", ts=NOON)])
     await store.commit([accepted(gateway="new", ts=NOON + DAY)])

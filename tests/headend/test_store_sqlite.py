@@ -241,18 +241,30 @@ async def test_a_full_disk_commits_nothing_and_is_recovered_from(store: SqliteSt
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + more_pages}")
 
-    await store.run(lambda c: limit(c, 2))
     batch = [accepted(register(n), ts=NOON + n * HOUR, meter=f"N-{n}") for n in range(500)]
-    for _ in range(2):
+    failures = 0
+    for more_pages in (
+        2,
+        10,
+        20,
+        30,
+        40,
+        10_000,
+    ):  # it fails at the names, the readings, the meters …
+        await store.run(lambda c, more=more_pages: limit(c, more))
+        if more_pages == 10_000:
+            break
         with pytest.raises(StoreError, match="disk is full") as failed:
             await store.commit(batch)
         assert not failed.value.permanent
-    assert len(await store.meters()) == 1
-    assert (await store.totals()).messages == 1
-
-    await store.run(lambda c: limit(c, 1_000_000))
-    assert (await store.commit(batch)).stored == 500  # what it remembered of the lost ones is gone
-    assert len(await store.meters()) == 501
+        assert len(await store.meters()) == 1
+        assert (await store.totals()).messages == 1
+        failures += 1
+    assert failures == 5
+    # What it remembered of the lost transactions is gone: every reading has its series.
+    assert (await store.commit(batch)).stored == 500
+    for n in (0, 250, 499):
+        assert [r.value for r in await readings(store, meter=f"N-{n}")] == [n]
 
 
 async def test_a_database_locked_by_another_program(
