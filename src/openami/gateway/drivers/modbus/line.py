@@ -211,7 +211,7 @@ class ModbusLine:
         return (*together, *singly)
 
     def _in_doubt(self, unit: Unit) -> DriverError:
-        wait_s = unit.doubt.ends_at(unit.doubt.shapes(self._now())) - self._now()
+        wait_s = unit.doubt.lasts_s(self._now())
         # Not a MeterSilent: to ask once more at once cannot help.
         return MeterRefused(
             f"{unit} on {self._plan.place}: late answers could be mistaken for new ones; "
