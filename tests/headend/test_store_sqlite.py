@@ -281,6 +281,24 @@ async def test_a_database_locked_by_another_program(
         assert (await store.commit([accepted()])).stored == 1
 
 
+@pytest.mark.parametrize("restored", [False, True])
+async def test_a_file_that_is_taken_away_gets_no_acknowledgement(
+    restored: bool, store: SqliteStore, path: Path
+) -> None:
+    """SQLite itself would go on, into a file without a name."""
+    await store.commit([accepted()])
+    if restored:
+        copy = path.with_name("backup.db")
+        copy.write_bytes(path.read_bytes())
+        copy.rename(path)
+    else:
+        path.unlink()
+    with pytest.raises(StoreError, match="was deleted, moved or replaced") as failed:
+        await store.commit([accepted(register(2), ts=NOON + HOUR)])
+    assert failed.value.permanent
+    assert "start it again" in failed.value.remedy
+
+
 async def test_the_commands_that_read_need_not_write(path: Path) -> None:
     """A reader changes nothing in the file, nor its schema."""
     async with open_store(f"sqlite:///{path}") as store:

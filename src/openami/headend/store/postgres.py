@@ -117,7 +117,8 @@ class PostgresStore(Queries):
         async with self._turn:
             with explained(self._url):
                 connection = await self._connected()
-                await _refuse_what_forgets(connection, self._url)
+                if self._access is not Access.READ:
+                    await _refuse_what_forgets(connection, self._url)
                 steps = migrations(schema)
                 if self._access is Access.OWN:
                     await _migrate(connection, steps, where(self._url))
@@ -234,6 +235,8 @@ def _arrays(columns: Columns, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
     return arrays
 
 
+# COPY into a temporary table and an insert from there was measured as fast as arrays at these sizes, and is
+# three round trips instead of one.
 @cache
 def _insert(table: Table) -> str:
     names, key = _names(table.columns), ", ".join(table.key)
