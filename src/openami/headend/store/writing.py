@@ -160,14 +160,10 @@ def _store(
     plan = plan_of(batch, directory, received_at=received_at)
     tally = yield from _store_readings(plan, directory)
     yield from insert(LATEST, _latest_cells(plan))
-    yield from insert(METER, list(_flat((*k, *_fields(m)) for k, m in sorted(plan.meters.items()))))
-    yield from insert(
-        GATEWAY, list(_flat((*k, *_fields(g)) for k, g in sorted(plan.gateways.items())))
-    )
+    yield from insert(METER, list(_flat((*k, *_fields(m)) for k, m in plan.meters.items())))
+    yield from insert(GATEWAY, list(_flat((*k, *_fields(g)) for k, g in plan.gateways.items())))
     events = yield from insert(EVENT, list(_flat(plan.events.values())))
-    yield from insert(
-        FINDING, list(_flat((*k, *_fields(f)) for k, f in sorted(plan.findings.items())))
-    )
+    yield from insert(FINDING, list(_flat((*k, *_fields(f)) for k, f in plan.findings.items())))
     return plan, replace(tally, events=events)
 
 
