@@ -24,6 +24,9 @@ from openami.profile import CatalogueError, RegisterCatalogue, shipped_catalogue
 DEFAULT_STORE: Final = "sqlite:///openami.db"
 # The persistent session hangs on the name: it must be the same after every restart.
 DEFAULT_CLIENT_ID: Final = "openami-headend"
+# A head-end needs nothing that only MQTT 5 has, and reads a message in two thirds of the time without its
+# properties (benchmarks/RESULTS.md).
+DEFAULT_PROTOCOL: Final = "3.1.1"
 # A head-end's configuration is a dozen lines; a megabyte is another file.
 CONFIG_BYTES_MAX: Final = 1024 * 1024
 
@@ -39,7 +42,9 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     registers_file: str | None = None
     broker_config_file: str | None = None
     mqtt: BrokerSettings = msgspec.field(
-        default_factory=lambda: BrokerSettings(client_id=DEFAULT_CLIENT_ID)
+        default_factory=lambda: BrokerSettings(
+            client_id=DEFAULT_CLIENT_ID, protocol=DEFAULT_PROTOCOL
+        )
     )
 
     def catalogue(self) -> RegisterCatalogue:
@@ -73,6 +78,7 @@ def read_config(path: Path) -> HeadendConfig:
     document.setdefault("mqtt", {})
     if isinstance(document["mqtt"], dict):
         document["mqtt"].setdefault("client_id", DEFAULT_CLIENT_ID)
+        document["mqtt"].setdefault("protocol", DEFAULT_PROTOCOL)
     try:
         config = msgspec.convert(document, HeadendConfig)
     except msgspec.ValidationError as error:
