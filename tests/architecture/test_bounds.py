@@ -25,7 +25,7 @@ def _is_derived(value: ast.expr | None) -> bool:
 
 def bounds() -> list[tuple[Path, str, int]]:
     """Return every named bound of the package: file, name, line."""
-    found = []
+    found: list[tuple[Path, str, int]] = []
     for path in sorted(SOURCE.rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if not isinstance(node, ast.Assign | ast.AnnAssign) or isinstance(node.value, ast.Dict):

@@ -144,14 +144,13 @@ async def modbus_bench(transport: str, place: Path) -> AsyncIterator[ModbusBench
         "timeout_s": 0.05,
         "silence_s": 0.02,
         "late_reply_s": 0.2,
-        "cycle_s": 1.0,
         "silent_share": 0.5,
     }
     meters = [
         MeterSettings(serial, {"unit": unit, "map": "bench.toml", "identity": f"KS-00{unit}"})
         for serial, unit in _SERIALS.items()
     ]
-    settings = LineSettings("bench", meters, options, place)
+    settings = LineSettings("bench", meters, options, place, cycle_s=1.0)
     if transport == "rtu":
         options["device"] = str(place / "tty")
         async with on_pty(double, str(place / "tty")) as pty:

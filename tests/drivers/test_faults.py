@@ -26,12 +26,13 @@ def _dds238() -> DoubleMeter:
     return DoubleMeter(lambda address, _: words.get(address, 0))
 
 
-def _line(place: Path, *units: int, **options: object) -> LineSettings:
+def _line(place: Path, *units: int, cycle_s: float = 60.0, **options: object) -> LineSettings:
     return LineSettings(
         "bus",
         [MeterSettings(MeterSerial(f"M{unit}"), {"unit": unit, "map": "dds238"}) for unit in units],
         {"transport": "rtu", "device": str(place / "tty"), **options},
         place,
+        cycle_s,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.gateway.clock_double import ClockDouble
 from tests.gateway.scripted_driver import (
     IMPORT,
@@ -39,6 +40,7 @@ from openami.gateway.meter_record import MeterRecord, MeterState
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.normalise import Source
 from openami.gateway.outbox import Outbox, OutboxLimits, open_outbox
+from openami.gateway.schedule import Schedule
 from openami.gateway.timekeeping import ClockSource
 from openami.profile import (
     Envelope,
@@ -209,6 +211,18 @@ async def test_the_length_of_a_cycle_is_told(village: Pole) -> None:
     assert village.metric("cycle_seconds", line="bus") == pytest.approx(
         village.collector.view.load * 60
     )
+
+
+async def test_a_line_too_slow_for_its_interval_is_said_with_a_remedy(village: Pole) -> None:
+    village.around(read_timeout_s=0.6)
+    village.collector._schedule = Schedule(fast_s=1, billing_s=5)
+    for serial in (A, B):
+        village.bench.meter(serial).hangs = True
+    with capture_logs() as logs:
+        await village.run(0.5)
+    assert village.collector.view.load > 1
+    (said,) = [entry for entry in logs if entry["event"] == "line overloaded"]
+    assert "schedule.fast_s" in said["remedy"]
 
 
 # --- one meter's failure -------------------------------------------------------------------------

@@ -76,6 +76,7 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     assert (line.driver, line.settings.name) == ("scripted", "bus1")
     assert line.settings.options == {"device": "/dev/ttyUSB0"}
     assert line.settings.directory == tmp_path
+    assert line.settings.cycle_s == config.schedule.fast_s
     assert [dict(meter.options) for meter in line.settings.meters] == [{"unit": 1}, {"unit": 2}]
     assert list(config.serials) == ["DS1000-88421", "DS1000-88422"]
 

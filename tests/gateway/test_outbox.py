@@ -77,6 +77,8 @@ async def test_what_is_marked_is_not_offered_again_and_is_kept(outbox: Outbox) -
     state = await outbox.state()
     assert (state.pending, state.kept) == (1, 2)
     await outbox.mark_sent([2, 99], START)  # twice, and one that never was
+    await outbox.set_aside([1], START, "no")
+    await outbox.mark_sent([1], START)  # refused is not sent
     assert (await outbox.state()).kept == 2
 
 
@@ -268,9 +270,9 @@ async def test_readings_of_an_untrusted_clock_wait_and_get_their_true_time(tmp_p
     ) as outbox:
         held = await outbox.append(
             [
-                telemetry(clock.now() - timedelta(seconds=5)),
+                telemetry(clock.now(), 1, boottime_s=clock.boottime() - 5),
                 telemetry(clock.now(), 2, boottime_s=clock.boottime() - 7),
-                event(clock.now()),
+                event(clock.now(), boottime_s=clock.boottime()),
             ]
         )
         assert held.held
@@ -306,8 +308,8 @@ async def test_what_can_never_be_dated_goes_out_as_suspect_with_the_best_bound(
     async with open_outbox(path, LIMITS, clock, clock_source=source, boot_id="two") as outbox:
         await outbox.append(
             [
-                telemetry(clock.now()),
-                telemetry(clock.now(), 2, quality=Quality.COMMS_LOST),
+                telemetry(clock.now(), boottime_s=20.0),
+                telemetry(clock.now(), 2, boottime_s=20.0, quality=Quality.COMMS_LOST),
                 telemetry(START - HOUR, 3, quality=Quality.COMMS_LOST),
             ]
         )
@@ -327,7 +329,7 @@ async def test_the_same_boot_keeps_holding_after_the_program_restarts(tmp_path: 
     clock = ClockDouble(_reset, boottime_s=20, synchronised=False)
     source = ClockSource.NETWORK
     async with open_outbox(path, LIMITS, clock, clock_source=source, boot_id="one") as outbox:
-        await outbox.append([telemetry(clock.now())])
+        await outbox.append([telemetry(clock.now(), boottime_s=clock.boottime())])
     clock.advance(60)
     async with open_outbox(path, LIMITS, clock, clock_source=source, boot_id="one") as outbox:
         assert await all_pending(outbox) == []
@@ -337,7 +339,7 @@ async def test_the_same_boot_keeps_holding_after_the_program_restarts(tmp_path: 
         assert decode_envelope(entry.payload).ts == START - timedelta(seconds=60)
 
 
-async def test_a_reading_stored_just_after_the_clock_was_set_is_not_dated_1970(
+async def test_readings_stored_just_after_the_clock_was_set_are_not_dated_1970(
     tmp_path: Path,
 ) -> None:
     clock = ClockDouble(_reset, boottime_s=20, synchronised=False)
@@ -345,12 +347,18 @@ async def test_a_reading_stored_just_after_the_clock_was_set_is_not_dated_1970(
         tmp_path / "gateway.db", LIMITS, clock, clock_source=ClockSource.NETWORK
     ) as outbox:
         clock.advance(5)
-        draft = telemetry(clock.now())
+        before = telemetry(clock.now(), 1, boottime_s=clock.boottime())
+        others = telemetry(clock.now(), 2, boottime_s=clock.boottime())
+        meters_own = telemetry(START - HOUR, 3)
         clock.advance(2)
         clock.set(START, synchronised=True)
-        await outbox.append([draft])
-        (entry,) = await outbox.pending(10)
-        assert decode_envelope(entry.payload).ts == START - timedelta(seconds=2)
+        after = telemetry(clock.now(), 4, boottime_s=clock.boottime())
+        await outbox.append([before, meters_own])
+        clock.advance(1)
+        await outbox.append([others, after])  # another line, a moment later
+        times = {entry.seq: decode_envelope(entry.payload).ts for entry in await outbox.pending(9)}
+    dated = START - timedelta(seconds=2)
+    assert times == {1: dated, 2: START - HOUR, 3: dated, 4: START}
 
 
 _reset = START.replace(year=1970, month=1, day=1, hour=0)

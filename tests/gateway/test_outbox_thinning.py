@@ -15,11 +15,12 @@ from openami.gateway.driver import PollGroup
 from openami.gateway.outbox import Draft, Kind, Outbox, OutboxFull, OutboxLimits, open_outbox
 from openami.gateway.room import (
     FillRate,
+    Shortage,
     Usage,
     ceiling,
     charged,
     room_left,
-    to_free,
+    shortage,
 )
 from openami.gateway.thinning import (
     DAY_MS,
@@ -115,9 +116,18 @@ def test_a_small_disk_bounds_more_than_the_setting_but_what_lies_there_is_ours()
     assert ceiling(limits, file_bytes=600, disk_free=0).events == 600
 
 
-def test_the_byte_that_does_not_fit_frees_the_headroom_too() -> None:
-    assert to_free(used=900, incoming=100, bound=1000) == 0
-    assert to_free(used=900, incoming=101, bound=1000) == 51
+def test_the_byte_that_does_not_fit_asks_for_itself_and_the_headroom() -> None:
+    usage = Usage(unsent_events=0, unsent_telemetry=800, kept=100)
+    assert shortage(usage, 100, 1000) is None
+    assert shortage(usage, 101, 1000) == Shortage(must=1, headroom=50, hopeless=False)
+
+
+def test_what_would_not_fit_beside_the_events_is_hopeless() -> None:
+    usage = Usage(unsent_events=700, unsent_telemetry=200, kept=100)
+    for incoming, hopeless in ((300, False), (301, True)):
+        missing = shortage(usage, incoming, 1000)
+        assert missing is not None
+        assert missing.hopeless is hopeless
 
 
 def test_a_payload_that_fills_a_page_alone_is_charged_for_it() -> None:
@@ -263,6 +273,32 @@ async def test_nothing_but_events_left_telemetry_is_refused_and_events_are_taken
         entries = await outbox.pending(1_000_000)
         await outbox.mark_sent([entry.seq for entry in entries], clock.now())
         await outbox.append([telemetry(clock.now())])
+
+
+async def test_nothing_is_given_up_for_what_cannot_be_stored_anyway(tmp_path: Path) -> None:
+    clock = ClockDouble()
+    limits = OutboxLimits(bytes_max=64 * KIB)
+    async with open_outbox(tmp_path / "gateway.db", limits, clock) as outbox:
+        await outbox.append([telemetry(START) for _ in range(80)])
+        with pytest.raises(OutboxFull):
+            await outbox.append([telemetry(START) for _ in range(200)])
+        state = await outbox.state()
+        assert (state.pending, state.thinned) == (80, {})
+
+
+async def test_the_headroom_alone_does_not_begin_a_harsher_stage(tmp_path: Path) -> None:
+    """Few kept, much billing: what was kept makes room, and no bill pays for comfort."""
+    clock = ClockDouble()
+    limits = OutboxLimits(bytes_max=64 * KIB)
+    async with open_outbox(tmp_path / "gateway.db", limits, clock) as outbox:
+        await outbox.append([telemetry(START)])
+        await outbox.mark_sent([1], clock.now())
+        state = await outbox.state()
+        while not state.thinned:
+            await outbox.append([telemetry(START)])
+            state = await outbox.state()
+        assert set(state.thinned) == {Stage.KEPT}
+        assert state.kept == 0
 
 
 async def _append_for_ever(

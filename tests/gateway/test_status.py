@@ -187,7 +187,7 @@ def test_the_page_says_what_a_person_at_the_pole_wants_to_know() -> None:
         "41 days without a broker; 25 % of 256 MB used",
         "● connected to mqtts://broker.village:8883",
         "● trusted (synchronised)",
-        "DS1000-88422 bus1 ✕ silent 42 s ago 1842.5 kWh no answer within 1 s",
+        "DS1000-88422 bus1 ✕ silent 42 s ago import 1842.5 kWh no answer within 1 s",
         "DS1000-88423 bus1 ▲ suspect 42 s ago 231 V ▲ now suspect",
         "DS1000-88424 bus1 ○ never seen never",
         "up 41 d",

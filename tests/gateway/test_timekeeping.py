@@ -16,13 +16,12 @@ from openami.gateway.timekeeping import (
     Facts,
     Knowledge,
     Reason,
-    believed_time,
     corrected,
+    dated,
     judge,
     lower_bound,
     machine_keeps_time,
     read_boot_id,
-    seconds_of_boot,
 )
 
 SECOND = timedelta(seconds=1)
@@ -101,9 +100,11 @@ def test_a_jump_without_a_time_source_ends_the_belief(sign: int) -> None:
     beyond = within + sign * timedelta(milliseconds=1)
     verdict, after = judge(facts(beyond, 560.0), known, keeps_time=False)
     assert not verdict.trusted
-    assert verdict.jump_s == pytest.approx(sign * JUMP_TOLERANCE_S, abs=0.01)
+    assert after.stepped_at_s == 560.0
     # … and it does not come back by standing still.
-    assert not judge(facts(beyond, 560.0), after, keeps_time=False)[0].trusted
+    verdict, after = judge(facts(beyond + SECOND, 561.0), after, keeps_time=False)
+    assert not verdict.trusted
+    assert after.stepped_at_s == 560.0
 
 
 def test_only_a_time_source_raises_the_floor() -> None:
@@ -138,21 +139,8 @@ def test_nothing_before_the_floor_is_ever_believed_without_a_source(
 # --- the times of readings
 
 
-def test_a_reading_of_an_untrusted_clock_gets_its_true_time_from_the_boot_time() -> None:
-    woke_1970 = facts(datetime(1970, 1, 1, 0, 1, tzinfo=UTC), 60.0)
-    measured = woke_1970.wall - timedelta(seconds=10)
-    second = seconds_of_boot(measured, woke_1970)
-    assert second == 50.0
-    assert corrected(second, facts(START, 360.0, sync=True)) == START - timedelta(seconds=310)
-
-
-def test_a_time_this_clock_did_not_give_is_left_alone() -> None:
-    woke_1970 = facts(datetime(1970, 1, 1, 0, 1, tzinfo=UTC), 60.0)
-    last_week = START - timedelta(days=7)
-    assert seconds_of_boot(last_week, woke_1970) is None
-    booted = woke_1970.boot_moment
-    assert seconds_of_boot(booted, woke_1970) == 0.0
-    assert seconds_of_boot(booted - SECOND, woke_1970) is None
+def test_a_second_of_this_boot_has_its_true_time_by_a_believed_clock() -> None:
+    assert corrected(50.0, facts(START, 360.0, sync=True)) == START - timedelta(seconds=310)
 
 
 def test_the_best_bound_is_the_floor_and_the_time_since_boot() -> None:
@@ -161,21 +149,13 @@ def test_the_best_bound_is_the_floor_and_the_time_since_boot() -> None:
     assert lower_bound(START, 90.0, FLOOR) == START
 
 
-def test_a_reading_between_two_looks_moves_with_the_step() -> None:
-    before = facts(datetime(1970, 1, 1, 0, 1, tzinfo=UTC), 60.0)
+def test_a_reading_dated_before_the_clock_was_set_is_dated_anew() -> None:
     now = facts(START, 70.0, sync=True)
-    measured = datetime(1970, 1, 1, 0, 1, 4, tzinfo=UTC)  # second 64, before the step
-    assert believed_time(measured, None, before=before, facts=now) == START - timedelta(seconds=6)
-    after_the_step = START - SECOND
-    assert believed_time(after_the_step, None, before=before, facts=now) == after_the_step
-
-
-def test_a_reading_that_names_its_second_is_corrected_by_it() -> None:
-    now = facts(START, 70.0, sync=True)
-    wrong = START - timedelta(days=1)
-    assert believed_time(wrong, 64.0, before=None, facts=now) == START - timedelta(seconds=6)
-    right = START - timedelta(seconds=6.2)
-    assert believed_time(right, 64.0, before=None, facts=now) == right
+    true = START - timedelta(seconds=6)
+    assert dated(datetime(1970, 1, 1, tzinfo=UTC), 64.0, now) == true
+    tolerated = true + timedelta(seconds=JUMP_TOLERANCE_S)
+    assert dated(tolerated, 64.0, now) == tolerated
+    assert dated(tolerated + timedelta(milliseconds=1), 64.0, now) == true
 
 
 def test_the_machine_can_be_asked() -> None:

@@ -76,6 +76,10 @@ class Watched:
             self.gate.set()
         self._connection = connection
 
+    @property
+    def resumed(self) -> bool:
+        return self._connection.resumed
+
     async def publish(self, topic: str, payload: bytes) -> None:
         seq = decode_envelope(payload).seq
         assert seq is not None
@@ -246,6 +250,17 @@ async def test_the_window_is_kept_and_half_of_it_is_left_to_what_is_live(
             await until(outbox, lambda _: connection.at_gate == 20)
         await asyncio.sleep(0.05)
         assert connection.at_gate == (20 if live else 10)
+        assert len(set(connection.published)) == len(connection.published)
+
+
+async def test_what_is_under_way_is_not_started_again(outbox: Outbox, world: World) -> None:
+    async with world.connected(open_gate=False) as connection, running(outbox, connection):
+        for appended in range(1, 6):
+            await outbox.append([telemetry(START)])
+            await until(outbox, lambda _, n=appended: connection.at_gate == n)  # type: ignore[misc]
+        connection.gate.set()
+        await until(outbox, lambda state: state.kept == 5)
+    assert connection.published == [1, 2, 3, 4, 5]
 
 
 async def test_nothing_is_marked_before_its_puback(outbox: Outbox, world: World) -> None:
@@ -340,6 +355,18 @@ async def test_one_denied_meter_does_not_hold_up_the_others_nor_lose_its_own(
         state = await until(outbox, lambda state: state.kept == 4)
     # Its topic rests: it was tried once, not with every message.
     assert [seq for seq in connection.published if seq in (2, 3, 4, 7)] == [4]
+
+
+async def test_a_refusal_stops_what_was_fetched_for_the_same_topic(
+    outbox: Outbox, world: World
+) -> None:
+    world.denied = {"DS1000-00002"}
+    await outbox.append([telemetry(START, 2) for _ in range(4)])
+    four = UplinkSettings(in_flight_max=4, backfill_per_s=0)  # two of a backlog at once
+    async with world.connected() as connection, running(outbox, connection, four):
+        await until(outbox, lambda state: state.refused == 2)
+        await asyncio.sleep(0.05)
+    assert connection.published == [4, 3]
 
 
 async def test_what_was_refused_is_offered_again_after_an_hour(

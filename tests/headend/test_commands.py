@@ -245,7 +245,7 @@ def test_feeders_are_listed(url: str) -> None:
     (row,) = rows(url, "feeder", "list")
     assert (row["feederId"], row["gateways"], row["meters"]) == (FEEDER, 1, 2)
     assert FEEDER in openami(url, "feeder", "list").stdout
-    assert "2 meters, 1 gateways" in openami(url, "feeder", "show", FEEDER).stdout
+    assert "gateways 1 · meters 2" in openami(url, "feeder", "show", FEEDER).stdout
 
 
 def test_a_feeder_nobody_has_heard_of(url: str) -> None:

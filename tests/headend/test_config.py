@@ -39,9 +39,20 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         )
     )
     assert config.store == "postgresql:///openami"
-    assert config.registers_file == "vmrs.json"
+    assert config.registers_file == str(tmp_path / "vmrs.json"), "beside the file that names it"
     assert config.broker_config_file == "/etc/mosquitto/mosquitto.conf"
     assert (config.mqtt.url, config.mqtt.client_id) == ("mqtts://broker.example", "second")
+
+
+def test_the_tls_files_lie_beside_the_configuration(tmp_path: Path) -> None:
+    names = ("ca_file", "cert_file", "key_file")
+    lines = [f'{name} = "{name}.pem"' for name in names]
+    text = "\n".join(["[mqtt]", 'url = "mqtts://broker.example"', *lines])
+    mqtt = read_config(written(tmp_path, text)).mqtt
+    assert [getattr(mqtt, name) for name in names] == [
+        str(tmp_path / f"{name}.pem") for name in names
+    ]
+    assert mqtt.password_file is None
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from tests.headend.messages import (
 
 from openami.headend.ingest import (
     AHEAD_OF_CLOCK_MAX_S,
-    FAULTS_KEPT_MAX,
     OLDEST_TS,
     Accepted,
     Kind,
@@ -30,6 +29,7 @@ from openami.headend.ingest import (
     ingest,
 )
 from openami.profile import (
+    FAULTS_KEPT_MAX,
     MESSAGE_BYTES_MAX,
     Code,
     RegisterCatalogue,

@@ -196,6 +196,9 @@ def test_what_of_the_broker_would_lose_data_is_said_and_the_head_end_runs_all_th
     with head_end(tmp_path / "log", "--broker", default.url, "--store", store, *config) as program:
         program.wait_until_ready()
     assert "max_queued_messages is 1000" in program.log(), "read in its configuration"
+    assert program.log().count("QUEUE_LIMIT") == 1, "said once, not once for each way to know"
+    with head_end(tmp_path / "log1", "--broker", default.url, "--store", store) as program:
+        program.wait_until_ready()
     assert "for a client that was busy and kept" in program.log(), "found out by trying"
     with head_end(tmp_path / "log2", "--broker", sound.url, "--store", store) as program:
         program.wait_until_ready()

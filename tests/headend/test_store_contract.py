@@ -111,6 +111,8 @@ async def test_any_moment_of_the_calendar_is_kept(store: Store) -> None:
         datetime(2020, 1, 1, tzinfo=UTC),
         NOON - timedelta(milliseconds=1),
         NOON,
+        NOON + 2 * HOUR - timedelta(milliseconds=1),
+        NOON + 2 * HOUR,
         datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC),
     ]
     for n, ts in enumerate(moments):
@@ -295,6 +297,17 @@ async def test_latest_is_right_within_one_batch_and_across_stores(
         await other.commit([accepted(register(20), ts=NOON + 20 * HOUR)])
     await store.commit([accepted(register(10), ts=NOON + 10 * HOUR)])  # remembers 9 as the latest
     assert [r.value for r in await store.latest(FEEDER, METER)] == [20]
+
+
+async def test_the_worst_quality_is_the_latest_also_across_stores(
+    store: Store, store_url: str
+) -> None:
+    await store.commit([accepted(register(quality=GOOD))])
+    async with open_store(store_url, Access.EDIT) as other:
+        await other.commit([accepted(register(quality=COMMS_LOST))])
+    await store.commit([accepted(register(quality=SUSPECT))])  # remembers that it was good
+    assert [r.quality for r in await store.latest(FEEDER, METER)] == [COMMS_LOST]
+    assert [r.quality for r in await readings(store)] == [SUSPECT]
 
 
 async def test_a_meter_that_moves_is_with_the_gateway_that_measured_it_last(store: Store) -> None:

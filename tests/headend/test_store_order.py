@@ -19,11 +19,12 @@ from openami.headend.store import Store
 from openami.headend.store.open import open_store
 from openami.profile import Event, EventSource, EventState, Obis, Quality, Severity, Value
 
-# Both sides of a bucket's edge, and far away.
+# Both sides of a bucket's edge, at two o'clock, and far away.
+EDGE = NOON + timedelta(hours=2)
 MOMENTS = [
     NOON,
-    NOON + timedelta(milliseconds=1),
-    NOON - timedelta(milliseconds=1),
+    EDGE,
+    EDGE - timedelta(milliseconds=1),
     NOON + timedelta(hours=4),
     NOON - timedelta(days=400),
 ]

@@ -274,6 +274,33 @@ async def test_a_broker_that_goes_away_is_joined_again(
     assert uplink.statistics.broker_connects == 2
 
 
+async def test_a_session_the_broker_has_forgotten_is_counted(
+    broker: MemoryBroker, store: BreakableStore
+) -> None:
+    uplink = an_uplink(broker.port(CLIENT), store)
+    async with running(uplink):
+        await publish(broker, *some(1))
+        await eventually(has_stored(store, 3))
+        broker.cut(CLIENT)
+        await eventually(lambda: uplink.statistics.broker_connects == 2)
+        assert uplink.statistics.sessions_lost == 0
+        broker.forget()
+        await eventually(lambda: uplink.statistics.broker_connects == 3)
+        assert uplink.statistics.sessions_lost == 1
+    broker.forget()
+    again = an_uplink(broker.port(CLIENT), store)
+    async with running(again):
+        await eventually(again.subscribed.is_set)
+    assert again.statistics.sessions_lost == 1, "the store has meters: there was a session once"
+
+
+async def test_the_first_session_of_all_is_no_loss(store: BreakableStore) -> None:
+    uplink = an_uplink(MemoryBroker().port(CLIENT), store)
+    async with running(uplink):
+        await eventually(uplink.subscribed.is_set)
+    assert uplink.statistics.sessions_lost == 0
+
+
 async def test_a_link_that_breaks_during_the_commit_costs_a_duplicate_and_nothing_else(
     broker: MemoryBroker, store: BreakableStore
 ) -> None:

@@ -1,5 +1,6 @@
 """`openami check`: one verdict for each input, with reason and remedy; exit 0, 1 or 2."""
 
+import base64
 import io
 import json
 from pathlib import Path
@@ -11,7 +12,7 @@ from tests.profile.messages import EXAMPLE, as_bytes, example, register
 from tests.profile.vectors import vectors
 
 from openami.cli import main
-from openami.cli.check import LINE_BYTES_MAX, _bounded_lines
+from openami.cli.check import FILE_BYTES_MAX, LINE_BYTES_MAX, _bounded_lines
 from openami.profile import MESSAGE_BYTES_MAX
 
 GOOD = as_bytes(EXAMPLE)
@@ -132,6 +133,16 @@ def test_a_captured_message_is_judged_with_its_topic() -> None:
     assert codes_of(capture(payload=EXAMPLE | {"ts": 1})) == ["WRONG_TYPE"]
 
 
+def test_what_openami_watch_prints_is_judged_too() -> None:
+    row = {"receivedAt": EXAMPLE["ts"], "topic": TOPIC, "verdict": "accepted", "registers": []}
+    assert codes_of(as_bytes(row | {"payload": GOOD.decode()})) == []
+    assert codes_of(as_bytes(row | {"payload": BAD.decode()})) == ["BAD_OBIS"]
+    latin = base64.b64encode(b'{"unit":"\xb0C"}').decode()
+    assert codes_of(as_bytes(row | {"payloadBase64": latin})) == ["BAD_UTF8"]
+    assert "MISSING_MEMBER" in codes_of(as_bytes(row | {"payloadBase64": "?"}))
+    assert "MISSING_MEMBER" in codes_of(as_bytes(row))
+
+
 def test_an_envelope_with_members_topic_and_payload_is_an_envelope() -> None:
     assert codes_of(example(topic="x", payload=1)) == []
 
@@ -202,6 +213,15 @@ def test_a_file_that_cannot_be_read_is_a_sentence_and_the_others_are_judged(
     assert len(result.stderr.splitlines()) == 2
     assert "absent.json cannot be read: No such file" in result.stderr
     assert result.stdout.startswith(f"{path}: REJECTED")
+
+
+def test_a_file_that_is_no_message_by_its_size_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    with path.open("wb") as file:
+        file.truncate(FILE_BYTES_MAX + 1)
+    result = run(path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "use --lines" in result.stderr
 
 
 def test_no_message_at_all_is_not_a_success() -> None:

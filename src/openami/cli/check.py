@@ -1,5 +1,6 @@
 """``openami check``: is this message what the profile asks for? A verdict, the reason, the remedy."""
 
+import base64
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -65,13 +66,14 @@ class Verdict:
     remarks: tuple[Remark, ...]
 
 
-class _Capture(msgspec.Struct):
-    """A message with its topic, as ``mosquitto_sub -F '%J'`` and ``openami watch --json`` print it."""
+class _Capture(msgspec.Struct, rename="camel"):
+    """A message with its topic: `mosquitto_sub -F '%J'` prints it so, and `openami watch --json --raw`."""
 
     topic: str
-    payload: msgspec.Raw
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    payload_base64: str | msgspec.UnsetType = msgspec.UNSET
     retain: bool | int = False
-    registers: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    meter_serial: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _read_capture = msgspec.json.Decoder(_Capture).decode
@@ -186,7 +188,8 @@ def judge(content: bytes, catalogue: RegisterCatalogue) -> Verdict:
         payload = _payload_of(capture)
     except (ValueError, RecursionError):
         return _judge_message(content, catalogue, None)
-    if capture.registers is not msgspec.UNSET:  # an envelope, with members nobody knows
+    # An envelope may have members topic and payload of its own; a capture has no meterSerial beside them.
+    if payload is None or capture.meter_serial is not msgspec.UNSET:
         return _judge_message(content, catalogue, None)
     topic, errors = _judge_delivery(capture)
     verdict = _judge_message(payload, catalogue, topic)
@@ -210,10 +213,14 @@ def _judge_delivery(
     return None, [*errors, ProfileError(Code.UNEXPECTED_TOPIC, "OA-TOP-005", "", detail)]
 
 
-def _payload_of(capture: _Capture) -> bytes:
-    """Return the message's bytes; one that was not JSON is captured as a string."""
-    raw = bytes(capture.payload)
-    return msgspec.json.decode(raw, type=str).encode() if raw.startswith(b'"') else raw
+def _payload_of(capture: _Capture) -> bytes | None:
+    """Return the message's bytes, None without; one that was not JSON is captured as a string."""
+    if capture.payload is not msgspec.UNSET:
+        raw = bytes(capture.payload)
+        return msgspec.json.decode(raw, type=str).encode() if raw.startswith(b'"') else raw
+    if capture.payload_base64 is not msgspec.UNSET:
+        return base64.b64decode(capture.payload_base64, validate=True)
+    return None
 
 
 def _judge_message(

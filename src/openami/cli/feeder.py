@@ -73,7 +73,7 @@ def show(feeder_id: str, store: str, as_json: bool) -> None:
     if as_json:
         print_json(row)
         return
-    click.echo(f"{feeder_id}  {row['meters']} meters, {row['gateways']} gateways")
+    click.echo(f"{feeder_id}  gateways {row['gateways']} · meters {row['meters']}")
     states = [f"{state} {count}" for state, count in row["meterStates"].items()]
     click.echo(" · ".join(states) + "\n")
     print_table(

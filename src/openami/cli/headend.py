@@ -20,7 +20,13 @@ from openami.cli.logs import configure_logs
 from openami.cli.report import Exit, fail, say
 from openami.cli.storage import fail_for_store, registers_option
 from openami.clock import SystemClock
-from openami.headend.config import DEFAULT_STORE, ConfigError, HeadendConfig, read_config
+from openami.headend.config import (
+    DEFAULT_PROTOCOL,
+    DEFAULT_STORE,
+    ConfigError,
+    HeadendConfig,
+    read_config,
+)
 from openami.headend.main import run as run_headend
 from openami.headend.store import StoreError
 from openami.mqtt.port import TransportError
@@ -50,7 +56,12 @@ for _command in (init, enroll_token, enroll_serve, enroll, revoke, renew, certif
 @click.option("--username", metavar="NAME", help="Our name to a broker that asks for a password.")
 @click.option("--password-file", metavar="FILE", help="A file with the password and nothing else.")
 @click.option("--client-id", metavar="ID", help="The name our session is kept under at the broker.")
-@click.option("--mqtt-version", "protocol", type=click.Choice(["5", "3.1.1"]))
+@click.option(
+    "--mqtt-version",
+    "protocol",
+    type=click.Choice(["5", "3.1.1"]),
+    help=f"[default: {DEFAULT_PROTOCOL}]",
+)
 @click.option("--store", metavar="URL", envvar="OPENAMI_STORE", help=f"[default: {DEFAULT_STORE}]")
 @click.option(
     "--broker-config",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openami.gateway.database import DatabaseError, explained
 from openami.gateway.disk_reserve import DiskReserve
-from openami.gateway.outbox_table import Figures, OutboxTable
+from openami.gateway.outbox_books import Books, Figures
 from openami.gateway.room import OutboxLimits
 
 
@@ -17,12 +17,12 @@ def read_figures(database: Path, limits: OutboxLimits) -> Figures | None:
     """
     if not database.exists():
         return None
-    table = OutboxTable(limits, DiskReserve(database))
+    books = Books(limits, DiskReserve(database))
     try:
         uri = f"{database.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             connection.execute("BEGIN")
-            return table.figures(connection)
+            return books.figures(connection)
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             raise DatabaseError(

@@ -286,6 +286,7 @@ class _Reader:
             check_gateway_name(feeder_id, gateway_id, path="")
         except ProfileError as error:
             self._fail(("gateway_id",), error.detail)
+        schedule = self._section("schedule", ScheduleSettings)
         config = GatewayConfig(
             file=self._file,
             feeder_id=FeederId(feeder_id),
@@ -293,7 +294,7 @@ class _Reader:
             data_dir=self._directory() / self._value(self._root, ("data_dir",), str),
             catalogue=self._catalogue(),
             mqtt=self._broker(feeder_id, gateway_id),
-            schedule=self._section("schedule", ScheduleSettings),
+            schedule=schedule,
             outbox=self._section("outbox", OutboxLimits),
             uplink=self._section("uplink", UplinkSettings),
             clock=self._clock_source(),
@@ -301,7 +302,7 @@ class _Reader:
             commands=self._section("commands", CommandSettings),
             enrolment=self._section("enrolment", EnrolmentSettings),
             service=self._service,
-            lines=tuple(self._line_configs()),
+            lines=tuple(self._line_configs(schedule.fast_s)),
         )
         self._check_meters(config)
         self._check_drivers(config, drivers)
@@ -384,7 +385,7 @@ class _Reader:
 
     # --- the lines and their meters --------------------------------------------------------------
 
-    def _line_configs(self) -> Iterator[LineConfig]:
+    def _line_configs(self, cycle_s: float) -> Iterator[LineConfig]:
         for index, table in enumerate(self._tables(self._root, ("line",))):
             path: KeyPath = ("line", index)
             known = ("driver", "name", "meter")
@@ -397,6 +398,7 @@ class _Reader:
                 name=self._value(table, (*path, "name"), str),
                 meters=meters,
                 options={key: value for key, value in table.items() if key not in known},
+                cycle_s=cycle_s,
                 directory=self._directory(),
             )
             yield LineConfig(driver, settings)

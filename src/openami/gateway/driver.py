@@ -126,6 +126,8 @@ class LineSettings:
     """The line's own keys (``host``, ``port``, ``device`` …), converted strictly by the driver."""
     directory: Path = Path()
     """Where relative file names in the options are resolved: the configuration file's folder."""
+    cycle_s: float = 60.0
+    """How often its meters are asked: what a silent one may cost is a share of it (decision 0019)."""
 
 
 class Meter(Protocol):

@@ -33,9 +33,9 @@ class State(StrEnum):
 class Draft:
     """An envelope to be sent; the outbox gives it its ``seq``.
 
-    ``boottime_s`` is the second of this boot at which ``envelope.ts`` was (``Clock.boottime``), where the
-    time was taken from the gateway's clock: with it a wrong clock is corrected exactly. None where it is not
-    known, or where the time is the meter's own or an earlier reading's.
+    ``boottime_s`` is the second of this boot at which ``envelope.ts`` was (``Clock.boottime``), where that
+    time was taken from the gateway's clock: with it a clock that is found wrong is corrected. None where the
+    time is another's: the meter's own, or an earlier reading's that was dated by a trusted clock.
     """
 
     envelope: Envelope

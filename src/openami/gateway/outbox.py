@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from openami.clock import Clock
+from openami.gateway import outbox_books, outbox_rows
 from openami.gateway.database import Database, DatabaseError, open_database
 from openami.gateway.disk_reserve import DiskReserve
 from openami.gateway.entries import (
@@ -159,13 +160,13 @@ class Outbox:
         """
         assert len(drafts) <= APPEND_ENTRIES_MAX
         look = self._look()
-        await self._tidy_when_due(look)
         batch = Batch(
             stamped=[stamp(draft, look) for draft in drafts],
             now=look.now,
             boot_id=self._boot_id,
             held_at_s=None if look.verdict.trusted else look.facts.boottime_s,
             floor=self._floor_due(look),
+            tidy=self._tidy_due(look),
         )
         try:
             result = await self._run(partial(self._table.append, batch=batch))
@@ -207,7 +208,7 @@ class Outbox:
         """
         return await self._run(
             partial(
-                self._table.pending,
+                outbox_rows.pending,
                 at_most=at_most,
                 after=after,
                 excluding=excluding,
@@ -255,7 +256,7 @@ class Outbox:
 
     async def state(self) -> OutboxState:
         """Return what the outbox tells about itself; a few rows are read, whatever its size."""
-        figures = await self._run(self._table.figures)
+        figures = await self._run(self._table.books.figures)
         level = figures.level
         return OutboxState(
             pending=level.count(State.PENDING),
@@ -276,12 +277,12 @@ class Outbox:
 
     async def begin(self) -> None:
         """Take up where the last process ended; called once, by `open_outbox`."""
-        self._floor_stored = max(WRITTEN, await self._run(self._table.floor))
+        self._floor_stored = max(WRITTEN, await self._run(outbox_books.read_floor))
         self._known = Knowledge(self._floor_stored)
         look = self._look()
         release = partial(self._table.release_leftovers, boot_id=self._boot_id, now=look.now)
         await self._run(release)
-        figures = await self._run(self._table.figures)
+        figures = await self._run(self._table.books.figures)
         self.last_seq = figures.last_seq
         self._holding = figures.level.count(State.HELD) > 0
         if figures.level.count(State.PENDING):
@@ -289,14 +290,13 @@ class Outbox:
 
     def _look(self) -> Look:
         facts = Facts(self._clock.now(), self._clock.boottime(), self._clock.synchronised())
-        before = self._known.last
         self._verdict, self._known = judge(facts, self._known, keeps_time=self._keeps_time)
-        return Look(facts, self._verdict, before, self._known.floor)
+        return Look(facts, self._verdict, self._known)
 
     def _floor_due(self, look: Look) -> datetime | None:
         """Return the floor when it has moved far enough to be worth storing: flash wears."""
-        moved = look.floor - self._floor_stored
-        return look.floor if abs(moved) >= FLOOR_STORED_EVERY else None
+        floor = look.known.floor
+        return floor if abs(floor - self._floor_stored) >= FLOOR_STORED_EVERY else None
 
     def _note_appended(self, result: AppendResult) -> None:
         self._holding = self._holding or result.held
@@ -315,11 +315,11 @@ class Outbox:
         self.backlog_until = self.last_seq
         self.appended.set()
 
-    async def _tidy_when_due(self, look: Look) -> None:
+    def _tidy_due(self, look: Look) -> bool:
         if look.facts.boottime_s - self._tidied_s < TIDY_INTERVAL_S or not look.verdict.trusted:
-            return
+            return False
         self._tidied_s = look.facts.boottime_s
-        await self._run(partial(self._table.tidy, now=look.now))
+        return True
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:

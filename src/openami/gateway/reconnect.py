@@ -123,6 +123,7 @@ class _Counted:
     def __init__(self, connection: Connection, metrics: GatewayMetrics) -> None:
         self._connection = connection
         self._metrics = metrics
+        self.resumed = connection.resumed
         self.subscribe = connection.subscribe
         self.receive = connection.receive
         self.acknowledge = connection.acknowledge

@@ -86,11 +86,24 @@ def ceiling(limits: OutboxLimits, *, file_bytes: int, disk_free: int) -> Ceiling
     return Ceiling(telemetry=events - events // EVENT_SHARE, events=events)
 
 
-def to_free(used: int, incoming: int, bound: int) -> int:
-    """Return how many bytes must go so that ``incoming`` fits, with headroom; 0 when it fits as it is."""
-    if used + incoming <= bound:
-        return 0
-    return used + incoming - (bound - bound // HEADROOM_SHARE)
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A batch that does not fit: what must go so that it does, and what should go besides."""
+
+    must: int
+    headroom: int
+    hopeless: bool
+    """Whether it would not fit if everything that may go went: then nothing should."""
+
+
+def shortage(usage: Usage, incoming: int, bound: int) -> Shortage | None:
+    """Return what is missing for ``incoming`` bytes under a bound, or None when they fit."""
+    must = usage.total + incoming - bound
+    if must <= 0:
+        return None
+    return Shortage(
+        must, headroom=bound // HEADROOM_SHARE, hopeless=usage.unsent_events + incoming > bound
+    )
 
 
 @dataclass(frozen=True, slots=True)

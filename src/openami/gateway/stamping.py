@@ -7,14 +7,7 @@ from msgspec.structs import replace
 
 from openami.gateway.driver import PollGroup
 from openami.gateway.entries import Draft, Kind
-from openami.gateway.timekeeping import (
-    Facts,
-    Verdict,
-    believed_time,
-    corrected,
-    lower_bound,
-    seconds_of_boot,
-)
+from openami.gateway.timekeeping import Facts, Knowledge, Verdict, corrected, dated, lower_bound
 from openami.profile import (
     Envelope,
     EventSource,
@@ -47,31 +40,28 @@ class Look:
 
     facts: Facts
     verdict: Verdict
-    before: Facts | None
-    floor: datetime
+    known: Knowledge
 
     @property
     def now(self) -> datetime:
         """The time for the outbox's own books: never before what is known, whatever the clock says."""
         if self.verdict.trusted:
             return self.facts.wall
-        return self.floor + timedelta(seconds=self.facts.boottime_s)
+        return self.known.floor + timedelta(seconds=self.facts.boottime_s)
 
 
 def stamp(draft: Draft, look: Look) -> Stamped:
-    """Settle the time of a fresh draft, or bound it and say when in this boot it was."""
-    ts = draft.envelope.ts
-    second = draft.boottime_s
-    if look.verdict.trusted:
-        if look.verdict.jump_s:
-            ts = believed_time(ts, second, before=look.before, facts=look.facts)
-        return Stamped(moved(draft.envelope, ts), draft.kind, draft.group)
-    if second is None:
-        second = seconds_of_boot(ts, look.facts)
-    if second is None:
-        return Stamped(draft.envelope, draft.kind, draft.group)
-    bound = lower_bound(ts, second, look.floor)
-    return Stamped(moved(draft.envelope, bound), draft.kind, draft.group, second)
+    """Settle the time of a fresh draft, or bound it and say when in this boot it was.
+
+    A draft without a second of this boot has its time from elsewhere: what is wrong with this clock is
+    not wrong with it.
+    """
+    ts, second, held_at_s = draft.envelope.ts, draft.boottime_s, None
+    if second is not None and not look.verdict.trusted:
+        ts, held_at_s = lower_bound(ts, second, look.known.floor), second
+    elif second is not None and second <= look.known.stepped_at_s:
+        ts = dated(ts, second, look.facts)
+    return Stamped(moved(draft.envelope, ts), draft.kind, draft.group, held_at_s)
 
 
 def settled(envelope: Envelope, held_at_s: float, facts: Facts) -> Envelope:

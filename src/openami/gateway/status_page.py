@@ -18,21 +18,21 @@ from openami.profile import Obis
 # How often the page loads itself anew: two looks in a fast interval.
 REFRESH_S: Final = 30
 
-# What is worth a glance, in this order; the rest is the head-end's to show.
-_KEY_REGISTERS: Final = tuple(
-    Obis.parse(code)
-    for code in (
-        "1.8.0",
-        "2.8.0",
-        "16.7.0",
-        "1.7.0",
-        "32.7.0",
-        "52.7.0",
-        "72.7.0",
-        "96.8.0",
-        "96.11.1",
+# What is worth a glance, in this order, and what stands before it; the rest is the head-end's to show.
+_KEY_REGISTERS: Final = {
+    Obis.parse(code): label
+    for code, label in (
+        ("1.8.0", "import "),
+        ("2.8.0", "export "),
+        ("96.8.0", "credit "),
+        ("96.11.1", "relay "),
+        ("16.7.0", ""),
+        ("1.7.0", ""),
+        ("32.7.0", ""),
+        ("52.7.0", ""),
+        ("72.7.0", ""),
     )
-)
+}
 
 # Shape, word and class: never colour alone. The order is that of the page: what needs a person first.
 _STATES: Final = {
@@ -81,7 +81,7 @@ def _facts(snapshot: Snapshot) -> str:
 
 def _meter_counts(snapshot: Snapshot) -> str:
     counts = snapshot.meters_by_state
-    return ", ".join(
+    return "<br>".join(
         f"{counts[state]} {_badge(shown)}" for state, shown in _STATES.items() if counts[state]
     )
 
@@ -186,9 +186,9 @@ def _values(record: MeterRecord) -> str:
 
 def _value(obis: Obis, remembered: Remembered) -> str:
     if remembered.known is None:
-        return f"{escape(str(obis))} {_badge(('▲', 'suspect', 'warn'))}"
+        return f"{_KEY_REGISTERS[obis] or escape(str(obis))} {_badge(('▲', 'suspect', 'warn'))}"
     unit = "" if remembered.known.unit == "enum" else f" {remembered.known.unit}"
-    text = escape(f"{remembered.known.value}{unit}")
+    text = escape(f"{_KEY_REGISTERS[obis]}{remembered.known.value}{unit}")
     doubt = "" if remembered.doubt is None else f" {_badge(('▲', 'now suspect', 'warn'))}"
     return f'<span title="{escape(str(obis))}">{text}{doubt}</span>'
 

@@ -5,7 +5,7 @@ noted. A wrong time cannot be taken back once it is published: it becomes part o
 So (decision 0018) the clock is believed when one of these holds, and the reason is part of the verdict:
 
 * the kernel says it follows a time source, and it is not before this program was written;
-* it was believed for that reason earlier in this boot, and has not jumped since: a crystal drifts
+* it was believed for that reason earlier in this boot, and was not set since: a crystal drifts
   seconds in a day, and a village is offline for weeks;
 * the machine keeps time without power (a battery-backed clock that set the system's time, or a virtual
   machine's host), it is not behind the latest time a source has vouched for, and not years ahead of it.
@@ -21,7 +21,7 @@ known: they go out as ``suspect``, with the best lower bound there is, the floor
 `judge` and the functions on times are pure; the last two functions ask the machine.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -54,7 +54,7 @@ class Reason(StrEnum):
 
     SYNCHRONISED = "synchronised"
     CARRIED = "carried"
-    """It was synchronised earlier in this boot and has not jumped."""
+    """It was synchronised earlier in this boot and has not been set since."""
     MACHINE = "machine"
     """The machine keeps time without power, and the time is plausible."""
     NOT_SYNCHRONISED = "not_synchronised"
@@ -89,7 +89,9 @@ class Knowledge:
     last: Facts | None = None
     """The last look of this boot."""
     followed: bool = False
-    """Whether the clock can be traced to a time source in this boot, without a jump."""
+    """Whether the clock can be traced to a time source in this boot, without a step."""
+    stepped_at_s: float = float("-inf")
+    """Second of this boot at which the wall clock was last seen to have been set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,6 @@ class Verdict:
     """Whether the wall clock is believed, and why."""
 
     reason: Reason
-    jump_s: float = 0.0
-    """By how much the wall clock stepped since the last look; 0 when it did not."""
 
     @property
     def trusted(self) -> bool:
@@ -107,16 +107,22 @@ class Verdict:
 
 def judge(facts: Facts, known: Knowledge, *, keeps_time: bool) -> tuple[Verdict, Knowledge]:
     """Return the verdict on a look at the clocks, and what is known after it."""
-    jump_s = _jump_s(facts, known.last)
-    followed = facts.synchronised or (known.followed and jump_s == 0.0)
+    stepped = known.last is not None and has_stepped(known.last, facts)
+    followed = facts.synchronised or (known.followed and not stepped)
     reason = _reason(facts, known, followed=followed, keeps_time=keeps_time)
     floor = known.floor
     if reason is Reason.SYNCHRONISED:
         floor = facts.wall
     elif reason is Reason.CARRIED:
         floor = max(floor, facts.wall)
-    followed = followed and reason in _BELIEVED
-    return Verdict(reason, jump_s), Knowledge(floor, facts, followed)
+    stepped_at_s = facts.boottime_s if stepped else known.stepped_at_s
+    return Verdict(reason), Knowledge(floor, facts, followed, stepped_at_s)
+
+
+def has_stepped(before: Facts, after: Facts) -> bool:
+    """Return whether the wall clock was set between two looks: the boot seems to have moved."""
+    step = after.boot_moment - before.boot_moment
+    return abs(step) > timedelta(seconds=JUMP_TOLERANCE_S)
 
 
 def _reason(facts: Facts, known: Knowledge, *, followed: bool, keeps_time: bool) -> Reason:
@@ -135,23 +141,6 @@ def _reason(facts: Facts, known: Knowledge, *, followed: bool, keeps_time: bool)
     return Reason.MACHINE
 
 
-def _jump_s(facts: Facts, last: Facts | None) -> float:
-    if last is None:
-        return 0.0
-    step = (facts.boot_moment - last.boot_moment).total_seconds()
-    return step if abs(step) > JUMP_TOLERANCE_S else 0.0
-
-
-def seconds_of_boot(ts: datetime, facts: Facts) -> float | None:
-    """Return at which second of this boot a time was, by the wall clock of ``facts``.
-
-    None when it was not in this boot's past: then this clock did not give it (a silent meter's last value
-    of last week, a meter's own time), and what is wrong with this clock is not wrong with it.
-    """
-    second = (ts - facts.boot_moment).total_seconds()
-    return second if 0.0 <= second <= facts.boottime_s + JUMP_TOLERANCE_S else None
-
-
 def corrected(boottime_s: float, facts: Facts) -> datetime:
     """Return the time at a second of this boot, by a wall clock that is believed."""
     return facts.boot_moment + timedelta(seconds=round(boottime_s, 3))
@@ -162,29 +151,13 @@ def lower_bound(ts: datetime, boottime_s: float, floor: datetime) -> datetime:
     return max(ts, floor + timedelta(seconds=round(boottime_s, 3)))
 
 
-def believed_time(
-    ts: datetime, boottime_s: float | None, *, before: Facts | None, facts: Facts
-) -> datetime:
-    """Return a fresh reading's time when the clock was set between measuring and storing it.
+def dated(ts: datetime, boottime_s: float, facts: Facts) -> datetime:
+    """Return the time of a reading that was dated before a believed clock was set.
 
-    ``before`` is the last look before the step. A time it could have given is moved by the step; one that
-    fits the new clock, and is told to by its ``boottime_s``, stays as it is.
+    What the step has not touched keeps its own time: it may have been published already.
     """
-    if boottime_s is not None:
-        moment = corrected(boottime_s, facts)
-        off_s = abs((ts - moment).total_seconds())
-        return moment if off_s > JUMP_TOLERANCE_S else ts
-    if before is None:
-        return ts
-    clock_then = replace(
-        before,
-        wall=before.boot_moment + timedelta(seconds=facts.boottime_s),
-        boottime_s=facts.boottime_s,
-    )
-    second = seconds_of_boot(ts, clock_then)
-    if second is None or second < before.boottime_s:
-        return ts
-    return corrected(second, facts)
+    moment = corrected(boottime_s, facts)
+    return moment if abs(ts - moment) > timedelta(seconds=JUMP_TOLERANCE_S) else ts
 
 
 def read_boot_id() -> str:

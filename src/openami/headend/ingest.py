@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from openami.profile import (
+    FAULTS_KEPT_MAX,
     Code,
     CommandTopic,
     Envelope,
@@ -39,8 +40,6 @@ from openami.profile import (
 AHEAD_OF_CLOCK_MAX_S: Final = 5 * 60
 # The profile is younger; a clock that lost its battery says 1970 or 2000 (decision 0005).
 OLDEST_TS: Final = datetime(2020, 1, 1, tzinfo=UTC)
-# 64 KiB hold some 20,000 empty registers; a vendor learns from the first faults, not from all of them.
-FAULTS_KEPT_MAX: Final = 256
 
 _AHEAD_OF_CLOCK_MAX = timedelta(seconds=AHEAD_OF_CLOCK_MAX_S)
 
@@ -119,7 +118,7 @@ def ingest(
     except ProfileError:
         audit = audit_envelope(message.payload)
         if audit.envelope is None:
-            return Rejected(message, audit.errors[:FAULTS_KEPT_MAX])
+            return Rejected(message, audit.errors)
         envelope, faults, places = audit.envelope, audit.errors, audit.places
     wrong_header = _judge_header(envelope, topic, now or message.received_at)
     if wrong_header:

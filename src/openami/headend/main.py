@@ -166,8 +166,11 @@ async def _watch_certificate(config: HeadendConfig, clock: Clock) -> None:
 async def _check_and_run(config: HeadendConfig, uplink: Uplink) -> None:
     """Say what of the broker would lose data, then stream: the operator decides, we do not refuse."""
     text = config.broker_config()
-    _say(() if text is None else judge_config(text))
-    _say(await _probed_broker(config))
+    read = () if text is None else judge_config(text)
+    _say(read)
+    found = await _probed_broker(config)
+    known = {finding.code for finding in read}
+    _say([finding for finding in found if finding.code not in known])
     await uplink.run()
 
 

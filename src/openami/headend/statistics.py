@@ -16,6 +16,8 @@ class Statistics:
     largest_batch: int = 0
     broker_connects: int = 0
     broker_losses: int = 0
+    sessions_lost: int = 0
+    """How often the broker had forgotten us, and what waited for us with it."""
     store_losses: int = 0
     pruned: int = 0
     tally: Tally = field(default_factory=Tally)
@@ -49,6 +51,7 @@ class Statistics:
             "batches": self.batches,
             "broker_connects": self.broker_connects,
             "broker_losses": self.broker_losses,
+            "sessions_lost": self.sessions_lost,
             "store_losses": self.store_losses,
             "rejects_pruned": self.pruned,
         }

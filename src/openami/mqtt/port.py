@@ -55,6 +55,11 @@ class Delivery:
 class Connection(Protocol):
     """An open session with the broker."""
 
+    @property
+    def resumed(self) -> bool:
+        """Whether the broker still had our session; if not, what came for us since then is lost."""
+        ...
+
     async def publish(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1, never retained; return when the broker has acknowledged it.
 

@@ -233,3 +233,6 @@ def _to_wire(envelope: Envelope) -> WireEnvelope:
         seq=UNSET if envelope.seq is None else envelope.seq,
         event=UNSET if envelope.event is None else envelope.event,
     )
+
+
+Envelope.encode = encode_envelope

@@ -23,9 +23,9 @@ from openami import spec
 from openami.profile.errors import Code, ProfileError
 
 _LETTERS = {"C": 96, "F": 97, "L": 98, "P": 99}
-_GROUP_MAX = 255
 _CURRENT_SET = 255
-_TEXT_CHARS_MAX = len("255-255:255.255.255*255")
+_GROUP_MAX = 255  # a group is one byte of the logical name
+_TEXT_CHARS_MAX = len("255-255:255.255.255*255")  # longer texts need not be looked at, nor hashed
 
 _GROUP = r"(25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])"
 _GROUP_OR_LETTER = r"(25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9]|[CFLP])"

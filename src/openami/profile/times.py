@@ -47,8 +47,11 @@ def utc_text(moment: datetime) -> str:
 
     >>> utc_text(datetime(2026, 6, 22, 14, 30, tzinfo=UTC))
     '2026-06-22T14:30:00Z'
+    >>> utc_text(datetime(2026, 6, 22, 14, 30, 0, 250_000, tzinfo=UTC))
+    '2026-06-22T14:30:00.250Z'
     """
     if moment.utcoffset() is None:
         raise ValueError(f"{moment} has no zone: make it aware, e.g. with tzinfo=UTC")
-    text = moment.astimezone(UTC).isoformat()
+    whole_ms = moment.microsecond and moment.microsecond % 1000 == 0
+    text = moment.astimezone(UTC).isoformat(timespec="milliseconds" if whole_ms else "auto")
     return text.removesuffix("+00:00") + "Z"

@@ -77,7 +77,7 @@ def gateway_toml(
         'listen = ""',
         *_tables(tables),
     ]
-    return "\n".join([*settings, *(row for line in lines for row in _line(line, poll_s))]) + "\n"
+    return "\n".join([*settings, *(row for line in lines for row in _line(line))]) + "\n"
 
 
 def headend_toml(*, store_url: str, mqtt: BrokerSettings, tables: Tables = _NO_TABLES) -> str:
@@ -102,7 +102,7 @@ def _mqtt(settings: BrokerSettings) -> Iterator[str]:
             yield f"{field.name} = {_text(value) if isinstance(value, str) else value}"
 
 
-def _line(line: LinePlace, poll_s: int) -> list[str]:
+def _line(line: LinePlace) -> list[str]:
     rows = [
         "",
         "[[line]]",
@@ -111,7 +111,6 @@ def _line(line: LinePlace, poll_s: int) -> list[str]:
         'transport = "tcp"',
         'host = "127.0.0.1"',
         f"port = {line.port}",
-        f"cycle_s = {poll_s}",
         "timeout_s = 0.3",
     ]
     for meter in line.meters:

@@ -53,6 +53,8 @@ SETTLE_S_MAX = 20.0
 LOOK_EVERY_S = 1.0
 # How often a start or an end is looked for.
 _GLANCE_EVERY_S = 0.1
+# The story is told from the first reading on, about so long after the village came to life.
+_GATEWAY_START_MS = 1000
 # A broker of somebody else's keeps nothing of the demo for longer than an hour.
 _SESSION_EXPIRY_DAYS = 0.04
 # Instants are aligned to the clock, so a first poll may carry the time just before the beginning.
@@ -167,10 +169,11 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
     headend, store = await _headend(store_url, broker, directory, parts)
     if broker.village is not None:
         await broker.village.hand_over_keyring(store_url, now=clock.now())
+    evening = clock.now()
     plan = with_credit_ending(
-        village_tonight(meters=settings.meters, seed=settings.seed, now=begun),
+        village_tonight(meters=settings.meters, seed=settings.seed, now=evening),
         story_length_s(settings.duration_s),
-        begins_ms=epoch_ms(begun),
+        begins_ms=epoch_ms(evening) + _GATEWAY_START_MS,
     )
     lines = village_lines(Village(plan), clock)
     stage = _Stage(

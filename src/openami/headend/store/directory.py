@@ -23,12 +23,13 @@ SeriesKey = tuple[str, str, Obis]
 
 
 class Series:
-    """One register of one meter: its number, its latest moment and the worst quality told of that."""
+    """One register of one meter: its number and unit, its latest moment and the worst told of that."""
 
-    __slots__ = ("id", "latest_ms", "rank")
+    __slots__ = ("id", "latest_ms", "rank", "unit_id")
 
-    def __init__(self, series_id: int, latest_ms: int, rank: int) -> None:
+    def __init__(self, series_id: int, unit_id: int, latest_ms: int, rank: int) -> None:
         self.id = series_id
+        self.unit_id = unit_id
         self.latest_ms = latest_ms
         self.rank = rank
 
@@ -57,18 +58,19 @@ class Directory:
             self.units.clear()
             self._flags.clear()
 
-    def unknown(self, envelopes: Iterable[Envelope]) -> tuple[list[SeriesKey], list[str]]:
-        """Return the series and units of these envelopes that have to be looked up, each once."""
-        series: dict[SeriesKey, None] = {}
+    def unknown(self, envelopes: Iterable[Envelope]) -> tuple[dict[SeriesKey, str], list[str]]:
+        """Return what has to be looked up: series with the unit first told of them, and units."""
+        series: dict[SeriesKey, str] = {}
         units: dict[str, None] = {}
         for envelope in envelopes:
             known = self.meters.get((envelope.feeder_id, envelope.meter_serial), {})
             for reading in envelope.registers:
                 if reading.obis not in known:
-                    series[envelope.feeder_id, envelope.meter_serial, reading.obis] = None
+                    key = (envelope.feeder_id, envelope.meter_serial, reading.obis)
+                    series.setdefault(key, reading.unit)
                 if reading.unit not in self.units:
                     units[reading.unit] = None
-        return list(series), list(units)
+        return series, list(units)
 
     def learn(self, key: SeriesKey, series: Series) -> None:
         """Remember a series."""

@@ -5,6 +5,7 @@ every insert touch a page of its own, which at 20 million rows costs eight times
 times the writes; a key that begins with the bare time makes a month of one register slow to read.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,12 +16,14 @@ from openami.profile import Quality, Value
 BUCKET_HOURS: Final = 4
 BUCKET_MS: Final = BUCKET_HOURS * 3_600_000
 
+# A bucket is the hours around its moment, so that its milliseconds need three bytes with their sign.
+_HALF_BUCKET_MS: Final = BUCKET_MS // 2
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS_OF_A_DAY: Final = 86_400_000
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
-# flags: bits 0 and 1 the quality, bits 2 and 3 the JSON type, from bit 4 the number of the unit.
-# The schema's view `readings` reads them too.
+# flags: bits 0 and 1 the quality, bits 2 and 3 the JSON type, from bit 4 the number of the unit, 0 when it is
+# the series' own: a good float in its usual unit is 0, which takes no byte. The view `readings` reads them.
 _QUALITY_MASK: Final = 0b11
 _KIND_SHIFT: Final = 2
 _KIND_MASK: Final = 0b1100
@@ -31,10 +34,12 @@ _QUALITIES: Final = (Quality.GOOD, Quality.SUSPECT, Quality.COMMS_LOST)
 _GOOD, _SUSPECT, _COMMS_LOST = range(3)
 _RANK_OF: Final = {quality: rank for rank, quality in enumerate(_QUALITIES)}
 
+Number = int | float
 _FLOAT, _INT, _BOOL, _TEXT = range(4)
 _KIND_OF: Final[dict[type, int]] = {float: _FLOAT, int: _INT, bool: _BOOL, str: _TEXT}
 
-Number = int | float
+_OF_KIND: Final[tuple[Callable[[Number], Value], ...]] = (float, int, bool)
+
 Stored = Number | str
 """A value as it lies in its column; the flags tell ``true`` from 1 and 1 from 1.0."""
 
@@ -50,6 +55,15 @@ def from_ms(ms: int) -> datetime:
     return _EPOCH + ms * _MILLISECOND
 
 
+def place(ms: int) -> tuple[int, int]:
+    """Return where in the key a moment is: its bucket, and its distance from the bucket's middle.
+
+    A pure function of the measured time, so a reading never moves.
+    """
+    bucket, beyond = divmod(ms + _HALF_BUCKET_MS, BUCKET_MS)
+    return bucket, beyond - _HALF_BUCKET_MS
+
+
 def ms_at(bucket: int, ms: int) -> int:
     """Return the moment at a place of the key."""
     return bucket * BUCKET_MS + ms
@@ -63,6 +77,11 @@ def day_of(ms: int) -> str:
 def flags_of(kind: type, quality: Quality, unit_id: int) -> int:
     """Pack what is known of a value beside the value itself."""
     return _RANK_OF[quality] | _KIND_OF[kind] << _KIND_SHIFT | unit_id << UNIT_SHIFT
+
+
+def in_own_unit(flags: int, unit_id: int) -> int:
+    """Return the flags of a reading of a series that usually has this unit."""
+    return flags - (unit_id << UNIT_SHIFT) if flags >> UNIT_SHIFT == unit_id else flags
 
 
 def rank_of(flags: int) -> int:
@@ -82,21 +101,15 @@ def stored_value(value: Value) -> Stored:
     return int(value) if isinstance(value, bool) else value
 
 
-def value_of(number: Number | None, text: str | None, flags: int) -> Value:
+def value_of(number: Stored | None, text: str | None, flags: int) -> Value:
     """Return the value that was told, in its JSON type. SQLite gives both kinds as ``number``."""
-    match (flags & _KIND_MASK) >> _KIND_SHIFT:
-        case 0:
-            assert isinstance(number, int | float)
-            return float(number)
-        case 1:
-            assert number is not None
-            return int(number)
-        case 2:
-            return bool(number)
-        case _:
-            found = number if text is None else text
-            assert isinstance(found, str)
-            return found
+    stored = number if text is None else text
+    kind = (flags & _KIND_MASK) >> _KIND_SHIFT
+    if kind == _TEXT:
+        assert isinstance(stored, str)
+        return stored
+    assert isinstance(stored, int | float)
+    return _OF_KIND[kind](stored)
 
 
 def same_value(one: Stored, its_flags: int, other: Stored, other_flags: int) -> bool:

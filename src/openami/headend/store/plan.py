@@ -13,9 +13,10 @@ from openami.headend.ingest import Accepted, Decision, Finding, Kind, Message, R
 from openami.headend.store import REJECT_PAYLOAD_BYTES_MAX
 from openami.headend.store.directory import Directory, MeterKey, Series
 from openami.headend.store.identity import (
-    BUCKET_MS,
     Stored,
     day_of,
+    in_own_unit,
+    place,
     rank_of,
     sort_of,
     storable_text,
@@ -141,7 +142,7 @@ def plan_of(
 def _add_readings(
     plan: Plan, envelope: Envelope, directory: Directory, *, ts: int, received: int
 ) -> None:
-    bucket, ms = divmod(ts, BUCKET_MS)
+    bucket, ms = place(ts)
     lag = received - ts
     meter = (envelope.feeder_id, envelope.meter_serial)
     series_of = directory.meters[meter]
@@ -151,7 +152,7 @@ def _add_readings(
         series = series_of[reading.obis]
         value = reading.value
         kind = type(value)
-        flags = flags_of(kind, reading.quality, reading.unit)
+        flags = in_own_unit(flags_of(kind, reading.quality, reading.unit), series.unit_id)
         if kind is not float and kind is not int:
             value = stored_value(value)
         plan.readings += (bucket, series.id, ms, value, flags, lag)

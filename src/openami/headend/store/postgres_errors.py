@@ -39,12 +39,6 @@ def explained(url: str) -> Iterator[None]:
             raise
         remedy, permanent = found
         raise StoreError(f"{where(url)}: {error}", remedy=remedy, permanent=permanent) from error
-    except asyncpg.exceptions.ClientConfigurationError as error:
-        raise StoreError(
-            f"the store's URL is wrong: {error}",
-            remedy="give postgresql://user:password@host/database",
-            permanent=True,
-        ) from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         # Also what asyncpg says of a connection that closed under it.
         raise StoreError(f"{where(url)}: {error}", remedy=_UNREACHABLE) from error
@@ -72,3 +66,12 @@ def where(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2] or "the local socket"
     return f"PostgreSQL at {host}{parts.path}"
+
+
+def wrong_url(error: ValueError) -> StoreError:
+    """Return the error for a URL that cannot be read."""
+    return StoreError(
+        f"the store's URL is wrong: {error}",
+        remedy="give postgresql://user:password@host:port/database",
+        permanent=True,
+    )

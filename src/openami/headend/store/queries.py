@@ -25,6 +25,7 @@ from openami.headend.store.identity import (
     BUCKET_MS,
     from_ms,
     ms_at,
+    place,
     quality_of,
     to_ms,
     value_of,
@@ -42,7 +43,11 @@ PAGE_BUCKETS_MAX: Final = 42
 # Later than every bucket there can be (year 9999), and within four bytes.
 _LAST_BUCKET: Final = 2**31 - 1
 _FIRST_BUCKET: Final = -(2**31)
+# Before every distance from a bucket's middle.
+_FIRST_MS: Final = -BUCKET_MS
 
+_UNIT: Final = "coalesce(nullif(r.flags >> 4, 0), s.unit)"
+_OTHER_UNIT: Final = "coalesce(nullif(c.flags >> 4, 0), s.unit)"
 _READING: Final = "r.bucket, r.ms, {value}, r.flags, r.lag_ms, u.text"
 
 # From one bucket that exists to the next: empty weeks cost nothing, and no row is read twice.
@@ -57,7 +62,7 @@ PAGE: Final = (
     _SLOTS + f"SELECT {_READING}, s.obis FROM slot CROSS JOIN series s "
     "CROSS JOIN reading r CROSS JOIN unit u "
     "WHERE s.feeder_id = ?4 AND s.meter_serial = ?5 AND s.obis >= ?6 AND s.obis <= ?7 "
-    "AND r.bucket = slot.bucket AND r.series = s.id AND u.id = r.flags >> 4 "
+    f"AND r.bucket = slot.bucket AND r.series = s.id AND u.id = {_UNIT} "
     "AND (r.bucket, r.ms, s.obis) > (?8, ?9, ?10) AND (r.bucket, r.ms) < (?11, ?12) "
     "ORDER BY r.bucket, r.ms, s.obis LIMIT ?13"
 )
@@ -65,14 +70,14 @@ _LATEST: Final = (
     f"SELECT {_READING}, s.obis, l.quality FROM series s "
     "JOIN latest l ON l.series = s.id "
     "JOIN reading r ON r.bucket = l.bucket AND r.series = l.series AND r.ms = l.ms "
-    "JOIN unit u ON u.id = r.flags >> 4 "
+    f"JOIN unit u ON u.id = {_UNIT} "
     "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 ORDER BY s.obis LIMIT ?3"
 )
 _CONFLICTS: Final = (
     f"SELECT {_READING}, s.obis, {{other}}, c.flags, c.lag_ms, cu.text FROM series s "
     "JOIN conflict c ON c.series = s.id "
     "JOIN reading r ON r.bucket = c.bucket AND r.series = c.series AND r.ms = c.ms "
-    "JOIN unit u ON u.id = r.flags >> 4 JOIN unit cu ON cu.id = c.flags >> 4 "
+    f"JOIN unit u ON u.id = {_UNIT} JOIN unit cu ON cu.id = {_OTHER_UNIT} "
     "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 "
     "ORDER BY r.bucket DESC, r.ms DESC, s.obis, c.digest LIMIT ?3"
 )
@@ -168,8 +173,8 @@ class Queries(ABC):
         until: datetime | None = None,
     ) -> AsyncIterator[Reading]:
         # A page ends where a row was left out or a week of buckets ends; the next begins behind it.
-        after = (_FIRST_BUCKET, 0, "") if since is None else (*divmod(to_ms(since), BUCKET_MS), "")
-        end = (_LAST_BUCKET, 0) if until is None else divmod(to_ms(until), BUCKET_MS)
+        after = (_FIRST_BUCKET, _FIRST_MS, "") if since is None else (*place(to_ms(since)), "")
+        end = (_LAST_BUCKET, _FIRST_MS) if until is None else place(to_ms(until))
         of = ("", "\x7f") if obis is None else (str(obis), str(obis))
         while True:
             slots = await self._rows(SLOTS, after[0], end[0], PAGE_BUCKETS_MAX)
@@ -187,7 +192,7 @@ class Queries(ABC):
                 bucket, ms, *_, name = cast(Any, rows[-1])
                 after = (bucket, ms, name)
             else:
-                after = (last + 1, 0, "")
+                after = (last + 1, _FIRST_MS, "")
 
     async def conflicts(self, feeder_id: str, meter_serial: str) -> Sequence[Conflict]:
         rows = await self._rows(_CONFLICTS, feeder_id, meter_serial, ROWS_MAX)

@@ -103,6 +103,7 @@ class SqliteStore(Queries, Ledger):
         self._path = path
         self._rejected_bytes_max = rejected_bytes_max
         self._directory = Directory()
+        self._file = _identity(path)
 
     async def commit(self, batch: Sequence[Decision]) -> Tally:
         return await self._write(
@@ -141,6 +142,7 @@ class SqliteStore(Queries, Ledger):
         """Carry out steps in one durable transaction."""
         committed = False
         try:
+            self._refuse_to_write_nowhere()
             with _transaction(connection):
                 done = _carried_out(connection, steps)
             committed = True
@@ -148,6 +150,27 @@ class SqliteStore(Queries, Ledger):
             if not committed:
                 self._directory.clear()
         return done
+
+    def _refuse_to_write_nowhere(self) -> None:
+        """Raise StoreError if the name no longer leads to the open file.
+
+        SQLite goes on with a file that was deleted or moved away, and what it commits is gone with it.
+        """
+        if _identity(self._path) != self._file:
+            raise StoreError(
+                f"{self._path} was deleted, moved or replaced while it was open",
+                remedy="stop the head-end before a backup is restored; start it again now",
+                permanent=True,
+            )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return which file a name leads to, if any."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 – a microsecond, once for each commit
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
@@ -219,7 +242,7 @@ def _portions(cells: Sequence[Cell], width: int) -> Iterator[tuple[int, Sequence
 def _insert(table: Table, rows: int) -> str:
     return (
         f"INSERT INTO {table.name} ({_names(table.columns)}) "
-        f"VALUES {_places(table.width, rows)} ON CONFLICT {table.conflict}"
+        f"VALUES {_places(table.width, rows)} ON CONFLICT ({', '.join(table.key)}) {table.then}"
     )
 
 

@@ -32,9 +32,19 @@ _EXPLANATIONS: Final = {
         "close the other program, or wait for it",
         False,
     ),
+    sqlite3.SQLITE_PROTOCOL: _Explanation(
+        "the database's locks are in disorder",
+        "wait: another program is just opening or closing it",
+        False,
+    ),
+    sqlite3.SQLITE_NOMEM: _Explanation(
+        "there is no memory left",
+        "look which program takes it; the head-end itself needs less than 100 MB",
+        False,
+    ),
     sqlite3.SQLITE_READONLY: _Explanation(
         "the database may only be read",
-        "mount the disk writable, and run this as the user the head-end runs as",
+        "run this as the user the head-end runs as, or while the head-end runs; mount the disk writable",
         True,
     ),
     sqlite3.SQLITE_CANTOPEN: _Explanation(

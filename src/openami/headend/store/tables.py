@@ -25,11 +25,17 @@ Columns = tuple[tuple[str, Type], ...]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows to insert, and what becomes of those that are already there."""
+    """Rows to insert, and what becomes of those that are already there.
+
+    ``in_order``: rows are written in the order they are given. Otherwise in the order of the key, of equal
+    ones the first given first: two writers that meet then wait for one another and never cross.
+    """
 
     name: str
     columns: Columns
-    conflict: str
+    key: tuple[str, ...]
+    then: str
+    in_order: bool = False
 
     @property
     def width(self) -> int:
@@ -55,16 +61,22 @@ _METER: Final = (("feeder_id", Type.TEXT), ("meter_serial", Type.TEXT))
 _SERIES: Final = (*_METER, ("obis", Type.TEXT))
 _IDENTITY: Final = (("bucket", Type.INT), ("series", Type.INT), ("ms", Type.INT))
 
-UNIT = Table("unit", (("digest", Type.BYTES), ("text", Type.TEXT)), "(digest) DO NOTHING")
+UNIT = Table("unit", (("digest", Type.BYTES), ("text", Type.TEXT)), ("digest",), "DO NOTHING")
 UNITS_KNOWN = Given(
     UNIT.columns,
     "SELECT given.digest, unit.id FROM given CROSS JOIN unit WHERE unit.digest = given.digest",
 )
 
-SERIES = Table("series", _SERIES, "(feeder_id, meter_serial, obis) DO NOTHING")
+SERIES = Table(
+    "series",
+    (*_SERIES, ("unit", Type.INT)),
+    ("feeder_id", "meter_serial", "obis"),
+    "DO NOTHING",
+)
 SERIES_KNOWN = Given(
     _SERIES,
-    "SELECT given.feeder_id, given.meter_serial, given.obis, s.id, l.bucket, l.ms, l.quality "
+    "SELECT given.feeder_id, given.meter_serial, given.obis, s.id, s.unit, "
+    "l.bucket, l.ms, l.quality "
     "FROM given CROSS JOIN series s LEFT JOIN latest l ON l.series = s.id "
     "WHERE s.feeder_id = given.feeder_id AND s.meter_serial = given.meter_serial "
     "AND s.obis = given.obis",
@@ -74,7 +86,8 @@ SERIES_KNOWN = Given(
 READING = Table(
     "reading",
     (*_IDENTITY, ("value", Type.VALUE), ("flags", Type.INT), ("lag_ms", Type.LONG)),
-    "(bucket, series, ms) DO NOTHING",
+    ("bucket", "series", "ms"),
+    "DO NOTHING",
 )
 READINGS_DIFFERING = Given(
     (("row", Type.INT), *_IDENTITY, ("value", Type.VALUE), ("flags", Type.INT)),
@@ -97,7 +110,8 @@ CONFLICT = Table(
         ("flags", Type.INT),
         ("lag_ms", Type.LONG),
     ),
-    "(bucket, series, ms, digest) DO NOTHING",
+    ("bucket", "series", "ms", "digest"),
+    "DO NOTHING",
 )
 CONFLICTS_KNOWN = Given(
     _IDENTITY,
@@ -113,7 +127,8 @@ _SAME_BUT_WORSE: Final = (
 LATEST = Table(
     "latest",
     (("series", Type.INT), ("bucket", Type.INT), ("ms", Type.INT), ("quality", Type.INT)),
-    "(series) DO UPDATE SET bucket = excluded.bucket, ms = excluded.ms, quality = excluded.quality "
+    ("series",),
+    "DO UPDATE SET bucket = excluded.bucket, ms = excluded.ms, quality = excluded.quality "
     f"WHERE {_NEWER} OR ({_SAME_BUT_WORSE})",
 )
 
@@ -139,7 +154,8 @@ METER = Table(
         ("good_ts", Type.LONG),
     ),
     # A meter has moved when it was *measured* elsewhere later; a backfill from its old gateway is no move.
-    "(feeder_id, meter_serial) DO UPDATE SET "
+    ("feeder_id", "meter_serial"),
+    "DO UPDATE SET "
     "gateway_id = CASE WHEN excluded.last_ts > meter.last_ts THEN excluded.gateway_id "
     "ELSE meter.gateway_id END, "
     + ", ".join(
@@ -160,7 +176,8 @@ GATEWAY = Table(
         ("last_seen", Type.LONG),
         ("last_seq", Type.LONG),
     ),
-    "(feeder_id, gateway_id) DO UPDATE SET "
+    ("feeder_id", "gateway_id"),
+    "DO UPDATE SET "
     + ", ".join(
         (
             _earliest("gateway", "first_seen"),
@@ -183,7 +200,8 @@ EVENT = Table(
         ("received_at", Type.LONG),
         ("payload", Type.BYTES),
     ),
-    "(feeder_id, meter_serial, event_id) DO NOTHING",
+    ("feeder_id", "meter_serial", "event_id"),
+    "DO NOTHING",
 )
 FINDING = Table(
     "finding",
@@ -195,7 +213,8 @@ FINDING = Table(
         ("detail", Type.TEXT),
         ("last_seen", Type.LONG),
     ),
-    "(day, feeder_id, meter_serial, obis, code) DO UPDATE SET "
+    ("day", "feeder_id", "meter_serial", "obis", "code"),
+    "DO UPDATE SET "
     "count = finding.count + excluded.count, "
     "detail = CASE WHEN excluded.last_seen >= finding.last_seen THEN excluded.detail "
     f"ELSE finding.detail END, {_greatest('finding', 'last_seen')}",
@@ -217,8 +236,10 @@ REJECTED = Table(
         ("partial", Type.INT),
         ("count", Type.LONG),
     ),
-    "(digest) DO UPDATE SET count = rejected.count + excluded.count, "
+    ("digest",),
+    "DO UPDATE SET count = rejected.count + excluded.count, "
     + ", ".join((_earliest("rejected", "received_at"), _greatest("rejected", "last_received_at"))),
+    in_order=True,  # the newest has the highest number
 )
 REJECTED_KNOWN = Given(
     (("digest", Type.BYTES),),

@@ -4,7 +4,7 @@
 # ruff: noqa: S608
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields, replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -20,8 +20,8 @@ from openami.headend.store import (
     Tally,
 )
 from openami.headend.store.collisions import NewConflict, Told, differing_values, judge
-from openami.headend.store.directory import Directory, Series
-from openami.headend.store.identity import BUCKET_MS, ms_at, storable_text, to_ms
+from openami.headend.store.directory import Directory, Series, SeriesKey
+from openami.headend.store.identity import ms_at, place, storable_text, to_ms
 from openami.headend.store.plan import (
     Cell,
     Fault,
@@ -52,8 +52,6 @@ from openami.headend.store.tables import (
     SERIES_KNOWN,
     UNIT,
     UNITS_KNOWN,
-    Given,
-    Table,
 )
 
 # A series nobody has read yet: before every moment there can be.
@@ -162,14 +160,10 @@ def _store(
     plan = plan_of(batch, directory, received_at=received_at)
     tally = yield from _store_readings(plan, directory)
     yield from insert(LATEST, _latest_cells(plan))
-    yield from insert(METER, list(_flat((*k, *_fields(m)) for k, m in sorted(plan.meters.items()))))
-    yield from insert(
-        GATEWAY, list(_flat((*k, *_fields(g)) for k, g in sorted(plan.gateways.items())))
-    )
+    yield from insert(METER, list(_flat((*k, *_fields(m)) for k, m in plan.meters.items())))
+    yield from insert(GATEWAY, list(_flat((*k, *_fields(g)) for k, g in plan.gateways.items())))
     events = yield from insert(EVENT, list(_flat(plan.events.values())))
-    yield from insert(
-        FINDING, list(_flat((*k, *_fields(f)) for k, f in sorted(plan.findings.items())))
-    )
+    yield from insert(FINDING, list(_flat((*k, *_fields(f)) for k, f in plan.findings.items())))
     return plan, replace(tally, events=events)
 
 
@@ -179,10 +173,7 @@ def _fields(seen: Any) -> tuple[Cell, ...]:
 
 def _latest_cells(plan: Plan) -> list[Cell]:
     return list(
-        _flat(
-            (series.id, *divmod(series.latest_ms, BUCKET_MS), series.rank)
-            for series in plan.latest.values()
-        )
+        _flat((series.id, *place(series.latest_ms), series.rank) for series in plan.latest.values())
     )
 
 
@@ -257,30 +248,34 @@ def _resolve(batch: Sequence[Decision], directory: Directory) -> Steps[None]:
     directory.keep_bounds()
     series, units = directory.unknown(envelopes_of(batch))
     if units:
-        named = {unit_digest(unit): unit for unit in units}
-        cells: list[Cell] = []
-        for digest, unit in sorted(named.items()):
-            cells += (digest, storable_text(unit))
-        found = yield from _known_or_made(UNITS_KNOWN, UNIT, cells)
-        numbers = {bytes(cast(bytes, row[0])): cast(int, row[1]) for row in found}
-        for unit in units:
-            directory.units[unit] = numbers[unit_digest(unit)]
+        yield from _resolve_units(units, directory)
     if series:
-        keys = {(feeder, meter, str(obis)): (feeder, meter, obis) for feeder, meter, obis in series}
-        names: list[Cell] = [part for key in sorted(keys) for part in key]
-        rows = yield from _known_or_made(SERIES_KNOWN, SERIES, names)
-        for feeder, meter, obis, number, bucket, ms, rank in cast(Any, rows):
-            latest = _NEVER_MS if bucket is None else ms_at(bucket, ms)
-            directory.learn(keys[feeder, meter, obis], Series(number, latest, rank or 0))
+        yield from _resolve_series(series, directory)
 
 
-def _known_or_made(known: Given, table: Table, cells: list[Cell]) -> Steps[list[Row]]:
-    """Return what is known of the given rows, after making those that were not there."""
-    found = yield from look(known, cells)
-    if len(found) * table.width == len(cells):
-        return found
-    yield from insert(table, cells)
-    return (yield from look(known, cells))
+def _resolve_units(units: Sequence[str], directory: Directory) -> Steps[None]:
+    named = {unit_digest(unit): storable_text(unit) for unit in units}
+    cells: list[Cell] = [part for pair in sorted(named.items()) for part in pair]
+    found = yield from look(UNITS_KNOWN, cells)
+    if len(found) < len(named):
+        yield from insert(UNIT, cells)
+        found = yield from look(UNITS_KNOWN, cells)
+    numbers = {bytes(cast(bytes, row[0])): cast(int, row[1]) for row in found}
+    for unit in units:
+        directory.units[unit] = numbers[unit_digest(unit)]
+
+
+def _resolve_series(series: Mapping[SeriesKey, str], directory: Directory) -> Steps[None]:
+    keys = {(feeder, meter, str(obis)): (feeder, meter, obis) for feeder, meter, obis in series}
+    cells: list[Cell] = [part for name in sorted(keys) for part in name]
+    found = yield from look(SERIES_KNOWN, cells)
+    if len(found) < len(keys):
+        rows = ((*name, directory.units[series[keys[name]]]) for name in sorted(keys))
+        yield from insert(SERIES, list(_flat(rows)))
+        found = yield from look(SERIES_KNOWN, cells)
+    for feeder, meter, name, number, unit, bucket, ms, rank in cast(Any, found):
+        latest = _NEVER_MS if bucket is None else ms_at(bucket, ms)
+        directory.learn(keys[feeder, meter, name], Series(number, unit, latest, rank or 0))
 
 
 # --- rejected messages ---------------------------------------------------------------------------

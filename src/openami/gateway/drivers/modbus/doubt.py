@@ -5,8 +5,6 @@ answer looks like the answer to any later question of the same shape. So a shape
 is not asked again until its answer can no longer come (decision 0014).
 """
 
-from collections.abc import Set
-
 from openami.gateway.drivers.modbus.plan import Shape
 from openami.gateway.drivers.modbus.register_map import Area
 
@@ -34,9 +32,10 @@ class Doubt:
             if now - asked_at < self._late_reply_s
         )
 
-    def ends_at(self, shapes: Set[Shape]) -> float:
-        """Return when the last of these is out of doubt."""
-        return max(self._unanswered[shape] for shape in shapes) + self._late_reply_s
+    def lasts_s(self, now: float) -> float:
+        """Return how long it is until the last shape is out of doubt; 0 if none is in it any more."""
+        asked_last = max(self._unanswered.values(), default=now - self._late_reply_s)
+        return max(0.0, asked_last + self._late_reply_s - now)
 
     def in_area(self, area: Area, now: float) -> bool:
         """Return whether an exception of this area's function could be a late one."""

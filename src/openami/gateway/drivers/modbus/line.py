@@ -76,7 +76,7 @@ class Unit:
         self.reported: set[Block] = set()
         self.breaker = Breaker.closed(
             share=line.options.silent_share,
-            cycle_s=line.options.cycle_s,
+            cycle_s=line.cycle_s,
             question_s=line.options.timeout_s + line.airtime_s(2) + line.silence_s,
             now=now,
         )
@@ -286,7 +286,7 @@ class ModbusLine:
         return (*together, *singly)
 
     def _in_doubt(self, unit: Unit) -> DriverError:
-        wait_s = unit.doubt.ends_at(unit.doubt.shapes(self._now())) - self._now()
+        wait_s = unit.doubt.lasts_s(self._now())
         # Not a MeterSilent: to ask once more at once cannot help.
         return MeterRefused(
             f"{unit} on {self._plan.place}: late answers could be mistaken for new ones; "

@@ -56,9 +56,8 @@ class LineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How long a line must be silent after a fault before it is trusted; 0.4 s, on TCP 0.1 s."""
     late_reply_s: _Seconds = 120.0
     """How long an unanswered question may still be answered: two cycles."""
-    cycle_s: _Seconds = 60.0
-    """The fast interval, of which a dead meter may cost a share."""
     silent_share: Annotated[float, Meta(ge=0.001, le=1)] = SILENT_SHARE
+    """The share of a cycle that a dead meter may cost."""
 
 
 class MeterOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +90,7 @@ class LinePlan:
     options: LineOptions
     serial: SerialDefaults
     silence_s: float
+    cycle_s: float
     meters: tuple[MeterPlan, ...]
 
     @property
@@ -131,7 +131,14 @@ def line_plan(settings: LineSettings) -> LinePlan:
     )
     _check_units(meters)
     silence_s = _SILENCE_S[options.transport] if options.silence_s is None else options.silence_s
-    return LinePlan(settings.name, options, _serial(options, meters), silence_s, meters)
+    return LinePlan(
+        name=settings.name,
+        options=options,
+        serial=_serial(options, meters),
+        silence_s=silence_s,
+        cycle_s=settings.cycle_s,
+        meters=meters,
+    )
 
 
 def _convert_line(table: Mapping[str, object]) -> LineOptions:

@@ -8,19 +8,22 @@ CREATE TABLE unit (
     text   text NOT NULL
 );
 
--- A register of a meter. Rows are never deleted: programs remember their numbers.
+-- A register of a meter, and the unit it was first told in. Rows are never deleted: programs remember
+-- their numbers.
 CREATE TABLE series (
     id           integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     feeder_id    text COLLATE "C" NOT NULL,
     meter_serial text COLLATE "C" NOT NULL,
     obis         text COLLATE "C" NOT NULL,
+    unit         integer NOT NULL,
     UNIQUE (feeder_id, meter_serial, obis)
 );
 
--- bucket: four hours of measured time, counted from 1970; ms: the milliseconds within it.
+-- bucket * 14400000 + ms is the measured time: a bucket is the four hours around its moment, and ms goes
+-- from -7200000 to 7199999, which takes three bytes.
 -- number or text: the value as told. Whole numbers fit a double exactly, to 2^53.
 -- flags: bits 0-1 quality (0 good, 1 suspect, 2 comms_lost), bits 2-3 JSON type (0 float, 1 int,
--- 2 bool, 3 text), from bit 4 the unit. lag_ms: received minus measured.
+-- 2 bool, 3 text), from bit 4 the unit, 0 when it is the series' own. lag_ms: received minus measured.
 -- The order of the columns leaves no padding between them.
 CREATE TABLE reading (
     number double precision,
@@ -152,4 +155,4 @@ SELECT s.feeder_id,
        to_timestamp((r.bucket * 14400000::bigint + r.ms + r.lag_ms) / 1000.0) AS received_at
 FROM reading r
 JOIN series s ON s.id = r.series
-JOIN unit u ON u.id = r.flags >> 4;
+JOIN unit u ON u.id = coalesce(nullif(r.flags >> 4, 0), s.unit);

@@ -9,19 +9,22 @@ CREATE TABLE unit (
     text   TEXT NOT NULL
 ) STRICT;
 
--- A register of a meter. Rows are never deleted: programs remember their numbers.
+-- A register of a meter, and the unit it was first told in. Rows are never deleted: programs remember
+-- their numbers.
 CREATE TABLE series (
     id           INTEGER PRIMARY KEY,
     feeder_id    TEXT NOT NULL,
     meter_serial TEXT NOT NULL,
     obis         TEXT NOT NULL,
+    unit         INTEGER NOT NULL,
     UNIQUE (feeder_id, meter_serial, obis)
 ) STRICT;
 
--- bucket: four hours of measured time, counted from 1970; ms: the milliseconds within it.
+-- bucket * 14400000 + ms is the measured time: a bucket is the four hours around its moment, and ms goes
+-- from -7200000 to 7199999, which takes three bytes.
 -- value: as told, text stays text; a column with affinity would turn "007" into 7.
 -- flags: bits 0-1 quality (0 good, 1 suspect, 2 comms_lost), bits 2-3 JSON type (0 float, 1 int,
--- 2 bool, 3 text), from bit 4 the unit. lag_ms: received minus measured.
+-- 2 bool, 3 text), from bit 4 the unit, 0 when it is the series' own. lag_ms: received minus measured.
 CREATE TABLE reading (
     bucket INTEGER NOT NULL,
     series INTEGER NOT NULL,
@@ -147,4 +150,4 @@ SELECT s.feeder_id,
            AS received_at
 FROM reading r
 JOIN series s ON s.id = r.series
-JOIN unit u ON u.id = r.flags >> 4;
+JOIN unit u ON u.id = coalesce(nullif(r.flags >> 4, 0), s.unit);

@@ -1,0 +1,124 @@
+"""What can go stale is tested: commands, settings, codes, decisions, links and examples of the documents."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import msgspec
+import pytest
+
+import openami
+from openami.cli import main
+from openami.gateway.config import ScheduleSettings, StatusSettings
+from openami.gateway.drivers.modbus.options import LineOptions, MeterOptions
+from openami.gateway.drivers.modbus.register_map import read_map
+from openami.gateway.outbox import OutboxLimits
+from openami.gateway.uplink import UplinkSettings
+from openami.mqtt.settings import BrokerSettings
+from openami.profile import Code
+from openami.profile.requirements import requirements
+
+ROOT = Path(openami.__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
+
+
+def text_of(*names: str) -> str:
+    return "\n".join((ROOT / name).read_text() for name in names)
+
+
+def commands(group: click.Group, *path: str) -> list[tuple[str, ...]]:
+    context = click.Context(group)
+    found = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found += (
+            commands(command, *path, name) if isinstance(command, click.Group) else [(*path, name)]
+        )
+    return found
+
+
+@pytest.mark.parametrize("command", commands(main), ids=" ".join)
+def test_every_command_is_documented(command: tuple[str, ...]) -> None:
+    said = text_of("README.md", "docs/operations.md", "docs/profile.md", "docs/drivers.md")
+    assert f"openami {' '.join(command)}" in said
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_every_code_is_documented(code: Code) -> None:
+    assert f"`{code}`" in text_of("docs/profile.md")
+
+
+def test_every_requirement_is_documented() -> None:
+    said = text_of("docs/profile.md")
+    for requirement in requirements().values():
+        assert f"| {requirement.id} | {requirement.text} | {requirement.source} |" in said
+
+
+SETTINGS = (
+    ("docs/operations.md", BrokerSettings),
+    ("docs/operations.md", ScheduleSettings),
+    ("docs/operations.md", OutboxLimits),
+    ("docs/operations.md", UplinkSettings),
+    ("docs/operations.md", StatusSettings),
+    ("docs/drivers.md", LineOptions),
+    ("docs/drivers.md", MeterOptions),
+)
+
+
+@pytest.mark.parametrize(
+    ("page", "key"),
+    [(page, field.name) for page, kind in SETTINGS for field in msgspec.structs.fields(kind)],
+)
+def test_every_setting_is_documented(page: str, key: str) -> None:
+    assert f"`{key}`" in text_of(page)
+
+
+def test_every_decision_that_is_cited_exists() -> None:
+    records = {path.name[:4] for path in (DOCS / "decisions").glob("[0-9]*.md")}
+    cited: set[str] = set()
+    for path in [*(ROOT / "src").rglob("*"), *PAGES]:
+        if path.suffix in {".py", ".toml", ".sql", ".md", ".json"}:
+            cited.update(re.findall(r"[Dd]ecisions? (\d{4})", path.read_text()))
+    assert cited
+    assert cited <= records
+
+
+def test_every_decision_record_is_in_the_index() -> None:
+    index = text_of("docs/decisions/README.md")
+    for path in (DOCS / "decisions").glob("[0-9]*.md"):
+        assert f"({path.name})" in index
+        parts = re.findall(r"^## (.*)$", path.read_text(), re.MULTILINE)
+        assert parts == ["Context", "Options", "Choice", "What would change it"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["docs/operations.md", "docs/drivers.md", "README.md"])
+def test_examples_in_toml_are_toml(page: str) -> None:
+    for example in blocks(page, "toml"):
+        tomllib.loads(example)
+
+
+def test_the_example_of_a_map_is_a_map() -> None:
+    (example,) = [text for text in blocks("docs/drivers.md", "toml") if "[[golden]]" in text]
+    assert read_map(example).golden
+
+
+def test_files_named_in_the_architecture_exist() -> None:
+    said = text_of("docs/architecture.md")
+    for name in re.findall(r"((?:gateway|headend|mqtt|profile|sip|cli)/[\w/]+\.py)", said):
+        assert (ROOT / "src/openami" / name).exists(), name
+    for name in re.findall(r"`(tests/[\w/.]+)`", said):
+        assert (ROOT / name).exists(), name
