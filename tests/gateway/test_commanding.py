@@ -558,3 +558,18 @@ async def test_a_power_cut_in_the_middle_of_an_order_never_repeats_it(pole: Pole
         (report,) = await gateway.reports()
         assert report.status is (ReportStatus.DONE if when is At.AFTER else ReportStatus.UNKNOWN)
         assert report.registers[0]["value"] == meter.position
+
+
+async def test_the_floor_of_time_that_a_command_has_raised_outlives_a_restart(pole: Pole) -> None:
+    async with pole.running() as gateway:
+        await gateway.ready()
+        pole.clock.advance(1_000)
+        await gateway.command(
+            pole.parties.command(Action.RECONNECT, pole.nonces["s-1"], seq=1, life_s=3_000)
+        )
+    signed_at = pole.clock.wall
+    pole.clock.reboot(signed_at - timedelta(seconds=500))
+    pole.clock.is_synchronised = True
+    async with pole.running() as gateway:
+        assert gateway.commanding.time_known.lo >= signed_at - timedelta(seconds=1)
+        assert gateway.commanding.time_known.trusted_now is None, "a source that lies"

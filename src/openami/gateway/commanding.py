@@ -25,7 +25,14 @@ import structlog
 
 from openami.clock import Clock
 from openami.gateway import actuation, handshake, journal
-from openami.gateway.database import DatabaseError, transaction
+from openami.gateway.database import DatabaseError
+from openami.gateway.decision import (
+    finish,
+    judge_and_commit,
+    nothing_else,
+    store_step,
+    store_time,
+)
 from openami.gateway.driver import Meter
 from openami.gateway.entries import Sealed
 from openami.gateway.handshake import (
@@ -54,7 +61,7 @@ from openami.profile import (
     SessionId,
     SessionTopic,
 )
-from openami.sip.actions import ACTIONS, Action, Direction
+from openami.sip.actions import ACTIONS, Action
 from openami.sip.acts import ActType
 from openami.sip.authorise import (
     Claim,
@@ -63,8 +70,6 @@ from openami.sip.authorise import (
     Permit,
     Refusal,
     Repeat,
-    Verdict,
-    authorise,
     read_claim,
 )
 from openami.sip.canonical import Document, encode_base64url
@@ -72,7 +77,7 @@ from openami.sip.command import Command
 from openami.sip.errors import SipCode
 from openami.sip.freshness import TimeFacts
 from openami.sip.interlocks import RelayFacts
-from openami.sip.keyring import KEYRING_PREFIX, Limits, Roots
+from openami.sip.keyring import KEYRING_PREFIX, Roots
 from openami.sip.keys import Signer
 from openami.sip.reports import ReportStatus
 
@@ -155,12 +160,6 @@ class _Plan:
     until_boottime_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Decision:
-    verdict: Verdict
-    report: bytes | None
-
-
 class Commanding:
     """The gateway's sessions and commands, from its start to its end."""
 
@@ -207,6 +206,11 @@ class Commanding:
     def state(self) -> Handshake:
         """What is known of keyring and sessions."""
         return self._state
+
+    @property
+    def time_known(self) -> TimeFacts:
+        """What is known of the time by now."""
+        return self._now()
 
     @property
     def is_connected(self) -> bool:
@@ -282,7 +286,7 @@ class Commanding:
         """Store, then believe, then tell. Where the disk takes nothing, nothing has happened."""
         try:
             if any(isinstance(e, StoreKeyring | StoreSession | StoreEnd) for e in step.effects):
-                await self._around.outbox.database.run(partial(_store, step=step))
+                await self._around.outbox.database.run(partial(store_step, step=step))
         except DatabaseError as error:
             _log.error("session not stored", reason=str(error), remedy=error.remedy)
             return
@@ -418,7 +422,7 @@ class Commanding:
                 return told
             facts = self._facts(claim, self._now())
             plan = self._plan(claim, facts)
-            judge = partial(_judge, claim=claim, facts=facts, wait_s=plan.wait_s)
+            judge = partial(judge_and_commit, claim=claim, facts=facts, wait_s=plan.wait_s)
             try:
                 decision = await self._around.outbox.database.run(judge)
             except DatabaseError as error:
@@ -433,7 +437,7 @@ class Commanding:
                     return await self._refuse(command, refusal)
 
     def _facts(self, claim: Claim, time: TimeFacts) -> GatewayFacts:
-        """Return what is in memory of the facts; `_judge` adds the journal's."""
+        """Return what is in memory of the facts; `judge_and_commit` adds the journal's."""
         me, state = self._around.me, self._state
         return GatewayFacts(
             feeder_id=me.feeder_id,
@@ -479,7 +483,7 @@ class Commanding:
         if refusal.renew_nonce:
             await self._renew_if_old(command.session_id)
         intent, outcome = Intent.of(command), Outcome.refused(refusal.code)
-        report = await self._tell(intent, outcome, within=_nothing_else)
+        report = await self._tell(intent, outcome, within=nothing_else)
         if report is None:
             # The disk takes nothing: at least those who listen now hear it.
             report = self._sealing(intent, outcome)(None)
@@ -560,7 +564,7 @@ class Commanding:
         intent = Intent.of(command)
         async with self._executing, self._meter_turn(command.meter_serial):
             if plan.wait_s > 0:
-                await self._tell(intent, Outcome(ReportStatus.ACCEPTED), within=_nothing_else)
+                await self._tell(intent, Outcome(ReportStatus.ACCEPTED), within=nothing_else)
                 await self._around.sleep(plan.wait_s)
             return await self._conclude(intent, await self._outcome(command, plan))
 
@@ -598,7 +602,7 @@ class Commanding:
         """Store the report with its place in the outbox; as long as the disk refuses, the row stays executing."""
         self._around.metrics.reports.labels(status=outcome.status.value).inc()
         while True:
-            within = partial(_finish, intent=intent, powered_s=self._powered_s())
+            within = partial(finish, intent=intent, powered_s=self._powered_s())
             report = await self._tell(intent, outcome, within=within)
             if report is not None:
                 return report
@@ -667,7 +671,7 @@ class Commanding:
         known = self._time.at(now_s)
         try:
             await self._around.outbox.database.run(
-                partial(_store_time, lo=known.lo, powered_s=known.powered_s)
+                partial(store_time, lo=known.lo, powered_s=known.powered_s)
             )
         except DatabaseError as error:
             _log.error("time not stored", reason=str(error), remedy=error.remedy)
@@ -685,7 +689,7 @@ class Commanding:
             now=self._told_now(),
         )
         try:
-            await self._around.outbox.append_sealed(sealed, within=_nothing_else)
+            await self._around.outbox.append_sealed(sealed, within=nothing_else)
         except OutboxError as error:
             _log.error("event not stored", reason=str(error), remedy=error.remedy)
         else:
@@ -715,70 +719,3 @@ class Commanding:
     def _locked_out(self) -> bool:
         """Return whether the lock-out file is there: somebody works on the line."""
         return self._around.lock_out.exists()
-
-
-# --- on the thread that owns the database --------------------------------------------------------
-
-
-def _judge(
-    connection: sqlite3.Connection, claim: Claim, facts: GatewayFacts, wait_s: float
-) -> _Decision:
-    """Decide, and commit the intent if it is permitted: one transaction."""
-    command = claim.command
-    with transaction(connection):
-        known = journal.known_of(connection, command)
-        facts = journal.completed(facts, command, known)
-        verdict = authorise(claim, facts)
-        if isinstance(verdict, Permit):
-            limits = claim.keyring.limits if facts.session is None else facts.session.limits
-            _write_permitted(connection, verdict, facts, limits, wait_s)
-    return _Decision(verdict, known.report)
-
-
-def _write_permitted(
-    connection: sqlite3.Connection,
-    permit: Permit,
-    facts: GatewayFacts,
-    limits: Limits,
-    wait_s: float,
-) -> None:
-    command, powered_s = permit.command, facts.relay.powered_s
-    rule = ACTIONS[command.action]
-    journal.write_intent(connection, command)
-    if rule.moves_relay:
-        journal.write_movement(connection, command.meter_serial, powered_s + wait_s)
-    if rule.direction is Direction.UNSAFE:
-        filled = facts.relay.budget.at(powered_s, per_hour=limits.disconnects_per_hour)
-        journal.write_budget(connection, filled.spent())
-    journal.write_time(connection, facts.time.lo, powered_s)
-
-
-def _store(connection: sqlite3.Connection, step: Step) -> None:
-    with transaction(connection):
-        for effect in step.effects:
-            match effect:
-                case StoreKeyring():
-                    journal.keep_keyring(connection, effect)
-                case StoreSession():
-                    journal.keep_session(connection, effect.session)
-                case StoreEnd():
-                    journal.keep_end(connection, effect)
-                case PublishAct() | Refused():
-                    pass
-
-
-def _store_time(connection: sqlite3.Connection, lo: datetime, powered_s: float) -> None:
-    with transaction(connection):
-        journal.write_time(connection, lo, powered_s)
-
-
-def _finish(
-    connection: sqlite3.Connection, report: bytes, *, intent: Intent, powered_s: float
-) -> None:
-    journal.write_report(connection, intent.identity, report)
-    if ACTIONS[intent.action].moves_relay:
-        journal.write_movement(connection, intent.meter, powered_s)
-
-
-def _nothing_else(connection: sqlite3.Connection, payload: bytes) -> None:
-    """A report that stands alone."""
