@@ -121,16 +121,6 @@ def with_protected_hours(
     )
 
 
-def with_roots(
-    members: Mapping[str, Any], roots: Sequence[Identity], threshold: int
-) -> dict[str, Any]:
-    """Return the members with other roots to be pinned; each of them has to sign. Raises SipError."""
-    others = [p for p in members["participants"] if p["role"] != Role.ROOT.value]
-    added = [_participant(root) for root in roots]
-    scope = {**members["feederScope"], "rootThreshold": threshold}
-    return _judged({**members, "participants": [*others, *added], "feederScope": scope})
-
-
 def session_id_of(version: int) -> str:
     """Return the ``sessionId`` of a version."""
     return f"{KEYRING_PREFIX}{version:0{VERSION_DIGITS}d}"
