@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo check test bench format lock clean
+.PHONY: demo check test bench mutants format lock clean
 
 demo: .venv/ready           ## a village of simulated meters, gateway, broker and head-end on this machine
 	$(BIN)/openami demo $(DEMO)
@@ -19,6 +19,9 @@ test: .venv/ready           ## the tests alone; T=tests/profile for a part
 
 bench: .venv/ready          ## the figures of benchmarks/RESULTS.md, measured on this machine
 	$(BIN)/python -m benchmarks
+
+mutants: .venv/ready        ## is each refusal of a signed document missed when it is gone? some 8 minutes
+	$(BIN)/python tools/mutants.py $(MUTANTS)
 
 format: .venv/ready
 	$(BIN)/ruff format src tests benchmarks tools

@@ -35,7 +35,18 @@ WORKERS: Final = 2
 TIMEOUT_S: Final = 120
 TESTS: Final = ["tests/sip", "tests/lives"]
 
-COVERED: Final[dict[str, str]] = {}
+COVERED: Final[dict[str, str]] = {
+    "acts._read_act: raise SipError(SipCode.BAD_SIGNATURE,"
+    " f'a signature has {_SIGNATURE_BYTES} bytes')": (
+        "the verifier says BAD_SIGNATURE of any other length, too; refused before keys are looked up"
+    ),
+    "keyring._root_threshold: raise fields.bad('feederScope/rootThreshold',"
+    " 'only with roots to pin')": "a number from 1 to 0 is BAD_FIELD, too; this one says why",
+    "keyring._next_roots: raise fields.bad('feederScope/rootThreshold',"
+    " f'{threshold} of {len(new)} roots cannot sign')": (
+        "Roots refuses such pins with BAD_FIELD, wherever they come from; this one says where"
+    ),
+}
 """A refusal's place, as ``module function: message``, and why its absence changes nothing."""
 
 

@@ -284,6 +284,34 @@ in_header("23b", "iat true", SipCode.BAD_HEADER, iat=True)
 in_header("23c", "iat beyond the calendar", SipCode.BAD_HEADER, iat=253_402_300_800)
 in_header(24, "kid not a string", SipCode.BAD_HEADER, kid=[HES.kid])
 in_header(25, "a nonce in a command's act", SipCode.BAD_HEADER, nonce="AAAAAAAAAAAAAAAAAAAAAA")
+
+
+@attack("25d", "an accept whose nonce has 15 bytes", SipCode.BAD_HEADER, twin=TAKEN)
+def _short_nonce(village: Village, hostile: bool) -> str:
+    whole = village.signed(village.session("sip-2"), ActType.OFFER, HES)
+    header = {"alg": "Ed25519", "iat": seconds(village.now), "kid": POLE.kid, "typ": "sip-accept"}
+    nonce = encode_base64url(bytes(15 if hostile else 16))
+    whole[SIGNATURE] += " " + act_with({**header, "nonce": nonce}, whole, POLE)
+    return village.pole.take_session(session_topic("sip-2"), printed(whole))
+
+
+@attack("25e", "a close with a sentence for a reason", SipCode.BAD_HEADER, twin=TAKEN)
+def _sentence(village: Village, hostile: bool) -> str:
+    members = village.session()
+    header = {"alg": "Ed25519", "iat": seconds(village.now), "kid": HES.kid, "typ": "sip-close"}
+    act = act_with({**header, "rsn": "because I say so" if hostile else "CLOSED"}, members, HES)
+    return village.pole.take_session(session_topic("sip-1"), printed({**members, SIGNATURE: act}))
+
+
+@attack("25f", "a close without a reason", SipCode.BAD_HEADER, twin=TAKEN)
+def _no_reason(village: Village, hostile: bool) -> str:
+    members = village.session()
+    header = {"alg": "Ed25519", "iat": seconds(village.now), "kid": HES.kid, "typ": "sip-close"}
+    reason = {} if hostile else {"rsn": "A" * 32}
+    act = act_with({**header, **reason}, members, HES)
+    return village.pole.take_session(session_topic("sip-1"), printed({**members, SIGNATURE: act}))
+
+
 in_header("25b", "a nonce that is null", SipCode.BAD_HEADER, nonce=None)
 in_header("25c", "a reason in a command's act", SipCode.BAD_HEADER, rsn="BECAUSE")
 in_header(26, "typ JWT", SipCode.BAD_TYPE, typ="JWT")
@@ -1612,6 +1640,14 @@ def _new_threshold(village: Village, hostile: bool) -> str:
     )
     assert village.admit(keyring, ROOT_A, ROOT_B, STRANGER, OTHER_POLE) == TAKEN
     return village.admit(village.keyring(3), STRANGER)
+
+
+@attack("113f", "fewer new roots than have to sign", SipCode.BAD_FIELD, twin=TAKEN)
+def _too_few(village: Village, hostile: bool) -> str:
+    named = dict(list(NEW_ROOTS.items())[: 1 if hostile else 2])
+    signers = (STRANGER, *(() if hostile else (OTHER_POLE,)))
+    keyring = village.keyring(2, identities={**IDENTITIES, **named})
+    return village.admit(keyring, ROOT_A, ROOT_B, *signers)
 
 
 @attack("113e", "more roots asked for than there are", SipCode.BAD_FIELD, twin=TAKEN)
