@@ -13,6 +13,7 @@ ALWAYS = (
     ("bench_store",),
     ("bench_ingest", "sqlite"),
     ("bench_gateway_idle",),
+    ("bench_command",),
 )
 WITH_POSTGRES = (("bench_ingest", "postgres"),)
 
