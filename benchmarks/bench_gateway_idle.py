@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks.bench_ingest import cpu_s, free_port, resident_mb
 from openami.mqtt.embedded import embedded_broker
-from openami.simulator.modbus_server import Area, ModbusLine, serving
+from openami.simulator.modbus_server import Area, ModbusLine, Write, WriteRefused, serving
 
 METERS_A_LINE = 25
 LOOK_S = 10
@@ -36,6 +36,9 @@ class Bank:
 
     def registers(self, area: Area) -> Mapping[int, int]:
         return _REGISTERS
+
+    def write(self, how: Write, address: int, word: int) -> None:
+        raise WriteRefused
 
 
 _REGISTERS = dict.fromkeys(range(0x160), 0)

@@ -216,6 +216,8 @@ class Village:
 class BrokenConnection:
     """A connection on which the process dies: before a command is out, or, with a village, right after."""
 
+    resumed = True
+
     def __init__(self, village: Village | None) -> None:
         self._village = village
 
