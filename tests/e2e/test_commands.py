@@ -289,7 +289,8 @@ async def test_what_a_killed_broker_lost_is_brought_back_by_readings_resend(
             )  # fmt: skip
             assert done["state"] == "confirmed"
             async with asyncio.timeout(DEADLINE_S):
-                while lost & await missing(system, store):
+                # What waits to be sent once more is not "sent" now: the store alone decides.
+                while not lost <= {identity for identity, _ in await stored(store, FEEDER_ID)}:
                     await asyncio.sleep(0.1)
                 await system.gateway.stop()
                 while await missing(system, store):
@@ -297,7 +298,7 @@ async def test_what_a_killed_broker_lost_is_brought_back_by_readings_resend(
             sent, kept = taken_in(system.outbox, "sent"), await stored(store, FEEDER_ID)
             identities = [identity for identity, _ in kept]
             assert len(identities) == len(set(identities))
-            assert set(identities) >= sent.keys() >= lost
+            assert set(identities) >= sent.keys() | lost
             assert all(sent.get(identity, value) == value for identity, value in kept)
             assert (await store.totals()).conflicts == 0
         assert system.village.orders == []

@@ -115,6 +115,21 @@ def test_every_reading_published_is_stored_and_nothing_is_left_behind(tmp_path: 
         running.assert_nothing_left()
 
 
+def test_a_house_is_cut_off_and_reconnected_and_a_replay_is_refused(tmp_path: Path) -> None:
+    with demo(tmp_path, "--for", "9s", "--json", "--meters", "8", "--seed", "1") as running:
+        code, output = running.end()
+        told = running.said()
+        assert code == 0, told
+        assert "relay.disconnect of VM-" in told
+        assert "relay.reconnect of VM-" in told
+        assert told.count("done, and read back as ordered") == 2
+        assert told.count("confirmed (OK) after") == 2
+        assert "replay refused, the relay is connected" in told
+        assert "as it was ordered" in told
+        assert account(output)["lost"] == 0
+        running.assert_nothing_left()
+
+
 def test_ctrl_c_ends_it_in_good_order(tmp_path: Path) -> None:
     with demo(tmp_path, "--for", "forever", "--json", "--meters", "3") as running:
         running.wait_for("up after")

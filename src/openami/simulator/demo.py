@@ -8,6 +8,7 @@ has never come. And it ends last, because what was published must still arrive.
 
 import asyncio
 import contextlib
+import dataclasses
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ from openami.simulator.config_files import gateway_toml, headend_toml
 from openami.simulator.faults import Silent
 from openami.simulator.lines import VillageLine, village_lines
 from openami.simulator.modbus_server import serving
+from openami.simulator.orders import Orders, house_to_cut_off
 from openami.simulator.plan import VillagePlan, epoch_ms
 from openami.simulator.programs import PartFailed, Program
 from openami.simulator.scenario import (
@@ -40,7 +42,7 @@ from openami.simulator.scenario import (
     village_tonight,
     with_credit_ending,
 )
-from openami.simulator.security import DemoVillage, demo_village
+from openami.simulator.security import INTRUDER, DemoVillage, demo_village
 from openami.simulator.view import Picture, clock_text, relay_changes
 from openami.simulator.village import Village
 
@@ -67,6 +69,8 @@ _OUTBOX_FILE = "gateway.db"
 # What the head-end says when the broker delivers to it for the first time.
 _HEADEND_READY = "ready: "
 _NAMES = {"gateway": "gateway", "headend": "head-end"}
+
+_COMMAND_TURNS = (Turn.HOUSE_CUT_OFF, Turn.HOUSE_RECONNECTED, Turn.COMMAND_REPLAYED)
 
 Show = Callable[[Picture], None]
 Tell = Callable[[str], None]
@@ -100,6 +104,7 @@ class _Stage:
     outbox: Path
     store: Store
     before: Tally
+    orders: Orders | None = None
     headend_wanted: bool = True
     news: list[str] = field(default_factory=list)
     latest: Mapping[MeterSerial, Sequence[Reading]] = field(default_factory=dict)
@@ -175,7 +180,12 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
         story_length_s(settings.duration_s),
         begins_ms=epoch_ms(evening) + _GATEWAY_START_MS,
     )
-    lines = village_lines(Village(plan), clock)
+    village = Village(plan)
+    lines = village_lines(village, clock)
+    house = house_to_cut_off(plan)
+    orders = None
+    if house is not None and broker.intruder is not None:
+        orders = Orders(store_url, feeder_id, GATEWAY_ID, house, village, broker.intruder, clock)
     stage = _Stage(
         settings=settings,
         clock=clock,
@@ -189,6 +199,7 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
         outbox=directory / "gateway" / _OUTBOX_FILE,
         store=store,
         before=await store.totals(),
+        orders=orders,
     )
     await _start_gateway(stage, broker, directory, parts)
     return stage
@@ -202,6 +213,7 @@ class _Broker:
     gateway: BrokerSettings
     name: str
     village: DemoVillage | None = None
+    intruder: BrokerSettings | None = None
 
 
 async def _broker(
@@ -219,7 +231,12 @@ async def _broker(
     if find_mosquitto() is None:
         own = await parts.enter_async_context(embedded_broker())
         plain = BrokerSettings(url=own.url, protocol=own.protocol)
-        return _two_names(plain, feeder_id, f"{own.program} on {own.url}")
+        village = demo_village(directory, feeder_id, GATEWAY_ID, now=clock.now())
+        name = f"{own.program} on {own.url}, without TLS (mosquitto would ask for certificates)"
+        intruder = msgspec.structs.replace(plain, client_id=INTRUDER, session_expiry_days=0)
+        return dataclasses.replace(
+            _two_names(plain, feeder_id, name), village=village, intruder=intruder
+        )
     # A tenth of a second, in which nothing else runs yet; in a thread it could outlive its directory.
     village = demo_village(directory, feeder_id, GATEWAY_ID, now=clock.now())
     own = await parts.enter_async_context(
@@ -230,6 +247,7 @@ async def _broker(
         gateway=village.gateway_settings(own.url),
         name=f"{own.program} on {own.url}",
         village=village,
+        intruder=village.intruder_settings(own.url, now=clock.now()),
     )
 
 
@@ -339,7 +357,8 @@ async def _play(stage: _Stage, show: Show, tell: Tell, stop: asyncio.Event) -> N
             await _bring_about(stage, scenes.pop(0).turn, elapsed_s, tell)
         stage.check()
         picture = await _look(stage, elapsed_s)
-        for change in relay_changes(stage.latest, picture.latest):
+        ordered = None if stage.orders is None else stage.orders.serial
+        for change in relay_changes(stage.latest, picture.latest, ordered=ordered):
             _announce(stage, change, elapsed_s, tell)
         stage.latest = picture.latest
         show(picture)
@@ -351,6 +370,9 @@ async def _play(stage: _Stage, show: Show, tell: Tell, stop: asyncio.Event) -> N
 async def _bring_about(stage: _Stage, turn: Turn, elapsed_s: float, tell: Tell) -> None:
     # The last meter of the last row: the feeder's own is the first of the first.
     line = stage.lines[-1]
+    if turn in _COMMAND_TURNS:
+        await _command(stage, turn, elapsed_s, tell)
+        return
     match turn:
         case Turn.METER_DIES:
             line.modbus.set_fault(line.meters[-1].unit, Silent())
@@ -362,6 +384,24 @@ async def _bring_about(stage: _Stage, turn: Turn, elapsed_s: float, tell: Tell) 
         case Turn.HEADEND_RETURNS:
             await _start_headend(stage)
     _announce(stage, turn.value, elapsed_s, tell)
+
+
+async def _command(stage: _Stage, turn: Turn, elapsed_s: float, tell: Tell) -> None:
+    """Bring a command about, where there is a house for it and nobody else's broker between."""
+    if stage.orders is None:
+        return
+    _announce(stage, turn.value, elapsed_s, tell)
+
+    def say(text: str) -> None:
+        _announce(stage, text, elapsed_s, tell)
+
+    match turn:
+        case Turn.HOUSE_CUT_OFF:
+            await stage.orders.disconnect(say)
+        case Turn.HOUSE_RECONNECTED:
+            await stage.orders.reconnect(say)
+        case Turn.COMMAND_REPLAYED:
+            await stage.orders.replay(say)
 
 
 def _announce(stage: _Stage, what: str, elapsed_s: float, tell: Tell) -> None:

@@ -25,6 +25,7 @@ _WITHOUT_END_UJ = 1000 * UJ_PER_KWH
 _METER_DIES, _METER_REVIVES = 0.12, 0.40
 _CREDIT_ENDS, _CREDIT_BOUGHT = 0.20, 0.75
 _HEADEND_DIES, _HEADEND_RETURNS = 0.45, 0.65
+_HOUSE_CUT_OFF, _HOUSE_RECONNECTED, _COMMAND_REPLAYED = 0.25, 0.32, 0.36
 
 
 class Turn(Enum):
@@ -34,6 +35,9 @@ class Turn(Enum):
         "a meter stops answering: its last values go on as comms_lost, its neighbours are read"
     )
     METER_REVIVES = "the meter answers again"
+    HOUSE_CUT_OFF = "a house is to be cut off: a signed command, read back from its relay"
+    HOUSE_RECONNECTED = "the house is to have its light again"
+    COMMAND_REPLAYED = "somebody publishes the first command again, byte for byte"
     HEADEND_DIES = "the head-end is killed: readings wait with the broker, unacknowledged"
     HEADEND_RETURNS = "the head-end is started again and takes what has waited"
 
@@ -50,6 +54,9 @@ def story(story_s: float) -> tuple[Scene, ...]:
     """Return the scenes of one telling, in order."""
     return (
         Scene(_METER_DIES * story_s, Turn.METER_DIES),
+        Scene(_HOUSE_CUT_OFF * story_s, Turn.HOUSE_CUT_OFF),
+        Scene(_HOUSE_RECONNECTED * story_s, Turn.HOUSE_RECONNECTED),
+        Scene(_COMMAND_REPLAYED * story_s, Turn.COMMAND_REPLAYED),
         Scene(_METER_REVIVES * story_s, Turn.METER_REVIVES),
         Scene(_HEADEND_DIES * story_s, Turn.HEADEND_DIES),
         Scene(_HEADEND_RETURNS * story_s, Turn.HEADEND_RETURNS),

@@ -17,16 +17,19 @@ from openami.headend.store import Access
 from openami.headend.store.commands import StoredKeyring
 from openami.headend.store.open import open_store
 from openami.headend.village import HES, OPERATOR, Village, VillagePlan, add_gateway, make_village
-from openami.keyfiles import load_signer
+from openami.keyfiles import load_signer, write_private
+from openami.mqtt.broker_rights import BrokerRights, mosquitto_acl
 from openami.mqtt.embedded import MUTUAL_TLS_FILES
 from openami.mqtt.settings import BrokerSettings
+from openami.pki.certificates import new_transport_key, print_certificate, print_key
 from openami.pki.enrolment import read_request
-from openami.pki.names import GatewayName
+from openami.pki.names import CommonName, GatewayName
 from openami.profile import FeederId, GatewayId
 from openami.sip.canonical import read_document
 from openami.sip.keyring import Limits, read_keyring
 
 _WHO: Final = "demo"
+INTRUDER: Final = "intruder"
 # A demo is over in a minute: the house that is cut off has its light again before that.
 DEMO_LIMITS: Final = Limits(disconnects_per_hour=2, min_dwell_s=0)
 
@@ -43,7 +46,23 @@ class DemoVillage:
     def broker_files(self) -> Mapping[str, bytes]:
         """What the broker needs, by name."""
         place = self.village.broker_directory
-        return {name: (place / name).read_bytes() for name in MUTUAL_TLS_FILES}
+        acl = mosquitto_acl(BrokerRights(headends=(HES, INTRUDER))).encode()
+        return {name: (place / name).read_bytes() for name in MUTUAL_TLS_FILES} | {
+            "openami.acl": acl
+        }
+
+    def intruder_settings(self, url: str, *, now: datetime) -> BrokerSettings:
+        """How somebody reaches the broker who got past its access rules: only signatures stop this one."""
+        key, file = new_transport_key(), self.keys.directory.with_name("intruder.pem")
+        certificate = self.village.issue(key.public_key(), CommonName(INTRUDER), now=now)
+        write_private(file, print_certificate(certificate) + print_key(key))
+        return BrokerSettings(
+            url=url,
+            client_id=INTRUDER,
+            ca_file=str(self.keys.authority_file),
+            cert_file=str(file),
+            session_expiry_days=0,
+        )
 
     @property
     def operator_key(self) -> Path:

@@ -27,11 +27,12 @@ _METERS_SHOWN_MIN = 3
 # The latest turns of the story; older ones have been read.
 NEWS_SHOWN_MAX = 3
 
-# In the village a relay moves for nothing else.
+# In the village a relay that nobody ordered moves for nothing else.
 _REASONS = {
     RelayPosition.DISCONNECTED: "because the credit is used up",
     RelayPosition.CONNECTED: "because credit was bought",
 }
+_ORDERED = "as it was ordered; so the readings say, too"
 
 _QUALITIES = (Quality.GOOD, Quality.SUSPECT, Quality.COMMS_LOST)
 
@@ -86,12 +87,16 @@ def table(picture: Picture, *, lines_max: int) -> list[str]:
 
 
 def relay_changes(
-    before: Mapping[MeterSerial, Sequence[Reading]], after: Mapping[MeterSerial, Sequence[Reading]]
+    before: Mapping[MeterSerial, Sequence[Reading]],
+    after: Mapping[MeterSerial, Sequence[Reading]],
+    *,
+    ordered: MeterSerial | None = None,
 ) -> list[str]:
     """Return what an operator is told of relays that have moved between two looks at the store."""
     was, now = _relays(before), _relays(after)
     return [
-        f"{serial}: the relay is {position} now, {_REASONS[RelayPosition(position)]}"
+        f"{serial}: the relay is {position} now, "
+        f"{_ORDERED if serial == ordered else _REASONS[RelayPosition(position)]}"
         for serial, position in now.items()
         if serial in was and was[serial] != position
     ]
