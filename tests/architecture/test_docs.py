@@ -42,7 +42,8 @@ def commands(group: click.Group, *path: str) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("command", commands(main), ids=" ".join)
 def test_every_command_is_documented(command: tuple[str, ...]) -> None:
-    said = text_of("README.md", "docs/operations.md", "docs/profile.md", "docs/drivers.md")
+    pages = ("operations", "profile", "drivers", "commands", "keys")
+    said = text_of("README.md", *(f"docs/{page}.md" for page in pages))
     assert f"openami {' '.join(command)}" in said
 
 

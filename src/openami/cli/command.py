@@ -40,9 +40,10 @@ from openami.profile import CommandTopic, FeederId, GatewayId, MeterSerial, Prof
 from openami.profile.command import CommandState
 from openami.sip.actions import Action
 from openami.sip.acts import Act, ActType, make_act, read_acts, signed
+from openami.sip.authorise import TICKET_LIFE_MAX
 from openami.sip.canonical import SIGNATURE, Document, read_document
 from openami.sip.command import read_command
-from openami.sip.compose import command_members, document_of
+from openami.sip.compose import command_members, document_of, sign, ticket_members
 from openami.sip.errors import SipError
 from openami.sip.session_document import Participant, read_session
 
@@ -361,6 +362,60 @@ def cancel(command_id: str, store: str, as_json: bool) -> None:
     _show(after, as_json)
     if not before.is_open or after.is_open:
         fail(f"too late to withdraw {command_id}: {plain(after)}", Exit.FAILED)
+
+
+# --- ticket --------------------------------------------------------------------------------------
+
+_TICKET_KINDS = ("relay-reconnect", "relay-arm")
+_TICKET_ID_BYTES = 8  # used once, at one gateway: random enough never to meet another
+
+
+@command.command()
+@click.argument("kind", type=click.Choice(_TICKET_KINDS))
+@click.argument("serial")
+@click.option("--feeder", metavar="F", required=True)
+@click.option("--gateway", metavar="G", required=True)
+@click.option(
+    "--key",
+    "key_file",
+    metavar="FILE",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="An operator's key.",
+)
+@click.option(
+    "--valid-for",
+    metavar="TIME",
+    default="30d",
+    show_default=True,
+    callback=as_duration,
+    help="How long it can be used; 30d at most.",
+)
+def ticket(
+    kind: str, serial: str, feeder: str, gateway: str, key_file: Path, valid_for: timedelta
+) -> None:
+    """Sign an emergency ticket: it reconnects one house, once, without any network.
+
+    Carry it to the gateway, and there: openami gateway ticket. Only the safe direction can be signed so.
+    """
+    if not timedelta(0) < valid_for <= TICKET_LIFE_MAX:
+        raise click.UsageError(f"--valid-for is {TICKET_LIFE_MAX.days}d at most")
+    now = SystemClock().now()
+    try:
+        topic = CommandTopic(FeederId(feeder), GatewayId(gateway), MeterSerial(serial))
+        members = ticket_members(
+            topic,
+            KINDS[kind],
+            ticket=f"ticket-{secrets.token_hex(_TICKET_ID_BYTES)}",
+            ts=now,
+            not_after=now + valid_for,
+        )
+        signer = load_signer(key_file)
+    except ProfileError as error:
+        raise click.UsageError(error.detail) from None
+    except KeyFileError as error:
+        fail(str(error), Exit.USAGE, error.remedy)
+    print_json(sign(members, signer, ActType.COMMAND, iat=int(now.timestamp())))
 
 
 # --- approve -------------------------------------------------------------------------------------

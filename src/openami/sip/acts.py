@@ -28,8 +28,8 @@ from openami.sip.errors import SipCode, SipError
 from openami.sip.keys import ALGORITHM, PublicKey, Signer
 
 ACTS_MAX: Final = 8  # two persons, a market, a head-end and roots in rotation; more is a flood
-_NONCE_BYTES = 16
-_SIGNATURE_BYTES = 64
+_NONCE_BYTES = 16  # 128 bits: never met twice
+_SIGNATURE_BYTES = 64  # Ed25519 (RFC 8032)
 _REASON_CHARS_MAX = 32  # a code, not prose
 _IAT_MAX = 253_402_300_799  # the last second of the year 9999, where calendars end
 

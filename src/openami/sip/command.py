@@ -24,7 +24,7 @@ from openami.sip.errors import SipCode, SipError
 
 SEQ_MAX: Final = 2**53 - 1  # the largest whole number every JSON reader agrees on; never wraps
 ARG_CHARS_MAX: Final = 256  # a token has 20 digits; a trade id is an id
-_REGISTERS_MAX = 32
+_REGISTERS_MAX = 32  # a settlement names a few; a relay one
 _NONCE_CHARS = 22  # 16 bytes in base64url
 
 

@@ -16,7 +16,7 @@ _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 _is_time = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII).fullmatch
 
 _OBIS_CHARS_MAX = 32  # A-B:C.D.E.F with three digits each, and room
-_UNIT_CHARS_MAX = 16
+_UNIT_CHARS_MAX = 16  # the longest of the register list has 8
 _QUALITIES = frozenset(quality.value for quality in Quality)
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from openami.sip.canonical import decode_base64url, encode_base64url
 from openami.sip.errors import SipCode, SipError
 
 ALGORITHM: Final = "Ed25519"  # RFC 9864; the polymorphic "EdDSA" is deprecated
-_KEY_BYTES = 32
+_KEY_BYTES = 32  # an Ed25519 point (RFC 8032)
 _FIELD_PRIME = 2**255 - 19
 _SIGN_BIT = 1 << 255
 
