@@ -104,6 +104,13 @@ def test_a_relay_that_moved_is_told() -> None:
     ]
 
 
+def test_a_relay_that_was_ordered_is_told_as_ordered() -> None:
+    closed = {METER: [reading("96.11.1", "connected")]}
+    opened = {METER: [reading("96.11.1", "disconnected")]}
+    [told] = relay_changes(closed, opened, ordered=METER)
+    assert told.startswith(f"{METER}: the relay is disconnected now, as it was ordered")
+
+
 def test_a_relay_that_stands_or_is_new_is_not_told() -> None:
     closed = {METER: [reading("96.11.1", "connected")]}
     assert relay_changes(closed, closed) == []
