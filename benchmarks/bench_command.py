@@ -90,7 +90,8 @@ async def running(directory: Path, meters: int) -> AsyncIterator[tuple[HeadEndSt
                 tables=operator.gateway_tables,
             )
         )
-        for name in ("headend", "gateway"):
+        # A broker keeps nothing for a gateway that has never come: the first offer waits for its connection.
+        for name, there in (("headend", "ready"), ("gateway", "uplink connected")):
             program = Program(
                 name,
                 [name, "run", "-c", str(directory / f"{name}.toml")],
@@ -99,7 +100,7 @@ async def running(directory: Path, meters: int) -> AsyncIterator[tuple[HeadEndSt
             parts.push_async_callback(program.stop)
             await program.start()
             async with asyncio.timeout(START_S_MAX):
-                while not program.has_said("ready"):
+                while not program.has_said(there):
                     program.check()
                     await asyncio.sleep(LOOK_EVERY_S)
         await operator.hand_over_keyring(store_url, now=now)
