@@ -4,7 +4,7 @@ import dataclasses
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from openami.gateway.driver import RelayPosition
@@ -273,6 +273,7 @@ class TestFeeder:
         assert sum(apart.losses_mw) < sum(together.losses_mw)
 
     @few
+    @example([Load(0, 1, 2, 1743, 0.0), Load(0, 2, 2, 129, 0.0)])
     @given(
         st.lists(
             st.builds(

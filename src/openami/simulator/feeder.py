@@ -87,10 +87,10 @@ def _wire(feeder: Feeder, loads: Sequence[Load]) -> tuple[int, tuple[float, ...]
         at_pole[load.pole] += load.current_a
         loss_w += feeder.service_ohm * abs(load.current_a) ** 2
     drops = [0.0]
-    beyond = sum(at_pole)
     for pole in range(1, feeder.poles + 1):
+        # Summed anew: taken off pole by pole, rounding would leave a current that runs backwards.
+        beyond = sum(at_pole[pole:], 0j)
         loss_w += feeder.span_ohm * abs(beyond) ** 2
         drop = feeder.span_ohm * beyond.real + feeder.span_reactance_ohm * beyond.imag
         drops.append(drops[-1] + drop)
-        beyond -= at_pole[pole]
     return math.floor(loss_w * _MW_PER_W), tuple(drops)
