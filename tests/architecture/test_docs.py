@@ -119,7 +119,9 @@ def test_the_example_of_a_map_is_a_map() -> None:
 
 def test_files_named_in_the_architecture_exist() -> None:
     said = text_of("docs/architecture.md")
-    for name in re.findall(r"(?<![\w/])((?:gateway|headend|mqtt|profile|sip|cli)/[\w/]+\.py)", said):
+    for name in re.findall(
+        r"(?<![\w/])((?:gateway|headend|mqtt|profile|sip|cli)/[\w/]+\.py)", said
+    ):
         assert (ROOT / "src/openami" / name).exists(), name
     for name in re.findall(r"`(tests/[\w/.]+)`", said):
         assert (ROOT / name).exists(), name
