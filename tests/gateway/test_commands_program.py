@@ -19,12 +19,12 @@ from openami.gateway.drivers.modbus.map_files import load_map
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import Connection
 from openami.mqtt.settings import BrokerSettings
-from openami.profile import EventTopic, SessionTopic, parse_topic
+from openami.profile import EventTopic, SessionTopic, Topic, parse_topic
 from openami.simulator.faults import Slow
 from openami.simulator.modbus_server import Area, ModbusLine, Write, WriteRefused, serving
 from openami.sip.actions import Action
 from openami.sip.acts import ActType, read_acts
-from openami.sip.canonical import encode_base64url, read_document
+from openami.sip.canonical import Document, encode_base64url, read_document
 
 WAIT_S = 20.0
 SERIAL = "M-1"
@@ -62,6 +62,7 @@ class HeadEnd:
         self.connection = connection
         self.nonces: list[str] = []
         self.reports: list[Mapping[str, object]] = []
+        self.heard: list[tuple[Topic, Document]] = []
 
     async def send(self, message: tuple[object, bytes]) -> None:
         await self.connection.publish(str(message[0]), message[1])
@@ -74,6 +75,7 @@ class HeadEnd:
                 for delivery in deliveries:
                     topic = parse_topic(delivery.topic)
                     document = read_document(delivery.payload)
+                    self.heard.append((topic, document))
                     if isinstance(topic, SessionTopic) and topic.session_id == "s-1":
                         self.nonces += [
                             act.nonce
