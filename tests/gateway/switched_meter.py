@@ -64,7 +64,12 @@ class SwitchedMeter:
             raise MeterSilent(f"{self.serial} did not answer the order")
 
     async def enter_token(self, token: str) -> bool:
-        self.tokens.append(token)
+        if self.silent:
+            raise MeterSilent(f"{self.serial} does not answer")
+        if self.lost_answer is not At.BEFORE:
+            self.tokens.append(token)
+        if self.lost_answer is not None:
+            raise MeterSilent(f"{self.serial} did not answer the token")
         return token.isdecimal()
 
 

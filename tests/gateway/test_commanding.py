@@ -423,6 +423,22 @@ async def test_a_token_is_passed_to_the_meter_which_alone_judges_it(pole: Pole) 
         assert statuses == [ReportStatus.DONE, ReportStatus.FAILED]
 
 
+async def test_a_token_that_the_meter_does_not_answer_is_unknown_and_never_entered_again(
+    pole: Pole,
+) -> None:
+    async with pole.running() as gateway:
+        await gateway.ready()
+        pole.meters["M-1"].lost_answer = At.AFTER
+        order = pole.parties.command(
+            Action.CREDIT_TOKEN, pole.nonces["s-1"], seq=1, args={"token": "12345678901234567890"}
+        )
+        await gateway.command(order)
+        await gateway.command(order)
+        assert pole.meters["M-1"].tokens == ["12345678901234567890"]
+        (report,) = await gateway.reports()
+        assert (report.status, report.code) == (ReportStatus.UNKNOWN, "METER_ERROR")
+
+
 async def test_readings_are_sent_again(pole: Pole) -> None:
     pole.clock.is_synchronised = True
     async with pole.running() as gateway:

@@ -1,6 +1,6 @@
-"""The meter in memory keeps the contract of relays, so what it shows of the gateway holds for real ones."""
+"""The meter in memory keeps the contracts of relays and tokens: what it shows holds for real ones."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,9 +14,15 @@ from openami.gateway.driver import (
     LineSettings,
     Meter,
     MeterSettings,
+    MeterSilent,
     RelayPosition,
 )
 from openami.gateway.driver_contract import RELAY_CHECKS, RelayCheck, Value
+from openami.gateway.token_contract import (
+    TOKEN_CHECKS,
+    TokenCheck,
+    enters_once_though_nobody_answers,
+)
 from openami.profile import MeterSerial, Obis
 
 
@@ -68,6 +74,15 @@ class _Bench:
     async def mute_orders(self, serial: MeterSerial) -> None:
         self.meters[serial].lost_answer = At.AFTER
 
+    good_token = "12345678901234567890"
+    bad_token = "not digits"
+
+    def tokens(self, serial: MeterSerial) -> Sequence[str]:
+        return self.meters[serial].tokens
+
+    async def mute_tokens(self, serial: MeterSerial) -> None:
+        self.meters[serial].lost_answer = At.AFTER
+
     async def silence(self, serial: MeterSerial) -> None:
         self.meters[serial].silent = True
 
@@ -85,3 +100,25 @@ class _Bench:
 @pytest.mark.parametrize("check", RELAY_CHECKS, ids=lambda check: check.__name__)
 async def test_the_meter_in_memory_keeps_the_contract_of_relays(check: RelayCheck) -> None:
     await check(_Bench())
+
+
+@pytest.mark.parametrize("check", TOKEN_CHECKS, ids=lambda check: check.__name__)
+async def test_the_meter_in_memory_keeps_the_contract_of_tokens(check: TokenCheck) -> None:
+    await check(_Bench())
+
+
+class _Stubborn(SwitchedMeter):
+    """Asks again when nobody answers."""
+
+    async def enter_token(self, token: str) -> bool:
+        try:
+            return await super().enter_token(token)
+        except MeterSilent:
+            return await super().enter_token(token)
+
+
+async def test_a_driver_that_repeats_a_token_breaks_the_contract() -> None:
+    bench = _Bench()
+    bench.meters = {serial: _Stubborn(serial) for serial in bench.meters}
+    with pytest.raises(AssertionError, match="a token was repeated"):
+        await enters_once_though_nobody_answers(bench)

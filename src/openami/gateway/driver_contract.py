@@ -8,7 +8,8 @@ exchanged and cut off. Then, under pytest:
         async with my_bench() as bench:
             await check(bench)
 
-A driver whose meters have relays makes it a `RelayBench` and runs `RELAY_CHECKS` too.
+A driver whose meters have relays makes it a `RelayBench` and runs `RELAY_CHECKS` too; for prepayment tokens see
+`token_contract`.
 
 Each check opens the line itself and raises AssertionError with what was broken. This module needs no
 test framework.
