@@ -5,6 +5,7 @@ a broker, with its nonces in memory.
 """
 
 import json
+import threading
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -70,6 +71,8 @@ class GatewayDouble:
         """Take commands and act, and keep the reports to itself."""
         self.dead_relay = False
         self.reports: list[tuple[str, bytes]] = []
+        self.listens = threading.Event()
+        """Set when it has subscribed: a broker keeps nothing for who has never come."""
         self._clock = clock
         self._signer = signer(GATEWAY)
         self._nonces: dict[str, Nonces] = {}
@@ -80,6 +83,7 @@ class GatewayDouble:
         await connection.subscribe(
             [SessionTopic.filter(FEEDER, GATEWAY), CommandTopic.filter(FEEDER, GATEWAY)]
         )
+        self.listens.set()
         for session_id in list(self.pole.sessions):
             await self.renew(connection, session_id)
         while True:

@@ -82,14 +82,12 @@ class Site:
     def gatewayed(self) -> Iterator[None]:
         """Run the gateway, in a thread of its own."""
         loop = asyncio.new_event_loop()
-        joined = threading.Event()
         stop = asyncio.Event()
 
         async def live() -> None:
             settings = BrokerSettings(url=self.broker.url, client_id=f"{GATEWAY}-double")
             async with MqttPort(settings).connect() as connection:
                 life = asyncio.create_task(self.gateway.run(connection))
-                joined.set()
                 await stop.wait()
                 life.cancel()
                 with suppress(asyncio.CancelledError, TransportError):
@@ -97,7 +95,7 @@ class Site:
 
         thread = threading.Thread(target=loop.run_until_complete, args=(live(),))
         thread.start()
-        assert joined.wait(10)
+        assert self.gateway.listens.wait(10)
         try:
             yield
         finally:

@@ -24,7 +24,7 @@ from openami.headend.uplink import Uplink
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.memory import MemoryBroker
 from openami.mqtt.port import Connection, Delivery, TransportError
-from openami.profile import shipped_catalogue
+from openami.profile import FeederId, GatewayId, SessionId, SessionTopic, shipped_catalogue
 from openami.profile.command import CommandState
 from openami.sip.actions import Action, Role
 from openami.sip.acts import ActType, make_act
@@ -599,6 +599,24 @@ async def test_an_unanswered_offer_is_repeated_three_times_ever_later(village: V
         await village.request(Action.RECONNECT)  # somebody who came later
         await asyncio.sleep(0.12)
         assert await village.offers() == 1
+
+
+async def test_who_comes_for_the_first_time_is_offered_what_was_lost_on_the_way(
+    village: Village,
+) -> None:
+    """It has its keyring from a stick, says so when it joins, and is not left waiting for a minute."""
+    await village.with_keyring()
+    topic = SessionTopic(FeederId(FEEDER), GatewayId(GATEWAY), SessionId("keyring-0000000001"))
+    ((_, accept),) = village.gateway.take(Delivery(str(topic), keyring(), False, 1, 1))
+    async with village.headed():
+        asked = await village.request()
+        while await village.offers() == 0:
+            await asyncio.sleep(0.005)
+        village.clock.ahead += timedelta(seconds=2)
+        async with village.gatewayed():
+            assert await asyncio.to_thread(village.gateway.listens.wait, PATIENCE_S)
+            await village.publish(str(topic), accept)
+            assert (await village.end(asked.id)).state is CommandState.CONFIRMED
 
 
 async def test_a_replayed_accept_changes_nothing(village: Village) -> None:

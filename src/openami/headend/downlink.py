@@ -62,6 +62,7 @@ from openami.headend.sessions import (
     next_session_step,
     offer_document,
     offered,
+    offered_anew,
     renewed,
     renonced,
     usable_session,
@@ -104,8 +105,6 @@ OFFLINE_POLL_INTERVAL_S: Final = 1.0
 STORE_RETRY_S: Final = 1.0
 # The broker said no to a topic: a person has to change its ACL first.
 REFUSED_RETRY_S: Final = 60
-# A gateway that is there has answered by then; so a burst of requests is one offer.
-OFFER_GAP: Final = timedelta(seconds=1)
 
 FILTERS: Final = (SessionTopic.filter(),)
 
@@ -377,12 +376,9 @@ class Downlink:
         """
 
         def decide(found: LedgerSession, _: frozenset[str]) -> SessionChange | None:
-            offered_at = found.offered_at
-            if found.state is not SessionState.OFFERED or offered_at is None:
+            if found.offered_at is not None and found.offered_at >= command.requested_at:
                 return None
-            if offered_at >= command.requested_at or now - offered_at < OFFER_GAP:
-                return None
-            return SessionChange(replace(found, offers=0, due_at=now))
+            return offered_anew(found, now)
 
         await self._store.change_session(session.id, decide, now)
 
@@ -597,6 +593,7 @@ class Downlink:
     ) -> None:
         if accepted_by_gateway(document, found, gateway_id=topic.gateway_id) is None:
             return
+        await self._offer_to_who_is_there(topic)
         version = found.keyring.version
         deliveries = await self._store.deliveries(
             feeder_id=topic.feeder_id, gateway_id=topic.gateway_id
@@ -619,6 +616,19 @@ class Downlink:
             digest=found.keyring.digest,
         )
         await self._store.put_delivery(delivery, entry, now)
+
+    async def _offer_to_who_is_there(self, topic: SessionTopic) -> None:
+        """A gateway tells its keyring at every connection: what it left unanswered is offered to it now.
+
+        A broker keeps nothing for who has never come, so the first offers to a new gateway may be lost.
+        """
+        now = self._clock.now()
+        for session in await self._store.sessions(
+            feeder_id=topic.feeder_id, gateway_id=topic.gateway_id, only_open=True
+        ):
+            await self._store.change_session(
+                session.id, lambda held, _: offered_anew(held, now), now
+            )
 
 
 class _CommandWork:

@@ -26,6 +26,8 @@ OFFER_ANSWER_S: Final = 60
 # Offered once and three times again, after one, two and four minutes. The broker keeps what was published for
 # a gateway that is away, so more would only be repeated to it when it comes.
 OFFERS_MAX: Final = 4
+# A gateway that is there has answered by then; so a burst of requests is one offer.
+OFFER_GAP: Final = timedelta(seconds=1)
 # A week, of the eight days a gateway takes (SESSION_LIFE_MAX): the operator's rota.
 SESSION_DAYS: Final = 7
 # A day before its end, so that a gateway that is away for a night is renewed in time.
@@ -232,6 +234,18 @@ def offered(
     waits = answer_due_at(after)
     again = f"again, for the {session.offers}. time" if session.offers else ""
     return SessionChange(replace(after, due_at=waits), (_entry(after, "session offered", again),))
+
+
+def offered_anew(session: LedgerSession, now: datetime) -> SessionChange | None:
+    """Return an unanswered session as if it had not been offered yet, due OFFER_GAP after its last offer.
+
+    None if it is not one, or will be offered anyway.
+    """
+    if session.state is not SessionState.OFFERED or session.offered_at is None:
+        return None
+    return SessionChange(
+        replace(session, offers=0, due_at=max(now, session.offered_at + OFFER_GAP))
+    )
 
 
 def closed(session: LedgerSession, now: datetime, *, document: bytes, by: str) -> SessionChange:
