@@ -115,10 +115,11 @@ class Register:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk makes SQLite roll back by itself
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def add_token(self, hash_: bytes, gateway: str, *, expires_at: datetime, now: datetime) -> None:
         """Remember a token; forget those that have expired. Raises OverflowError when there are too many."""
