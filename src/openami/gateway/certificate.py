@@ -8,7 +8,6 @@ import ssl
 from datetime import UTC, datetime
 from typing import Final
 
-_SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
 _LONG_FORM: Final = 0x80

@@ -19,7 +19,6 @@ from openami.profile import (
     is_id,
 )
 
-COMMON_NAME_CHARS_MAX: Final = 64  # RFC 5280, ub-common-name
 HEADEND_PREFIX: Final = "hes-"
 
 CommonName = NewType("CommonName", str)

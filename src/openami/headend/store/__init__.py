@@ -23,7 +23,6 @@ Errors: a store lets only StoreError out.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -294,11 +293,3 @@ class Store(Protocol):
     async def prune(self, now: datetime) -> int:
         """Delete dropped messages and what is beyond its bounds; return how many messages went."""
         ...
-
-
-class StoreFactory(Protocol):
-    """``sqlite:///path`` or ``postgresql://…`` to an open store, its schema migrated."""
-
-    def __call__(
-        self, url: str, access: Access = Access.OWN
-    ) -> AbstractAsyncContextManager[Store]: ...
