@@ -136,9 +136,16 @@ class Surroundings:
     metrics: GatewayMetrics
     spread: Callable[[], float]
     """A random number from 0 to 1."""
+    fresh_nonce: Callable[[], str]
+    """Nobody guesses it, see `secret_nonce`."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """How to wait; a clock that obeys a test has its own way."""
-    fresh_nonce: Callable[[], str] = lambda: encode_base64url(secrets.token_bytes(_NONCE_BYTES))
+    tick_s: float = TICK_S
+
+
+def secret_nonce() -> str:
+    """Return a nonce of 128 bits from the machine's own randomness."""
+    return encode_base64url(secrets.token_bytes(_NONCE_BYTES))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,7 +237,7 @@ class Commanding:
                 self._start(self._settle_leftover(intent), f"settle {intent.identity}")
             while True:
                 await self.tick()
-                await asyncio.sleep(TICK_S)
+                await asyncio.sleep(self._around.tick_s)
 
     # --- the connection --------------------------------------------------------------------------
 

@@ -97,7 +97,8 @@ async def open_database(path: Path) -> AsyncIterator[Database]:
         try:
             yield Database(path, connection, executor)
         finally:
-            executor.submit(connection.close)
+            # What a cancelled caller began is finished first; only then the file is closed.
+            await loop.run_in_executor(executor, connection.close)
 
 
 def _open(path: Path) -> sqlite3.Connection:

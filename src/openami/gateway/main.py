@@ -15,6 +15,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -28,7 +29,7 @@ from openami.gateway.certificate import valid_until
 from openami.gateway.certificate_watch import CertificateWatch
 from openami.gateway.clock_events import ClockLook, clock_drafts
 from openami.gateway.collector import ALIVE_WITHIN_S, LineCollector, Surroundings
-from openami.gateway.commanding import Commanding
+from openami.gateway.commanding import TICK_S, Commanding, secret_nonce
 from openami.gateway.config import ConfigError, GatewayConfig, LineConfig
 from openami.gateway.database import DatabaseError
 from openami.gateway.driver import Driver, Meter
@@ -48,7 +49,7 @@ from openami.gateway.timekeeping import Facts, read_boot_id
 from openami.keyfiles import KeyFileError, load_roots, load_signer
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.client import MqttPort
-from openami.mqtt.port import Connection
+from openami.mqtt.port import Connection, MessagePort
 from openami.profile import MeterSerial
 from openami.sip.errors import SipError
 
@@ -89,6 +90,36 @@ class InstalledDrivers(Mapping[str, type[Driver]]):
         return name in self._entries
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a gateway runs on: its clock, its way to the broker, its boot and its dice.
+
+    The one seam at which a simulated village replaces the world; everything else is the same program.
+    """
+
+    clock: Clock
+    port: MessagePort
+    boot_id: str
+    """Another after every start of the machine: times of an earlier boot cannot be put right."""
+    dice: random.Random
+    """For jitter and spreading."""
+    fresh_nonce: Callable[[], str]
+    """Nobody guesses it: what makes a replayed command worthless."""
+    look_s: float = TICK_S
+    """How often the timers of commands and the folder of tickets are looked at."""
+
+    @classmethod
+    def here(cls, config: GatewayConfig, clock: Clock) -> "Machine":
+        """Return the machine this process runs on."""
+        return cls(
+            clock=clock,
+            port=MqttPort(config.mqtt),
+            boot_id=read_boot_id(),
+            dice=random.SystemRandom(),
+            fresh_nonce=secret_nonce,
+        )
+
+
 async def run(
     config: GatewayConfig,
     drivers: Mapping[str, type[Driver]],
@@ -106,8 +137,9 @@ async def run(
     async with AsyncExitStack() as resources:
         resources.enter_context(_told_to_end(stop))
         listener = resources.enter_context(_listening(config))
-        outbox = await resources.enter_async_context(_opened_outbox(config, clock))
-        gateway = await Gateway.made(config, drivers, outbox=outbox, clock=clock)
+        machine = Machine.here(config, clock)
+        outbox = await resources.enter_async_context(opened_outbox(config, machine))
+        gateway = await Gateway.made(config, drivers, outbox=outbox, machine=machine)
         try:
             await gateway.run(stop, listener, on_ready)
         except* ConfigError as faults:
@@ -125,20 +157,21 @@ class Gateway:
         config: GatewayConfig,
         *,
         outbox: Outbox,
-        clock: Clock,
+        machine: Machine,
         metrics: GatewayMetrics,
         collectors: list[LineCollector],
         commanding: Commanding | None = None,
     ) -> None:
         self._config = config
         self._outbox = outbox
-        self._clock = clock
+        self._machine = machine
+        self._clock = machine.clock
         self._metrics = metrics
         self._collectors = collectors
         self._commanding = commanding
         self._source = Source(config.feeder_id, config.gateway_id)
         self._uplink = UplinkView(str(config.mqtt.endpoint))
-        self._started_at = clock.now()
+        self._started_at = self._clock.now()
         self._service = ServiceManager(config.service.notify_socket)
         self._snapshot: tuple[float, Snapshot] | None = None
         self._snapshot_turn = asyncio.Lock()
@@ -150,11 +183,12 @@ class Gateway:
         drivers: Mapping[str, type[Driver]],
         *,
         outbox: Outbox,
-        clock: Clock,
+        machine: Machine,
     ) -> "Gateway":
-        """Return a gateway that knows what its meters were when it last ran."""
+        """Return a gateway that knows what its meters were when it last ran. Raises ConfigError."""
+        clock = machine.clock
         metrics = GatewayMetrics()
-        memories = MeterMemories(outbox.database, read_boot_id())
+        memories = MeterMemories(outbox.database, machine.boot_id)
         around = Surroundings(
             source=Source(config.feeder_id, config.gateway_id),
             catalogue=config.catalogue,
@@ -170,11 +204,11 @@ class Gateway:
             known = await memories.recall(_records(line))
             records = {record.serial: record for record in known}
             collectors.append(LineCollector(line, drivers[line.driver], records, around))
-        commanding = await _commanding(config, outbox, clock, metrics, collectors)
+        commanding = await _commanding(config, outbox, machine, metrics, collectors)
         return cls(
             config,
             outbox=outbox,
-            clock=clock,
+            machine=machine,
             metrics=metrics,
             collectors=collectors,
             commanding=commanding,
@@ -199,7 +233,9 @@ class Gateway:
                 tasks.append(group.create_task(watch.run(), name="certificate"))
             if self._commanding is not None:
                 tasks.append(group.create_task(self._commanding.run(), name="commanding"))
-                watching = tickets.watch(self._commanding, self._config.tickets)
+                watching = tickets.watch(
+                    self._commanding, self._config.tickets, look_s=self._machine.look_s
+                )
                 tasks.append(group.create_task(watching, name="tickets"))
             if listener is not None:
                 app = status_app(self.snapshot, self._metrics)
@@ -215,11 +251,11 @@ class Gateway:
     def _reconnector(self) -> Reconnector:
         self._uplink.certificate_until = _certificate_until(self._config.mqtt.cert_file)
         return Reconnector(
-            MqttPort(self._config.mqtt),
+            self._machine.port,
             self._outbox,
             self._config.uplink,
             clock=self._clock,
-            backoff=Backoff(random.random),
+            backoff=Backoff(self._machine.dice.random),
             view=self._uplink,
             metrics=self._metrics,
             downlink=self._downlink(),
@@ -335,7 +371,7 @@ class Gateway:
 async def _commanding(
     config: GatewayConfig,
     outbox: Outbox,
-    clock: Clock,
+    machine: Machine,
     metrics: GatewayMetrics,
     collectors: Sequence[LineCollector],
 ) -> Commanding | None:
@@ -349,7 +385,6 @@ async def _commanding(
         pinned = load_roots(Path(settings.roots_file))
     except KeyFileError as error:
         raise ConfigError(str(config.file), "commands", str(error), error.remedy) from None
-    generator = random.SystemRandom()
 
     def meter(serial: MeterSerial) -> Meter | None:
         found = (each.open_meters.get(serial) for each in collectors)
@@ -361,11 +396,13 @@ async def _commanding(
         pinned=pinned,
         serials=frozenset(config.serials),
         outbox=outbox,
-        clock=clock,
+        clock=machine.clock,
         meter=meter,
         lock_out=config.lock_out,
         metrics=metrics,
-        spread=generator.random,
+        spread=machine.dice.random,
+        fresh_nonce=machine.fresh_nonce,
+        tick_s=machine.look_s,
     )
     try:
         return await Commanding.made(around)
@@ -444,13 +481,19 @@ def _cannot_listen(error: OSError, config: GatewayConfig) -> ConfigError:
 
 
 @asynccontextmanager
-async def _opened_outbox(config: GatewayConfig, clock: Clock) -> AsyncIterator[Outbox]:
+async def opened_outbox(config: GatewayConfig, machine: Machine) -> AsyncIterator[Outbox]:
     """Open the gateway's database. Raises ConfigError when its place cannot be used."""
     database = config.data_dir / DATABASE_FILE
     async with AsyncExitStack() as stack:
         try:
             config.data_dir.mkdir(parents=True, exist_ok=True)
-            opening = open_outbox(database, config.outbox, clock, clock_source=config.clock)
+            opening = open_outbox(
+                database,
+                config.outbox,
+                machine.clock,
+                clock_source=config.clock,
+                boot_id=machine.boot_id,
+            )
             outbox = await stack.enter_async_context(opening)
         except OSError as error:
             raise ConfigError(

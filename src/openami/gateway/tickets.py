@@ -26,12 +26,12 @@ NO_TICKET: Final = b"not a ticket this gateway believes; its log says why\n"
 _log = structlog.get_logger(__name__)
 
 
-async def watch(commanding: Commanding, folder: Path) -> None:
+async def watch(commanding: Commanding, folder: Path, *, look_s: float = TICKET_LOOK_S) -> None:
     """Take the tickets that are dropped into the folder, for ever."""
     while True:
         for file in waiting(folder):
             await _take(commanding, file)
-        await asyncio.sleep(TICKET_LOOK_S)
+        await asyncio.sleep(look_s)
 
 
 def waiting(folder: Path) -> list[Path]:

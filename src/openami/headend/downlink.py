@@ -138,6 +138,7 @@ class Downlink:
         clock: Clock,
         new_id: Callable[[str], str],
         disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX,
+        poll_interval_s: float = POLL_INTERVAL_S,
     ) -> None:
         """``new_id`` makes an id nobody has: a prefix and something random."""
         self._store = store
@@ -146,6 +147,7 @@ class Downlink:
         self._clock = clock
         self._new_id = new_id
         self._disconnects_max = disconnects_per_hour_max
+        self._poll_interval_s = poll_interval_s
         self._connection: Connection | None = None
         self._rejoined = False
         self._last_due: Sequence[Due] = ()
@@ -209,7 +211,8 @@ class Downlink:
                 busy = await self._do_what_is_due()
                 if busy:
                     continue
-                pause = OFFLINE_POLL_INTERVAL_S if self._connection is None else POLL_INTERVAL_S
+                offline = self._connection is None
+                pause = OFFLINE_POLL_INTERVAL_S if offline else self._poll_interval_s
             except StoreError as error:
                 _log.warning("the store failed; commands wait", error=str(error))
                 pause = STORE_RETRY_S
