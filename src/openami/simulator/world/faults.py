@@ -232,7 +232,8 @@ class _Kind:
 
 def _hours(dice: random.Random, shortest: float, longest: float) -> float:
     """Return a length between the two, each order of magnitude as likely."""
-    return round(shortest * (longest / shortest) ** dice.random(), 4)
+    length: float = shortest * (longest / shortest) ** dice.random()
+    return round(length, 4)
 
 
 # Far more often than in any village: a day here has a bad year's faults.
