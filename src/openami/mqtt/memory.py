@@ -215,7 +215,7 @@ class MemoryPort:
 
     def __init__(self, broker: MemoryBroker, client_id: str, persistent: bool) -> None:
         self._broker = broker
-        self._client_id = client_id
+        self.client_id = client_id
         self._persistent = persistent
         self._epochs = itertools.count(1)
 
@@ -223,7 +223,7 @@ class MemoryPort:
     async def connect(self) -> AsyncIterator["MemoryConnection"]:
         await asyncio.sleep(0)  # like a real one, it lets others run first
         connection = MemoryConnection(
-            self._broker, self._client_id, next(self._epochs), self._persistent
+            self._broker, self.client_id, next(self._epochs), self._persistent
         )
         try:
             yield connection
@@ -294,6 +294,11 @@ class MemoryConnection:
             if delivery.epoch == self.epoch:
                 self.session.unacknowledged.pop(delivery.packet_id, None)
         self.wake()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has ended it yet."""
+        return self._ended is None
 
     def check_open(self) -> None:
         """Raise the TransportError this connection ended with, if it has."""
