@@ -13,7 +13,6 @@ import itertools
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from openami.mqtt.port import Connection, Delivery, MessagePort, PublishRefused, TransportError
 
@@ -21,9 +20,8 @@ from openami.mqtt.port import Connection, Delivery, MessagePort, PublishRefused,
 QUEUED_MESSAGES_MAX = 1_000_000
 INFLIGHT_MAX = 1_000
 _PACKET_ID_MAX = 65_535
-# Whether a filter wants a topic is asked once a session and message; a village of 500 meters has some
-# thousand topics, a dozen filters. 65,536 answers are about 10 MB.
-_CACHED_MATCHES_MAX = 65_536
+# Topics whose receivers are remembered until the next subscription; a village of 500 meters has some thousand.
+_REMEMBERED_TOPICS_MAX = 65_536
 
 # Who listens at the broker: client id, topic and payload of each message it takes.
 Listener = Callable[[str, str, bytes], None]
@@ -82,6 +80,7 @@ class MemoryBroker:
         self.dropped = 0
         self._sessions: dict[str, _Session] = {}
         self._saved: dict[str, _Saved] = {}
+        self._receivers: dict[str, tuple[_Session, ...]] = {}
         self._listeners: list[Listener] = []
         self._running = True
 
@@ -136,6 +135,7 @@ class MemoryBroker:
         self.start()
 
     def _load(self) -> None:
+        self._receivers.clear()
         self._sessions = {
             client_id: _Session(
                 client_id, filters=dict.fromkeys(saved.filters), queue=deque(saved.owed)
@@ -168,6 +168,7 @@ class MemoryBroker:
             session = self._sessions[client_id] = _Session(client_id)
         session.persistent = persistent
         if not persistent:
+            self._receivers.clear()
             session.filters.clear()
             session.queue.clear()
             session.unacknowledged.clear()
@@ -192,6 +193,12 @@ class MemoryBroker:
             # After a crash, the name may be another session's.
             if not persistent and self._sessions.get(session.client_id) is session:
                 del self._sessions[session.client_id]
+                self._receivers.clear()
+
+    def subscribe(self, session: _Session, filters: Sequence[str]) -> None:
+        """Let a session want, from now on, what these filters select."""
+        session.filters.update(dict.fromkeys(filters))
+        self._receivers.clear()
 
     def take(self, client_id: str, topic: str, payload: bytes) -> None:
         """Take a client's message: queue it for every session that wants it, once each."""
@@ -200,14 +207,26 @@ class MemoryBroker:
         self._route(_Message(topic, payload))
 
     def _route(self, message: _Message) -> None:
-        for session in self._sessions.values():
-            if any(matches(each, message.topic) for each in session.filters):
-                if len(session.queue) >= self.queued_messages_max:
-                    self.dropped += 1  # and the sender has its PUBACK: as real ones do
-                    continue
-                session.queue.append(message)
-                if session.connection is not None:
-                    session.connection.wake()
+        receivers = self._receivers.get(message.topic)
+        if receivers is None:
+            receivers = self._find_receivers(message.topic)
+        for session in receivers:
+            if len(session.queue) >= self.queued_messages_max:
+                self.dropped += 1  # and the sender has its PUBACK: as real ones do
+                continue
+            session.queue.append(message)
+            if session.connection is not None:
+                session.connection.wake()
+
+    def _find_receivers(self, topic: str) -> tuple[_Session, ...]:
+        if len(self._receivers) >= _REMEMBERED_TOPICS_MAX:
+            self._receivers.clear()
+        receivers = self._receivers[topic] = tuple(
+            session
+            for session in self._sessions.values()
+            if any(matches(each, topic) for each in session.filters)
+        )
+        return receivers
 
 
 class MemoryPort:
@@ -269,7 +288,7 @@ class MemoryConnection:
         self.check_open()
         await asyncio.sleep(0)
         self.check_open()
-        self.session.filters.update(dict.fromkeys(filters))
+        self._broker.subscribe(self.session, filters)
 
     async def receive(self, at_most: int) -> Sequence[Delivery]:
         while True:
@@ -306,7 +325,6 @@ class MemoryConnection:
             raise self._ended
 
 
-@lru_cache(maxsize=_CACHED_MATCHES_MAX)
 def matches(topic_filter: str, topic: str) -> bool:
     """Return whether a topic is one a subscription filter asks for (MQTT 5.0, section 4.7)."""
     wanted, levels = topic_filter.split("/"), topic.split("/")
