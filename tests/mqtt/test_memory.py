@@ -82,3 +82,57 @@ async def test_packet_ids_under_way_are_not_given_again() -> None:
             (delivery,) = await hes.receive(1)
             assert delivery.packet_id != first.packet_id
             hes.acknowledge([delivery])
+
+
+async def test_who_subscribes_later_gets_what_comes_later_on_a_topic_already_seen() -> None:
+    """Receivers are remembered by topic, and that must not outlive a subscription."""
+    broker = MemoryBroker()
+    async with broker.port("gw").connect() as gateway:
+        await gateway.publish(TOPIC, b"nobody wants it")
+        async with broker.port("w", persistent=False).connect() as watcher:
+            await watcher.subscribe([TOPIC])
+            await gateway.publish(TOPIC, b"1")
+            assert [d.payload for d in await watcher.receive(10)] == [b"1"]
+        await gateway.publish(TOPIC, b"between")
+        async with broker.port("w", persistent=False).connect() as watcher:
+            await gateway.publish(TOPIC, b"not yet wanted")
+            await watcher.subscribe([TOPIC])
+            await gateway.publish(TOPIC, b"2")
+            assert [d.payload for d in await watcher.receive(10)] == [b"2"]
+
+
+async def test_a_crash_takes_sessions_that_were_not_to_be_remembered() -> None:
+    broker = MemoryBroker()
+    async with broker.port("w", persistent=False).connect() as watcher:
+        await watcher.subscribe(["#"])
+        async with broker.port("hes").connect() as hes:
+            await hes.subscribe(["#"])
+            broker.save()
+        broker.crash()
+        broker.start()
+        assert not broker.has_session("w")
+        assert broker.has_session("hes")
+        async with broker.port("w", persistent=False).connect() as again:
+            await again.subscribe([TOPIC])
+            with pytest.raises(TransportError):
+                await watcher.receive(1)
+            await again.publish(TOPIC, b"mine")
+            assert [d.payload for d in await again.receive(10)] == [b"mine"]
+
+
+async def test_what_an_attacker_injects_asks_no_acl_and_tells_no_listener() -> None:
+    broker = MemoryBroker(allows=lambda _client_id, _topic: False)
+    heard: list[tuple[str, str, bytes]] = []
+    broker.listen(lambda *message: heard.append(message))
+    async with broker.port("hes").connect() as hes:
+        await hes.subscribe([TOPIC])
+        with pytest.raises(TransportError):
+            await hes.publish(TOPIC, b"denied")
+        broker.inject(TOPIC, b"injected", retain=True)
+        (delivery,) = await hes.receive(10)
+    assert (delivery.payload, delivery.retain) == (b"injected", True)
+    assert heard == []
+    broker.allows = lambda _client_id, _topic: True
+    async with broker.port("gw").connect() as gateway:
+        await gateway.publish(TOPIC, b"allowed")
+    assert heard == [("gw", TOPIC, b"allowed")]

@@ -1,6 +1,11 @@
-"""What every message port promises: over mosquitto with MQTT 5 and 3.1.1, and the broker in memory."""
+"""What every message port promises.
+
+Over mosquitto with MQTT 5 and 3.1.1; the broker in memory; and that one over a simulated radio, undisturbed
+and slow.
+"""
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,6 +18,7 @@ from openami.mqtt.client import MqttPort
 from openami.mqtt.memory import MemoryBroker
 from openami.mqtt.port import Connection, Delivery, MessagePort, PublishRefused, TransportError
 from openami.mqtt.settings import BrokerSettings
+from openami.simulator.network import NO_FAULTS, Link, LinkFaults
 
 TOPIC = "openami/v1/f/g/meter/{}/telemetry"
 EVERYTHING = "openami/v1/+/+/meter/+/telemetry"
@@ -74,10 +80,23 @@ class MemoryWorld:
         self._broker.start()
 
 
+class LinkedWorld(MemoryWorld):
+    """The same over a radio."""
+
+    def __init__(self, queued_messages_max: int, faults: LinkFaults) -> None:
+        super().__init__(queued_messages_max)
+        self._faults = faults
+
+    def port(self, client_id: str) -> MessagePort:
+        return Link(self._broker.port(client_id), random.Random(client_id), faults=self._faults)
+
+
+SLOW = LinkFaults(latency_s=0.003, jitter_s=0.004, bytes_per_s=10_000_000)
+
 MakeWorld = Callable[[int], World]
 
 
-@pytest.fixture(params=["mqtt-5", "mqtt-3.1.1", "memory"])
+@pytest.fixture(params=["mqtt-5", "mqtt-3.1.1", "memory", "link", "slow-link"])
 def make_world(
     request: pytest.FixtureRequest, mosquitto: StartMosquitto, tmp_path: Path
 ) -> MakeWorld:
@@ -87,6 +106,9 @@ def make_world(
     def make(queued_messages_max: int) -> World:
         if request.param == "memory":
             return MemoryWorld(queued_messages_max)
+        if request.param in ("link", "slow-link"):
+            faults = NO_FAULTS if request.param == "link" else SLOW
+            return LinkedWorld(queued_messages_max, faults)
         broker = mosquitto(
             f"max_queued_messages {queued_messages_max}",
             "max_inflight_messages 1000",

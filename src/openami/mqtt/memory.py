@@ -3,7 +3,8 @@
 It keeps what the port's users rely on in a real broker, and passes the same contract test: sessions that
 outlive connections, redelivery of what was not acknowledged, a queue that is bounded and drops the
 newest, an in-flight window, one connection a client id. It also breaks when told to: ``cut`` one
-connection, ``stop`` and ``start`` the whole broker. Time and network do not exist in it.
+connection, ``stop`` and ``start`` the whole broker, ``crash`` it back to its last ``save``. Time and network
+do not exist in it (`openami.simulator.network` adds them).
 """
 
 import asyncio
@@ -19,17 +20,24 @@ from openami.mqtt.port import Connection, Delivery, MessagePort, PublishRefused,
 QUEUED_MESSAGES_MAX = 1_000_000
 INFLIGHT_MAX = 1_000
 _PACKET_ID_MAX = 65_535
+# Topics whose receivers are remembered until the next subscription; a village of 500 meters has some thousand.
+_REMEMBERED_TOPICS_MAX = 65_536
+
+# Who listens at the broker: client id, topic and payload of each message it takes.
+Listener = Callable[[str, str, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Message:
     topic: str
     payload: bytes
+    retain: bool = False
 
 
 @dataclass(slots=True)
 class _Session:
     client_id: str
+    persistent: bool = True
     filters: dict[str, None] = field(default_factory=dict)
     queue: deque[_Message] = field(default_factory=deque)
     unacknowledged: OrderedDict[int, _Message] = field(default_factory=OrderedDict)
@@ -37,6 +45,19 @@ class _Session:
     packet_ids: Iterator[int] = field(
         default_factory=lambda: itertools.cycle(range(1, _PACKET_ID_MAX + 1))
     )
+
+    def owed(self) -> Iterator[_Message]:
+        """Yield what the client has not acknowledged, in its order."""
+        yield from self.unacknowledged.values()
+        yield from self.queue
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """A session as it stands in the broker's file."""
+
+    filters: tuple[str, ...]
+    owed: tuple[_Message, ...]
 
 
 class MemoryBroker:
@@ -58,11 +79,14 @@ class MemoryBroker:
         self.allows = allows
         self.dropped = 0
         self._sessions: dict[str, _Session] = {}
+        self._saved: dict[str, _Saved] = {}
+        self._receivers: dict[str, tuple[_Session, ...]] = {}
+        self._listeners: list[Listener] = []
         self._running = True
 
-    def port(self, client_id: str, *, persistent: bool = True) -> MessagePort:
+    def port(self, client_id: str, *, persistent: bool = True) -> "MemoryPort":
         """Return a client's way to this broker."""
-        return _MemoryPort(self, client_id, persistent)
+        return MemoryPort(self, client_id, persistent)
 
     def cut(self, client_id: str) -> None:
         """Break a client's connection, as a dying link does; its session stays."""
@@ -80,11 +104,56 @@ class MemoryBroker:
         """Take connections again."""
         self._running = True
 
-    def forget(self) -> None:
-        """Lose every session and message, as a broker does that is killed before it has written."""
+    def restart(self) -> None:
+        """Restart as an administrator does: connections end, everything is written and read again."""
         self.stop()
-        self._sessions.clear()
+        self.save()
+        self._load()
         self.start()
+
+    def save(self) -> None:
+        """Write sessions and all that is owed, as an autosave does; of messages, only references are copied."""
+        self._saved = {
+            session.client_id: _Saved(tuple(session.filters), tuple(session.owed()))
+            for session in self._sessions.values()
+            if session.persistent
+        }
+
+    def crash(self) -> None:
+        """Be killed, and stay down until `start`: what the last `save` wrote is what there is.
+
+        What was queued since is lost though its sender has a PUBACK, and what was acknowledged since is
+        delivered again: as mosquitto 2.0.11 does it (decision 0008).
+        """
+        self.stop()
+        self._load()
+
+    def forget(self) -> None:
+        """Lose every session and message, as a broker does that is killed before it has ever written."""
+        self._saved.clear()
+        self.crash()
+        self.start()
+
+    def _load(self) -> None:
+        self._receivers.clear()
+        self._sessions = {
+            client_id: _Session(
+                client_id, filters=dict.fromkeys(saved.filters), queue=deque(saved.owed)
+            )
+            for client_id, saved in self._saved.items()
+        }
+
+    def listen(self, listener: Listener) -> None:
+        """Tell a listener, from now on, of every message a client publishes and the broker takes."""
+        self._listeners.append(listener)
+
+    def inject(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Deliver a message that no client published: somebody has power over the broker.
+
+        No ACL is asked, no listener told. ``retain`` marks its deliveries as retained; nothing is kept.
+        """
+        if self._running:
+            self._route(_Message(topic, payload, retain))
 
     def has_session(self, client_id: str) -> bool:
         """Return whether a client of this name has been here and asked to be remembered."""
@@ -94,8 +163,12 @@ class MemoryBroker:
         """Give a connection its session; whoever held it before is thrown out."""
         if not self._running:
             raise TransportError("nothing listens there", remedy="start the broker")
-        session = self._sessions.setdefault(client_id, _Session(client_id))
+        session = self._sessions.get(client_id)
+        if session is None:
+            session = self._sessions[client_id] = _Session(client_id)
+        session.persistent = persistent
         if not persistent:
+            self._receivers.clear()
             session.filters.clear()
             session.queue.clear()
             session.unacknowledged.clear()
@@ -117,33 +190,59 @@ class MemoryBroker:
         """Take a connection's session back."""
         if session.connection is connection:
             session.connection = None
-            if not persistent:
-                self._sessions.pop(session.client_id, None)
+            # After a crash, the name may be another session's.
+            if not persistent and self._sessions.get(session.client_id) is session:
+                del self._sessions[session.client_id]
+                self._receivers.clear()
 
-    def route(self, message: _Message) -> None:
-        """Queue a message for every session that wants it, once each."""
-        for session in self._sessions.values():
-            if any(matches(each, message.topic) for each in session.filters):
-                if len(session.queue) >= self.queued_messages_max:
-                    self.dropped += 1  # and the sender has its PUBACK: as real ones do
-                    continue
-                session.queue.append(message)
-                if session.connection is not None:
-                    session.connection.wake()
+    def subscribe(self, session: _Session, filters: Sequence[str]) -> None:
+        """Let a session want, from now on, what these filters select."""
+        session.filters.update(dict.fromkeys(filters))
+        self._receivers.clear()
+
+    def take(self, client_id: str, topic: str, payload: bytes) -> None:
+        """Take a client's message: queue it for every session that wants it, once each."""
+        for listener in self._listeners:
+            listener(client_id, topic, payload)
+        self._route(_Message(topic, payload))
+
+    def _route(self, message: _Message) -> None:
+        receivers = self._receivers.get(message.topic)
+        if receivers is None:
+            receivers = self._find_receivers(message.topic)
+        for session in receivers:
+            if len(session.queue) >= self.queued_messages_max:
+                self.dropped += 1  # and the sender has its PUBACK: as real ones do
+                continue
+            session.queue.append(message)
+            if session.connection is not None:
+                session.connection.wake()
+
+    def _find_receivers(self, topic: str) -> tuple[_Session, ...]:
+        if len(self._receivers) >= _REMEMBERED_TOPICS_MAX:
+            self._receivers.clear()
+        receivers = self._receivers[topic] = tuple(
+            session
+            for session in self._sessions.values()
+            if any(matches(each, topic) for each in session.filters)
+        )
+        return receivers
 
 
-class _MemoryPort:
+class MemoryPort:
+    """A client's way to the broker in memory."""
+
     def __init__(self, broker: MemoryBroker, client_id: str, persistent: bool) -> None:
         self._broker = broker
-        self._client_id = client_id
+        self.client_id = client_id
         self._persistent = persistent
         self._epochs = itertools.count(1)
 
     @contextlib.asynccontextmanager
-    async def connect(self) -> AsyncIterator[Connection]:
+    async def connect(self) -> AsyncIterator["MemoryConnection"]:
         await asyncio.sleep(0)  # like a real one, it lets others run first
         connection = MemoryConnection(
-            self._broker, self._client_id, next(self._epochs), self._persistent
+            self._broker, self.client_id, next(self._epochs), self._persistent
         )
         try:
             yield connection
@@ -174,26 +273,26 @@ class MemoryConnection:
         self._wakened.set()
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        self._check_open()
+        self.check_open()
         await asyncio.sleep(0)
-        self._check_open()
+        self.check_open()
         if not self._broker.allows(self.session.client_id, topic):
             raise PublishRefused(
                 f"publishing on {topic}: the broker does not allow us this topic",
                 remedy="check the broker's ACL",
                 permanent=True,
             )
-        self._broker.route(_Message(topic, payload))
+        self._broker.take(self.session.client_id, topic, payload)
 
     async def subscribe(self, filters: Sequence[str]) -> None:
-        self._check_open()
+        self.check_open()
         await asyncio.sleep(0)
-        self._check_open()
-        self.session.filters.update(dict.fromkeys(filters))
+        self.check_open()
+        self._broker.subscribe(self.session, filters)
 
     async def receive(self, at_most: int) -> Sequence[Delivery]:
         while True:
-            self._check_open()
+            self.check_open()
             taken = list(itertools.islice(self._deliver(), at_most))
             if taken:
                 return taken
@@ -205,7 +304,7 @@ class MemoryConnection:
         while session.queue and len(session.unacknowledged) < self._broker.inflight_max:
             packet_id = next(i for i in session.packet_ids if i not in session.unacknowledged)
             message = session.unacknowledged[packet_id] = session.queue.popleft()
-            yield Delivery(message.topic, message.payload, False, packet_id, self.epoch)
+            yield Delivery(message.topic, message.payload, message.retain, packet_id, self.epoch)
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         if self._ended is not None:
@@ -215,7 +314,13 @@ class MemoryConnection:
                 self.session.unacknowledged.pop(delivery.packet_id, None)
         self.wake()
 
-    def _check_open(self) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has ended it yet."""
+        return self._ended is None
+
+    def check_open(self) -> None:
+        """Raise the TransportError this connection ended with, if it has."""
         if self._ended is not None:
             raise self._ended
 
@@ -233,5 +338,7 @@ def matches(topic_filter: str, topic: str) -> bool:
     return len(wanted) == len(levels)
 
 
-def _obeys_the_port(connection: MemoryConnection) -> Connection:
-    return connection
+def _obeys_the_port(
+    port: MemoryPort, connection: MemoryConnection
+) -> tuple[MessagePort, Connection]:
+    return port, connection
