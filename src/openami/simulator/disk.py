@@ -72,12 +72,13 @@ class Disk:
         self.capacity: int | None = None
         """How many bytes its files may have; None: without end. See `bytes_free`."""
         self.dead = False
-        """Without power, until `power_cut` says what is found afterwards."""
+        """Nothing works, until `power_cut` or `process_killed` says what it was and the machine is back."""
         self.writes = 0
         """Writes so far."""
         self.directory: Path
         """The machine's data directory; it is there while the disk is entered."""
         self._record = record
+        self._in_flight: _Content | None = None
         self._cost_s = 0.0
         self._names: dict[str, list[_Content | None]] = {}
 
@@ -139,8 +140,7 @@ class Disk:
                 content = _Content(found.after_cut(random, kept_share, report))
                 self._names[path] = [content]
                 Path(path).write_bytes(content.durable)
-        self._renew_files()
-        self.dead = False
+        self._come_back()
         return report
 
     def process_killed(self) -> None:
@@ -150,7 +150,9 @@ class Disk:
         """
         assert self._record
         sqlite_vfs.disconnect(self)
-        self._renew_files()
+        if self._in_flight:
+            self._in_flight.unsynced.pop()  # it never came as far as the page cache
+        self._come_back()
 
     # --- what SQLite does ------------------------------------------------------------------------
 
@@ -191,13 +193,14 @@ class Disk:
                 return sqlite3.SQLITE_FULL
         return OK
 
-    def counted_down(self) -> int:
+    def counted_down(self, content: "_Content") -> int:
         """Count a write that is being made; return OK, or SQLITE_IOERR if the power failed at it."""
         assert self.cut_after_writes is not None
         self.cut_after_writes -= 1
         if self.cut_after_writes > 0:
             return OK
         self.cut_after_writes = None
+        self._in_flight = content
         self.dead = True
         sqlite_vfs.disconnect(self)
         return sqlite3.SQLITE_IOERR
@@ -241,6 +244,12 @@ class Disk:
 
     def _used(self) -> int:
         return sum(f.stat().st_size for f in self._files() if not f.name.endswith("-shm"))
+
+    def _come_back(self) -> None:
+        self._renew_files()
+        self._in_flight = None
+        self.cut_after_writes = None
+        self.dead = False
 
     def _renew_files(self) -> None:
         """Put each file's content into another file: locks of the dead are held on the old one."""
@@ -331,7 +340,7 @@ class _DiskFile:
             if refused:
                 return refused
         self._unsynced.append((offset, data))
-        return OK if disk.cut_after_writes is None else disk.counted_down()
+        return OK if disk.cut_after_writes is None else disk.counted_down(self._content)
 
     def truncated(self, size: int) -> int:
         refused = self._disk.refuses(0, self._path)

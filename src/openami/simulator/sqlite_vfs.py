@@ -260,8 +260,10 @@ class _Shim:
             raise error
 
     def disconnect(self, watcher: Watcher) -> None:
-        for address, opened in list(self.files.items()):
-            if opened.watcher is watcher:
+        # The keys alone: taking pairs may collect garbage, and garbage may be a connection that closes files.
+        for address in list(self.files):
+            opened = self.files.get(address)
+            if opened and opened.watcher is watcher:
                 _point(address, addressof(opened.tables.disconnected))
 
     def _on_open(self, _vfs: int, name: int | None, address: int, flags: int, out: int) -> int:
@@ -305,8 +307,8 @@ class _Shim:
 
     def _let_go(self) -> None:
         """Connections may be closed after the interpreter is gone: they must not call into it."""
-        for address, opened in list(self.files.items()):
-            _point(address, opened.tables.original)
+        for address in list(self.files):
+            _point(address, self.files[address].tables.original)
         if self.watchers:
             self.resign()
 
