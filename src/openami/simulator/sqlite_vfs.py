@@ -1,0 +1,342 @@
+"""What lies under SQLite, watched: a VFS in the library that Python's own ``sqlite3`` module uses.
+
+Product code opens its database as ever; only for files that a `Watcher` claims do four of SQLite's calls into
+the operating system (write, truncate, sync, close) pass through here first. Reading, locking and shared memory
+go straight to SQLite's own Unix VFS, and so does every file that nobody claims (decision 0034).
+
+SQLite's source calls the parts by these names: https://www.sqlite.org/vfs.html
+"""
+
+import _sqlite3
+import atexit
+import ctypes
+import functools
+import sqlite3
+import sys
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    PYFUNCTYPE,
+    Structure,
+    addressof,
+    c_char_p,
+    c_int,
+    c_int64,
+    c_void_p,
+    cast,
+    string_at,
+)
+from enum import IntFlag
+from typing import Final, Protocol
+
+OK: Final = sqlite3.SQLITE_OK
+
+
+class Opened(IntFlag):
+    """How SQLite opens a file (sqlite3.h, SQLITE_OPEN_…)."""
+
+    CREATE = 0x00000004
+    DELETE_ON_CLOSE = 0x00000008
+    MAIN_JOURNAL = 0x00000800
+    SUPER_JOURNAL = 0x00004000
+    WAL = 0x00080000
+
+
+class WatchedFile(Protocol):
+    """One open file. Each call comes before the real one and returns OK, or the code SQLite is to see instead."""
+
+    def written(self, offset: int, data: bytes) -> int: ...
+
+    def truncated(self, size: int) -> int: ...
+
+    def synced(self) -> int:
+        """Take the place of the real sync: what is durable is the watcher's to say."""
+        ...
+
+
+class Watcher(Protocol):
+    """Who claims files by their absolute path."""
+
+    def claims(self, path: str) -> bool: ...
+
+    def opened(self, path: str, how: Opened) -> WatchedFile | int:
+        """Return who watches the file, or the code SQLite is to see instead of an open file."""
+        ...
+
+    def deleted(self, path: str, *, directory_synced: bool) -> int:
+        """Come before the file's name is removed."""
+        ...
+
+
+def watch(watcher: Watcher) -> None:
+    """Ask a watcher about every database that is opened from now on."""
+    shim = _shim()
+    if not shim.watchers:
+        shim.become_default()
+    shim.watchers.append(watcher)
+
+
+def unwatch(watcher: Watcher) -> None:
+    """Ask it no more; with the last one gone, SQLite opens files as if this module did not exist.
+
+    Raises what a watcher has raised meanwhile: SQLite saw a failing disk in its place.
+    """
+    shim = _shim()
+    shim.watchers.remove(watcher)
+    if not shim.watchers:
+        shim.resign()
+    shim.raise_error()
+
+
+def disconnect(watcher: Watcher) -> None:
+    """Let every further use of its open files fail with SQLITE_IOERR, and write nothing; they can be closed."""
+    _shim().disconnect(watcher)
+
+
+# --- SQLite's structures -------------------------------------------------------------------------
+
+
+class _Vfs(Structure):
+    """sqlite3_vfs, version 3."""
+
+    _fields_ = (
+        ("iVersion", c_int),
+        ("szOsFile", c_int),
+        ("mxPathname", c_int),
+        ("pNext", c_void_p),
+        ("zName", c_char_p),
+        ("pAppData", c_void_p),
+        *((name, c_void_p) for name in ("xOpen", "xDelete", "xAccess", "xFullPathname")),
+        *((name, c_void_p) for name in ("xDlOpen", "xDlError", "xDlSym", "xDlClose")),
+        *((name, c_void_p) for name in ("xRandomness", "xSleep", "xCurrentTime", "xGetLastError")),
+        ("xCurrentTimeInt64", c_void_p),
+        *((name, c_void_p) for name in ("xSetSystemCall", "xGetSystemCall", "xNextSystemCall")),
+    )
+
+
+class _Methods(Structure):
+    """sqlite3_io_methods, version 3."""
+
+    _fields_ = (
+        ("iVersion", c_int),
+        *((name, c_void_p) for name in ("xClose", "xRead", "xWrite", "xTruncate", "xSync")),
+        *((name, c_void_p) for name in ("xFileSize", "xLock", "xUnlock", "xCheckReservedLock")),
+        *((name, c_void_p) for name in ("xFileControl", "xSectorSize", "xDeviceCharacteristics")),
+        *((name, c_void_p) for name in ("xShmMap", "xShmLock", "xShmBarrier", "xShmUnmap")),
+        *((name, c_void_p) for name in ("xFetch", "xUnfetch")),
+    )
+
+
+# What a file that is disconnected still answers: what letting go of it needs.
+_REFUSED_WHEN_DISCONNECTED: Final = (
+    *("xRead", "xWrite", "xTruncate", "xSync", "xFileSize", "xLock", "xCheckReservedLock"),
+    *("xShmMap", "xShmLock", "xFetch"),
+)
+
+_open_type = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)
+_delete_type = CFUNCTYPE(c_int, c_void_p, c_char_p, c_int)
+_write_arguments = (c_int, c_void_p, c_void_p, c_int, c_int64)
+_write_type = CFUNCTYPE(*_write_arguments)
+# Keeps the interpreter's lock: a write to memory is done sooner than the lock is won back.
+_real_write_type = PYFUNCTYPE(*_write_arguments)
+_truncate_type = CFUNCTYPE(c_int, c_void_p, c_int64)
+_sync_type = CFUNCTYPE(c_int, c_void_p, c_int)
+_close_type = CFUNCTYPE(c_int, c_void_p)
+
+
+class _OpenFile:
+    """A file SQLite has open: who watches it, and the method tables it may point to."""
+
+    __slots__ = ("tables", "watched", "watcher")
+
+    def __init__(self, watcher: Watcher, watched: WatchedFile, tables: "_Tables") -> None:
+        self.watcher = watcher
+        self.watched = watched
+        self.tables = tables
+
+
+class _Tables:
+    """Three tables of methods for one kind of file: SQLite's own, the watched, the disconnected."""
+
+    def __init__(self, original: int, shim: "_Shim") -> None:
+        self.original = original
+        real = _Methods.from_address(original)
+        if real.iVersion != 3:
+            raise OSError(f"SQLite's methods are of version {real.iVersion}, not 3 as since 3.7.17")
+        write = _real_write_type(real.xWrite)
+        truncate = _truncate_type(real.xTruncate)
+        close = _close_type(real.xClose)
+        files = shim.files
+
+        # A simulated day writes some 100,000 pages: this one is short for speed.
+        def on_write(address: int, data: int, amount: int, offset: int) -> int:
+            try:
+                refused = files[address].watched.written(offset, string_at(data, amount))
+                return refused or write(address, data, amount, offset)
+            except BaseException as error:
+                return shim.broke(error)
+
+        def on_truncate(address: int, size: int) -> int:
+            try:
+                return files[address].watched.truncated(size) or truncate(address, size)
+            except BaseException as error:
+                return shim.broke(error)
+
+        def on_sync(address: int, _flags: int) -> int:
+            try:
+                return files[address].watched.synced()
+            except BaseException as error:
+                return shim.broke(error)
+
+        def on_close(address: int) -> int:
+            files.pop(address, None)
+            return int(close(address))
+
+        def refuse(_address: int) -> int:
+            return sqlite3.SQLITE_IOERR
+
+        self._kept = (
+            _write_type(on_write),
+            _truncate_type(on_truncate),
+            _sync_type(on_sync),
+            _close_type(on_close),
+            # In the C calling convention a function may leave arguments it was given unread.
+            _close_type(refuse),
+        )
+        on = [cast(callback, c_void_p).value for callback in self._kept]
+        self.watched = _Methods.from_buffer_copy(real)
+        (
+            self.watched.xWrite,
+            self.watched.xTruncate,
+            self.watched.xSync,
+            self.watched.xClose,
+            refusal,
+        ) = on
+        self.disconnected = _Methods.from_buffer_copy(self.watched)
+        for name in _REFUSED_WHEN_DISCONNECTED:
+            setattr(self.disconnected, name, refusal)
+
+
+class _Shim:
+    """The VFS itself: a copy of SQLite's default one, with opening and deleting its own."""
+
+    def __init__(self) -> None:
+        self.watchers: list[Watcher] = []
+        self.files: dict[int, _OpenFile] = {}
+        self._error: BaseException | None = None
+        self._tables: dict[int, _Tables] = {}
+        library = _library()
+        self._register = library.sqlite3_vfs_register
+        self._register.argtypes = (c_void_p, c_int)
+        self._unregister = library.sqlite3_vfs_unregister
+        self._unregister.argtypes = (c_void_p,)
+        library.sqlite3_vfs_find.restype = POINTER(_Vfs)
+        real = library.sqlite3_vfs_find(None).contents
+        self._real_open = _open_type(real.xOpen)
+        self._real_delete = _delete_type(real.xDelete)
+        self._real = addressof(real)
+        self._kept = (_open_type(self._on_open), _delete_type(self._on_delete))
+        self._vfs = _Vfs.from_buffer_copy(real)
+        self._vfs.pNext = None
+        self._vfs.zName = b"openami-simulated-disk"
+        self._vfs.xOpen, self._vfs.xDelete = (cast(c, c_void_p).value for c in self._kept)
+        atexit.register(self._let_go)
+
+    def become_default(self) -> None:
+        self._register(addressof(self._vfs), 1)
+
+    def resign(self) -> None:
+        """Connections that are open keep it; it stays in memory for them."""
+        self._unregister(addressof(self._vfs))
+
+    def broke(self, error: BaseException) -> int:
+        """Keep an error of a watcher, which must not pass through C, and let SQLite see a failing disk."""
+        self._error = self._error or error
+        return sqlite3.SQLITE_IOERR
+
+    def raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error:
+            raise error
+
+    def disconnect(self, watcher: Watcher) -> None:
+        # The keys alone: taking pairs may collect garbage, and garbage may be a connection that closes files.
+        for address in list(self.files):
+            opened = self.files.get(address)
+            if opened and opened.watcher is watcher:
+                _point(address, addressof(opened.tables.disconnected))
+
+    def _on_open(self, _vfs: int, name: int | None, address: int, flags: int, out: int) -> int:
+        try:
+            watcher, path = self._claimed(name, flags)
+            if watcher is None:
+                return int(self._real_open(self._real, name, address, flags, out))
+            watched = watcher.opened(path, Opened(flags))
+            if isinstance(watched, int):
+                _point(address, None)
+                return watched
+            code: int = self._real_open(self._real, name, address, flags, out)
+            if code == OK:
+                original = c_void_p.from_address(address).value
+                assert original is not None
+                tables = self._tables.get(original) or _Tables(original, self)
+                self._tables[original] = tables
+                self.files[address] = _OpenFile(watcher, watched, tables)
+                _point(address, addressof(tables.watched))
+            return code
+        except BaseException as error:
+            _point(address, None)
+            return self.broke(error)
+
+    def _claimed(self, name: int | None, flags: int) -> tuple[Watcher | None, str]:
+        if not name or flags & Opened.DELETE_ON_CLOSE:
+            return None, ""
+        path = string_at(name).decode()
+        return next((w for w in self.watchers if w.claims(path)), None), path
+
+    def _on_delete(self, _vfs: int, name: bytes, sync_directory: int) -> int:
+        try:
+            path = name.decode()
+            for watcher in self.watchers:
+                if watcher.claims(path):
+                    refused = watcher.deleted(path, directory_synced=bool(sync_directory))
+                    return refused or int(self._real_delete(self._real, name, 0))
+            return int(self._real_delete(self._real, name, sync_directory))
+        except BaseException as error:
+            return self.broke(error)
+
+    def _let_go(self) -> None:
+        """Connections may be closed after the interpreter is gone: they must not call into it."""
+        for address in list(self.files):
+            _point(address, self.files[address].tables.original)
+        if self.watchers:
+            self.resign()
+
+
+def _point(address: int, methods: int | None) -> None:
+    """Let an open file (sqlite3_file, whose only public member this is) have these methods."""
+    c_void_p.from_address(address).value = methods
+
+
+@functools.cache
+def _shim() -> _Shim:
+    return _Shim()
+
+
+def _library() -> ctypes.CDLL:
+    """Return the library the ``sqlite3`` module itself uses, found through that module."""
+    file = getattr(_sqlite3, "__file__", None)  # None: the module is part of the interpreter
+    library = ctypes.CDLL(file)
+    try:
+        library.sqlite3_libversion.restype = c_char_p
+        version = library.sqlite3_libversion().decode()
+        library.sqlite3_vfs_register  # noqa: B018 – looked up when it is named
+    except AttributeError:
+        version = None
+    if version != sqlite3.sqlite_version:
+        raise OSError(
+            f"the SQLite {sqlite3.sqlite_version} under this Python ({file or sys.executable}) cannot be "
+            "reached: it is linked in without its public names. Simulate with a Python that uses the "
+            "system's libsqlite3, as those of Debian, Fedora and pyenv do"
+        )
+    return library
