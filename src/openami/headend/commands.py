@@ -37,8 +37,10 @@ STALE_SIGNINGS_MAX: Final = 4
 BUDGET_WINDOW: Final = timedelta(hours=1)
 # A session comes within a second where the gateway is there; what changes it wakes its commands anyway.
 SESSION_LOOK_S: Final = 30
-# Telemetry of the relay comes at least hourly (register list), so a minute is soon enough to look at it.
-RECONCILE_EVERY_S: Final = 60
+# Telemetry of the relay comes at least hourly (register list): a minute is soon enough to look at it at first, and later a
+# tenth of the time that has passed since, up to an hour. Each look is a durable write.
+RECONCILE_FIRST_S: Final = 60
+RECONCILE_S_MAX: Final = 3600
 # An outbox holds weeks: a report, or a reading, that has not come by then is for a person to look into.
 RECONCILE_DAYS: Final = 40
 TTL_DEFAULT_S: Final = 300  # five minutes: a village radio link's bad moment
@@ -343,6 +345,13 @@ def _after_its_end(command: LedgerCommand, now: datetime) -> Step:
     assert command.ended_at is not None
     given_up = command.ended_at + timedelta(days=RECONCILE_DAYS)
     return Reconcile() if now < given_up else Wait(None)
+
+
+def reconciled_next(command: LedgerCommand, now: datetime) -> datetime:
+    """Return when telemetry is to be asked again what became of a command that ended unknown."""
+    assert command.ended_at is not None
+    age_s = (now - command.ended_at).total_seconds()
+    return now + timedelta(seconds=min(max(age_s / 10, RECONCILE_FIRST_S), RECONCILE_S_MAX))
 
 
 def _whole_second(now: datetime) -> datetime:

@@ -22,7 +22,6 @@ from openami.clock import Clock
 from openami.headend.audit import Entry
 from openami.headend.commands import (
     BUDGET_WINDOW,
-    RECONCILE_EVERY_S,
     Approval,
     Change,
     CommandFacts,
@@ -36,6 +35,7 @@ from openami.headend.commands import (
     ended,
     next_step,
     reconciled,
+    reconciled_next,
     reported,
     rested,
     sent,
@@ -398,7 +398,7 @@ class Downlink:
                     )
                     if change is not None:
                         return change
-            return Change(rested(found, now + timedelta(seconds=RECONCILE_EVERY_S)))
+            return Change(rested(found, reconciled_next(found, now)))
 
         await self._store.change_command(command.id, decide, now)
 

@@ -155,6 +155,16 @@ class MemoryBroker:
         if self._running:
             self._route(_Message(topic, payload, retain))
 
+    def owed(self, client_id: str) -> int:
+        """Return how many messages a client has not acknowledged yet, those that wait in its queue included."""
+        session = self._sessions.get(client_id)
+        return 0 if session is None else len(session.queue) + len(session.unacknowledged)
+
+    def unacknowledged(self, client_id: str) -> int:
+        """Return how many messages a client has and has not answered for."""
+        session = self._sessions.get(client_id)
+        return 0 if session is None else len(session.unacknowledged)
+
     def has_session(self, client_id: str) -> bool:
         """Return whether a client of this name has been here and asked to be remembered."""
         return client_id in self._sessions

@@ -82,7 +82,8 @@ class SimulatedMeter:
     answer_lost: bool = False
     """The contactor moves, and nobody is told."""
     movements: list[Movement] = field(default_factory=list)
-    answered: int = 0
+    told: dict[Decimal, tuple[int, int]] = field(default_factory=dict)
+    """Each state of the counter it told, with the first and the last millisecond it did."""
     _counted_ms: int = 0
     _rest: int = 0
 
@@ -102,8 +103,11 @@ class SimulatedMeter:
     async def read(self, wanted: Sequence[Obis]) -> Sequence[RawReading]:
         """Answer, late or never."""
         await self._answer()
-        self.answered += 1
-        return [RawReading(obis, self.register(obis), _UNITS[obis]) for obis in wanted]
+        values = {obis: self.register(obis) for obis in wanted}
+        if (counter := values.get(IMPORT)) is not None:
+            first_ms, _ = self.told.get(counter, (self._counted_ms, 0))
+            self.told[counter] = first_ms, self._counted_ms
+        return [RawReading(obis, value, _UNITS[obis]) for obis, value in values.items()]
 
     async def relay_position(self) -> RelayPosition:
         """Tell where the contactor stands."""

@@ -34,9 +34,7 @@ class _VirtualSelector(selectors.SelectSelector):
         super().__init__()
         self.now_s = 0.0
 
-    def select(
-        self, timeout: float | None = None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Standstill("no task can go on and no timer is set")
         if timeout > 0:
@@ -129,6 +127,10 @@ class MachineClock:
     def lose_source(self) -> None:
         """The time source is gone; the crystal goes on by itself."""
         self._followed = False
+
+    def drift(self, ppm: float) -> None:
+        """The crystal runs fast or slow from here."""
+        self._set(self.now(), ppm)
 
     def jump(self, by: timedelta) -> None:
         """Somebody sets the clock."""

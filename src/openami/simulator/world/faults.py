@@ -217,6 +217,13 @@ Fault = (
 )
 
 
+def kind_of(fault: Fault) -> str:
+    """Return a fault's kind, as a scenario names it."""
+    kind = fault.__struct_config__.tag
+    assert isinstance(kind, str)
+    return kind
+
+
 def ends_at_h(fault: Fault) -> float:
     """Return when a fault is over."""
     return fault.at_h + (fault.for_h if isinstance(fault, _Lasting) else 0.0)

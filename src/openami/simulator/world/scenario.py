@@ -1,16 +1,16 @@
 """A scenario: a village, how it is lived in, and what goes wrong. One TOML file tells one story.
 
-    title = "The mast is dark for two days"
-    days = 4
+title = "The mast is dark for two days"
+days = 4
 
-    [village]
-    gateways = 2
-    meters = 10
+[village]
+gateways = 2
+meters = 10
 
-    [[fault]]
-    kind = "uplink_down"
-    at_h = 12
-    for_h = 48
+[[fault]]
+kind = "uplink_down"
+at_h = 12
+for_h = 48
 """
 
 import tomllib

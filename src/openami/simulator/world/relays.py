@@ -1,0 +1,124 @@
+"""Promises 1, 4 and 5, held against the contactors: who moved, by which command, and how each command ended.
+
+A contactor of the village notes every order it ever took. At the end each must be matched by a command of its own in the
+head-end's ledger: of this meter, this position, sent before it and not over. What an attacker replayed or forged has
+none; a command that ran twice has one too few.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from openami.gateway.driver import RelayPosition
+from openami.headend.audit import Entry, Link, first_break
+from openami.headend.commands import REPORT_GRACE_S
+from openami.profile.command import COMMAND_LIFE, CommandState
+from openami.simulator.driver import Movement, SimulatedMeter
+from openami.simulator.world.witness import Breach, PromiseBroken
+from openami.sip.actions import ACTIONS, Action
+
+# A permitted command may wait for its meter's turn and its relay's spreading before it is ordered (gateway.commanding).
+ORDERED_AFTER_END_MS_MAX: Final = 240_000
+_MS = 1000
+_ENTRY = ("who", "what", "why", "result", "session_id", "command_id", "digest")
+_NOTHING_DONE = (CommandState.REFUSED, CommandState.EXPIRED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A relay command of the ledger."""
+
+    id: str
+    meter_serial: str
+    wanted: RelayPosition
+    state: CommandState
+    sent_ms: int | None
+    not_after_ms: int
+
+    def covers(self, movement: Movement) -> bool:
+        """Whether this command may have moved the contactor so, then."""
+        return (
+            self.sent_ms is not None
+            and movement.position is self.wanted
+            and self.sent_ms <= movement.at_ms <= self.not_after_ms + ORDERED_AFTER_END_MS_MAX
+        )
+
+
+def check_relays(
+    database: Path, meters: Mapping[str, SimulatedMeter], *, now_ms: int
+) -> tuple[int, int]:
+    """Hold every movement and every command against each other; return how many there were of both.
+
+    Raises PromiseBroken.
+    """
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        orders = _orders(connection)
+        _check_ends(connection, now_ms)
+        _check_audit(connection)
+    movements = 0
+    for serial, meter in meters.items():
+        movements += len(meter.movements)
+        _match(meter.movements, [order for order in orders if order.meter_serial == serial], serial)
+    return len(orders), movements
+
+
+def _orders(connection: sqlite3.Connection) -> list[_Order]:
+    rows = connection.execute(
+        "SELECT id, meter_serial, action, state, sent_at, not_after FROM command ORDER BY not_after"
+    )
+    return [
+        _Order(id_, serial, RelayPosition(relay), CommandState[state], sent, end)
+        for id_, serial, action, state, sent, end in rows
+        if (relay := ACTIONS[Action(action)].relay_state) is not None
+    ]
+
+
+def _match(movements: Sequence[Movement], orders: Sequence[_Order], serial: str) -> None:
+    """Give each movement a command of its own: the one that is over first, which wastes none."""
+    free = sorted(orders, key=lambda each: each.state in _NOTHING_DONE)
+    for movement in movements:
+        order = next((each for each in free if each.covers(movement)), None)
+        if order is not None:
+            free.remove(order)
+            if order.state in _NOTHING_DONE:
+                raise PromiseBroken(
+                    5, f"{order.id} ended {order.state.name}, and {serial} moved by it"
+                )
+            continue
+        used = any(each.covers(movement) for each in orders)
+        raise PromiseBroken(
+            4 if used else 1,
+            f"{serial} was ordered {movement.position} at {movement.at_ms} ms, and "
+            + ("the command that covers it had been used" if used else "no command covers it"),
+        )
+    for order in free:
+        if order.state is CommandState.CONFIRMED:
+            raise PromiseBroken(5, f"{order.id} is CONFIRMED, and {serial} was never ordered")
+
+
+def _check_ends(connection: sqlite3.Connection, now_ms: int) -> None:
+    """Every command whose time is over has ended, in a terminal state, with a code."""
+    rows = connection.execute("SELECT id, state, not_after, ended_at, code FROM command").fetchall()
+    for id_, state, not_after_ms, ended_at, code in rows:
+        terminal = COMMAND_LIFE.is_terminal(CommandState[state])
+        if terminal != (ended_at is not None) or (terminal and not code):
+            raise PromiseBroken(5, f"{id_} is {state}, ended at {ended_at} with code {code}")
+        if not terminal and now_ms > not_after_ms + (REPORT_GRACE_S + 600) * _MS:
+            raise PromiseBroken(5, f"{id_} is over and stands as {state}")
+
+
+def _check_audit(connection: sqlite3.Connection) -> None:
+    rows = connection.execute(
+        "SELECT number, at, who, what, why, result, session_id, command_id, digest, previous, hash"
+        " FROM audit ORDER BY number"
+    )
+    links = [
+        Link(number, at, Entry(**dict(zip(_ENTRY, texts, strict=True))), previous, hash_)
+        for number, at, *texts, previous, hash_ in rows
+    ]
+    found = first_break(links)
+    if found is not None:
+        raise Breach(f"the audit log breaks at {found.number}: {found.why}")
