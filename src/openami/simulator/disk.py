@@ -277,8 +277,8 @@ class _Content:
         self.unsynced: list[_Change] = []
 
     def sync(self) -> None:
-        for change in self.unsynced:
-            _apply(self.durable, *change)
+        for offset, data in self.unsynced:
+            _apply(self.durable, offset, data)
         self.unsynced.clear()
 
     def after_cut(self, random: Random, kept_share: float, report: CutReport) -> bytearray:
@@ -323,6 +323,8 @@ def _sectors(offset: int, data: bytes) -> Iterator[tuple[int, bytes]]:
 
 class _DiskFile:
     """A file SQLite has open on the disk."""
+
+    __slots__ = ("_content", "_disk", "_path", "_syncs_directory", "_unsynced")
 
     def __init__(self, disk: Disk, path: str, content: _Content, *, syncs_directory: bool) -> None:
         self._disk = disk

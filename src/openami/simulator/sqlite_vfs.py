@@ -170,23 +170,20 @@ class _Tables:
 
         # A simulated day writes some 100,000 pages: this one is short for speed.
         def on_write(address: int, data: int, amount: int, offset: int) -> int:
-            try:
+            with shim:
                 refused = files[address].watched.written(offset, string_at(data, amount))
                 return refused or write(address, data, amount, offset)
-            except BaseException as error:
-                return shim.broke(error)
+            return sqlite3.SQLITE_IOERR
 
         def on_truncate(address: int, size: int) -> int:
-            try:
+            with shim:
                 return files[address].watched.truncated(size) or truncate(address, size)
-            except BaseException as error:
-                return shim.broke(error)
+            return sqlite3.SQLITE_IOERR
 
         def on_sync(address: int, _flags: int) -> int:
-            try:
+            with shim:
                 return files[address].watched.synced()
-            except BaseException as error:
-                return shim.broke(error)
+            return sqlite3.SQLITE_IOERR
 
         def on_close(address: int) -> int:
             files.pop(address, None)
@@ -249,10 +246,14 @@ class _Shim:
         """Connections that are open keep it; it stays in memory for them."""
         self._unregister(addressof(self._vfs))
 
-    def broke(self, error: BaseException) -> int:
-        """Keep an error of a watcher, which must not pass through C, and let SQLite see a failing disk."""
-        self._error = self._error or error
-        return sqlite3.SQLITE_IOERR
+    def __enter__(self) -> None:
+        """Begin what SQLite has called us for."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        """Keep an error for `raise_error`: through SQLite, which is C, it cannot pass."""
+        if error:
+            self._error = self._error or error
+        return True
 
     def raise_error(self) -> None:
         error, self._error = self._error, None
@@ -267,7 +268,7 @@ class _Shim:
                 _point(address, addressof(opened.tables.disconnected))
 
     def _on_open(self, _vfs: int, name: int | None, address: int, flags: int, out: int) -> int:
-        try:
+        with self:
             watcher, path = self._claimed(name, flags)
             if watcher is None:
                 return int(self._real_open(self._real, name, address, flags, out))
@@ -284,9 +285,8 @@ class _Shim:
                 self.files[address] = _OpenFile(watcher, watched, tables)
                 _point(address, addressof(tables.watched))
             return code
-        except BaseException as error:
-            _point(address, None)
-            return self.broke(error)
+        _point(address, None)
+        return sqlite3.SQLITE_IOERR
 
     def _claimed(self, name: int | None, flags: int) -> tuple[Watcher | None, str]:
         if not name or flags & Opened.DELETE_ON_CLOSE:
@@ -295,15 +295,14 @@ class _Shim:
         return next((w for w in self.watchers if w.claims(path)), None), path
 
     def _on_delete(self, _vfs: int, name: bytes, sync_directory: int) -> int:
-        try:
+        with self:
             path = name.decode()
             for watcher in self.watchers:
                 if watcher.claims(path):
                     refused = watcher.deleted(path, directory_synced=bool(sync_directory))
                     return refused or int(self._real_delete(self._real, name, 0))
             return int(self._real_delete(self._real, name, sync_directory))
-        except BaseException as error:
-            return self.broke(error)
+        return sqlite3.SQLITE_IOERR
 
     def _let_go(self) -> None:
         """Connections may be closed after the interpreter is gone: they must not call into it."""
