@@ -18,7 +18,8 @@ from tests.headend.decisions import NOON, accepted, readings, register
 from openami.gateway.outbox import Draft, Outbox, OutboxError, OutboxLimits, open_outbox
 from openami.headend.store import Access, StoreError
 from openami.headend.store.sqlite import open_sqlite
-from openami.simulator.disk import SECTOR_BYTES, CutReport, Disk
+from openami.simulator.disk import Disk
+from openami.simulator.power_cut import SECTOR_BYTES, CutReport
 
 # More seeds find more; one is what every check has time for. From the second on the power fails twice.
 SEEDS = int(os.environ.get("OPENAMI_DISK_SEEDS", "1"))

@@ -7,27 +7,25 @@ go straight to SQLite's own Unix VFS, and so does every file that nobody claims 
 SQLite's source calls the parts by these names: https://www.sqlite.org/vfs.html
 """
 
-import _sqlite3
 import atexit
-import ctypes
 import functools
 import sqlite3
-import sys
-from ctypes import (
-    CFUNCTYPE,
-    POINTER,
-    PYFUNCTYPE,
-    Structure,
-    addressof,
-    c_char_p,
-    c_int,
-    c_int64,
-    c_void_p,
-    cast,
-    string_at,
-)
+from ctypes import POINTER, addressof, c_int, c_void_p, cast, string_at
 from enum import IntFlag
 from typing import Final, Protocol
+
+from openami.simulator.sqlite_library import (
+    CloseCall,
+    DeleteCall,
+    DirectWriteCall,
+    Methods,
+    OpenCall,
+    SyncCall,
+    TruncateCall,
+    Vfs,
+    WriteCall,
+    library,
+)
 
 OK: Final = sqlite3.SQLITE_OK
 
@@ -93,55 +91,11 @@ def disconnect(watcher: Watcher) -> None:
     _shim().disconnect(watcher)
 
 
-# --- SQLite's structures -------------------------------------------------------------------------
-
-
-class _Vfs(Structure):
-    """sqlite3_vfs, version 3."""
-
-    _fields_ = (
-        ("iVersion", c_int),
-        ("szOsFile", c_int),
-        ("mxPathname", c_int),
-        ("pNext", c_void_p),
-        ("zName", c_char_p),
-        ("pAppData", c_void_p),
-        *((name, c_void_p) for name in ("xOpen", "xDelete", "xAccess", "xFullPathname")),
-        *((name, c_void_p) for name in ("xDlOpen", "xDlError", "xDlSym", "xDlClose")),
-        *((name, c_void_p) for name in ("xRandomness", "xSleep", "xCurrentTime", "xGetLastError")),
-        ("xCurrentTimeInt64", c_void_p),
-        *((name, c_void_p) for name in ("xSetSystemCall", "xGetSystemCall", "xNextSystemCall")),
-    )
-
-
-class _Methods(Structure):
-    """sqlite3_io_methods, version 3."""
-
-    _fields_ = (
-        ("iVersion", c_int),
-        *((name, c_void_p) for name in ("xClose", "xRead", "xWrite", "xTruncate", "xSync")),
-        *((name, c_void_p) for name in ("xFileSize", "xLock", "xUnlock", "xCheckReservedLock")),
-        *((name, c_void_p) for name in ("xFileControl", "xSectorSize", "xDeviceCharacteristics")),
-        *((name, c_void_p) for name in ("xShmMap", "xShmLock", "xShmBarrier", "xShmUnmap")),
-        *((name, c_void_p) for name in ("xFetch", "xUnfetch")),
-    )
-
-
-# What a file that is disconnected still answers: what letting go of it needs.
+# Of a file that is disconnected. The other calls still answer: letting go of it needs them.
 _REFUSED_WHEN_DISCONNECTED: Final = (
     *("xRead", "xWrite", "xTruncate", "xSync", "xFileSize", "xLock", "xCheckReservedLock"),
     *("xShmMap", "xShmLock", "xFetch"),
 )
-
-_open_type = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)
-_delete_type = CFUNCTYPE(c_int, c_void_p, c_char_p, c_int)
-_write_arguments = (c_int, c_void_p, c_void_p, c_int, c_int64)
-_write_type = CFUNCTYPE(*_write_arguments)
-# Keeps the interpreter's lock: a write to memory is done sooner than the lock is won back.
-_real_write_type = PYFUNCTYPE(*_write_arguments)
-_truncate_type = CFUNCTYPE(c_int, c_void_p, c_int64)
-_sync_type = CFUNCTYPE(c_int, c_void_p, c_int)
-_close_type = CFUNCTYPE(c_int, c_void_p)
 
 
 class _OpenFile:
@@ -160,12 +114,12 @@ class _Tables:
 
     def __init__(self, original: int, shim: "_Shim") -> None:
         self.original = original
-        real = _Methods.from_address(original)
+        real = Methods.from_address(original)
         if real.iVersion != 3:
             raise OSError(f"SQLite's methods are of version {real.iVersion}, not 3 as since 3.7.17")
-        write = _real_write_type(real.xWrite)
-        truncate = _truncate_type(real.xTruncate)
-        close = _close_type(real.xClose)
+        write = DirectWriteCall(real.xWrite)
+        truncate = TruncateCall(real.xTruncate)
+        close = CloseCall(real.xClose)
         files = shim.files
 
         # A simulated day writes some 100,000 pages: this one is short for speed.
@@ -193,15 +147,15 @@ class _Tables:
             return sqlite3.SQLITE_IOERR
 
         self._kept = (
-            _write_type(on_write),
-            _truncate_type(on_truncate),
-            _sync_type(on_sync),
-            _close_type(on_close),
+            WriteCall(on_write),
+            TruncateCall(on_truncate),
+            SyncCall(on_sync),
+            CloseCall(on_close),
             # In the C calling convention a function may leave arguments it was given unread.
-            _close_type(refuse),
+            CloseCall(refuse),
         )
         on = [cast(callback, c_void_p).value for callback in self._kept]
-        self.watched = _Methods.from_buffer_copy(real)
+        self.watched = Methods.from_buffer_copy(real)
         (
             self.watched.xWrite,
             self.watched.xTruncate,
@@ -209,7 +163,7 @@ class _Tables:
             self.watched.xClose,
             refusal,
         ) = on
-        self.disconnected = _Methods.from_buffer_copy(self.watched)
+        self.disconnected = Methods.from_buffer_copy(self.watched)
         for name in _REFUSED_WHEN_DISCONNECTED:
             setattr(self.disconnected, name, refusal)
 
@@ -222,18 +176,18 @@ class _Shim:
         self.files: dict[int, _OpenFile] = {}
         self._error: BaseException | None = None
         self._tables: dict[int, _Tables] = {}
-        library = _library()
-        self._register = library.sqlite3_vfs_register
+        reached = library()
+        self._register = reached.sqlite3_vfs_register
         self._register.argtypes = (c_void_p, c_int)
-        self._unregister = library.sqlite3_vfs_unregister
+        self._unregister = reached.sqlite3_vfs_unregister
         self._unregister.argtypes = (c_void_p,)
-        library.sqlite3_vfs_find.restype = POINTER(_Vfs)
-        real = library.sqlite3_vfs_find(None).contents
-        self._real_open = _open_type(real.xOpen)
-        self._real_delete = _delete_type(real.xDelete)
+        reached.sqlite3_vfs_find.restype = POINTER(Vfs)
+        real = reached.sqlite3_vfs_find(None).contents
+        self._real_open = OpenCall(real.xOpen)
+        self._real_delete = DeleteCall(real.xDelete)
         self._real = addressof(real)
-        self._kept = (_open_type(self._on_open), _delete_type(self._on_delete))
-        self._vfs = _Vfs.from_buffer_copy(real)
+        self._kept = (OpenCall(self._on_open), DeleteCall(self._on_delete))
+        self._vfs = Vfs.from_buffer_copy(real)
         self._vfs.pNext = None
         self._vfs.zName = b"openami-simulated-disk"
         self._vfs.xOpen, self._vfs.xDelete = (cast(c, c_void_p).value for c in self._kept)
@@ -320,22 +274,3 @@ def _point(address: int, methods: int | None) -> None:
 @functools.cache
 def _shim() -> _Shim:
     return _Shim()
-
-
-def _library() -> ctypes.CDLL:
-    """Return the library the ``sqlite3`` module itself uses, found through that module."""
-    file = getattr(_sqlite3, "__file__", None)  # None: the module is part of the interpreter
-    library = ctypes.CDLL(file)
-    try:
-        library.sqlite3_libversion.restype = c_char_p
-        version = library.sqlite3_libversion().decode()
-        library.sqlite3_vfs_register  # noqa: B018 – looked up when it is named
-    except AttributeError:
-        version = None
-    if version != sqlite3.sqlite_version:
-        raise OSError(
-            f"the SQLite {sqlite3.sqlite_version} under this Python ({file or sys.executable}) cannot be "
-            "reached: it is linked in without its public names. Simulate with a Python that uses the "
-            "system's libsqlite3, as those of Debian, Fedora and pyenv do"
-        )
-    return library
