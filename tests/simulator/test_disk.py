@@ -1,7 +1,10 @@
 """The simulated disk: a power cut on it takes what nobody was promised, and shows who promised too much."""
 
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -384,3 +387,20 @@ def test_an_error_in_the_disk_itself_is_not_swallowed() -> None:
         pytest.raises(sqlite3.OperationalError),
     ):
         connect(disk.directory)
+
+
+LEFT_OPEN = """
+import builtins, sqlite3
+from openami.simulator.disk import Disk
+disk = Disk().__enter__()
+print(disk.directory)
+builtins.kept = sqlite3.connect(disk.directory / "log.db", isolation_level=None)
+builtins.kept.execute("PRAGMA journal_mode = WAL")
+builtins.kept.execute("CREATE TABLE entry (seq INTEGER)")
+"""
+
+
+def test_a_connection_left_open_does_not_call_into_an_interpreter_that_is_gone() -> None:
+    ended = subprocess.run([sys.executable, "-c", LEFT_OPEN], capture_output=True, text=True)
+    shutil.rmtree(ended.stdout.strip())
+    assert (ended.returncode, ended.stderr) == (0, "")

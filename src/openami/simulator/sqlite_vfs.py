@@ -185,7 +185,7 @@ class _Shim:
         real = reached.sqlite3_vfs_find(None).contents
         self._real_open = OpenCall(real.xOpen)
         self._real_delete = DeleteCall(real.xDelete)
-        self._real = addressof(real)
+        self._real = real
         self._kept = (OpenCall(self._on_open), DeleteCall(self._on_delete))
         self._vfs = Vfs.from_buffer_copy(real)
         self._vfs.pNext = None
@@ -225,12 +225,12 @@ class _Shim:
         with self:
             watcher, path = self._claimed(name, flags)
             if watcher is None:
-                return int(self._real_open(self._real, name, address, flags, out))
+                return int(self._real_open(addressof(self._real), name, address, flags, out))
             watched = watcher.opened(path, Opened(flags))
             if isinstance(watched, int):
                 _point(address, None)
                 return watched
-            code: int = self._real_open(self._real, name, address, flags, out)
+            code: int = self._real_open(addressof(self._real), name, address, flags, out)
             if code == OK:
                 original = c_void_p.from_address(address).value
                 assert original is not None
@@ -254,16 +254,15 @@ class _Shim:
             for watcher in self.watchers:
                 if watcher.claims(path):
                     refused = watcher.deleted(path, directory_synced=bool(sync_directory))
-                    return refused or int(self._real_delete(self._real, name, 0))
-            return int(self._real_delete(self._real, name, sync_directory))
+                    return refused or int(self._real_delete(addressof(self._real), name, 0))
+            return int(self._real_delete(addressof(self._real), name, sync_directory))
         return sqlite3.SQLITE_IOERR
 
     def _let_go(self) -> None:
         """Connections may be closed after the interpreter is gone: they must not call into it."""
         for address in list(self.files):
             _point(address, self.files[address].tables.original)
-        if self.watchers:
-            self.resign()
+        self._vfs.xOpen, self._vfs.xDelete = self._real.xOpen, self._real.xDelete
 
 
 def _point(address: int, methods: int | None) -> None:
