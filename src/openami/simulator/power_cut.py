@@ -25,10 +25,6 @@ class CutReport:
     names_lost: int = 0
     """Files created, deleted or replaced, of which nothing is to be seen."""
 
-    @property
-    def writes(self) -> int:
-        return self.kept + self.lost + self.torn
-
 
 class Content:
     """One file's content: what is durable, and what has been written since."""
