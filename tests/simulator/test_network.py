@@ -12,7 +12,7 @@ from openami.mqtt.port import Connection, Delivery, TransportError
 from openami.simulator.network import NO_FAULTS, Link, LinkFaults, Tap
 
 TOPIC = "openami/v1/f/g/meter/m/telemetry"
-BLINK_S = 0.02  # long against a step of the loop, short for a test
+BLINK_S = 0.05  # long against a step of the loop, short for a test
 LONG_S = 5.0
 
 
@@ -65,18 +65,33 @@ async def took(connection: Connection) -> float:
 async def test_latency_is_paid_there_and_back() -> None:
     link = a_link(MemoryBroker())
     async with link.connect() as gateway:
-        assert await took(gateway) < 0.05
-        link.faults = LinkFaults(latency_s=0.05)
-        assert 0.1 <= await took(gateway) < 0.5
+        assert await took(gateway) < 0.2
+        link.faults = LinkFaults(latency_s=0.1)
+        assert 0.2 <= await took(gateway) < LONG_S
         link.faults = NO_FAULTS
-        assert await took(gateway) < 0.05
+        assert await took(gateway) < 0.2
+
+
+async def test_latency_is_paid_on_a_delivery() -> None:
+    broker = MemoryBroker()
+    await a_subscribed(broker)
+    link = a_link(broker, "hes")
+    clock = asyncio.get_running_loop()
+    async with link.connect() as hes, broker.port("gw").connect() as gateway:
+        for latency_s in (0.0, 0.2):
+            link.faults = LinkFaults(latency_s=latency_s)
+            await gateway.publish(TOPIC, b"1")
+            began = clock.time()
+            hes.acknowledge(await hes.receive(1))
+            assert (clock.time() - began >= 0.2) is (latency_s == 0.2)
+    assert await waiting_at(broker) == []  # the PUBACKs under way went before the DISCONNECT
 
 
 async def test_a_narrow_link_takes_its_time_a_byte() -> None:
-    async with a_link(MemoryBroker(), faults=LinkFaults(bytes_per_s=20_000)).connect() as gateway:
-        assert 0.05 <= await took(gateway) < 0.5
+    async with a_link(MemoryBroker(), faults=LinkFaults(bytes_per_s=5_000)).connect() as gateway:
+        assert 0.2 <= await took(gateway) < LONG_S
     async with a_link(MemoryBroker(), faults=LinkFaults(bytes_per_s=2e9)).connect() as gateway:
-        assert await took(gateway) < 0.05
+        assert await took(gateway) < 0.2
 
 
 async def test_connecting_while_the_link_is_down_times_out() -> None:
@@ -185,6 +200,40 @@ async def test_an_acknowledgement_that_is_lost_is_a_message_delivered_again(
     async with a_link(broker, "hes", faults).connect() as hes:
         hes.acknowledge(await hes.receive(1))
     assert await waiting_at(broker) == again
+
+
+@pytest.mark.parametrize(("up", "again"), [(False, [b"1"]), (True, [])])
+async def test_an_acknowledgement_over_a_dead_link_does_not_arrive(
+    up: bool, again: Sequence[bytes]
+) -> None:
+    broker = MemoryBroker()
+    await a_subscribed(broker)
+    async with broker.port("gw").connect() as gateway:
+        await gateway.publish(TOPIC, b"1")
+    link = a_link(broker, "hes")
+    async with link.connect() as hes:
+        deliveries = await hes.receive(1)
+        link.up = up
+        hes.acknowledge(deliveries)
+    assert await waiting_at(broker) == again
+
+
+async def test_an_acknowledgement_waits_for_a_link_that_comes_back() -> None:
+    broker = MemoryBroker(inflight_max=1)
+    await a_subscribed(broker)
+    async with broker.port("gw").connect() as gateway:
+        await gateway.publish(TOPIC, b"1")
+        await gateway.publish(TOPIC, b"2")
+    link = a_link(broker, "hes")
+    async with link.connect() as hes:
+        deliveries = await hes.receive(1)
+        link.up = False
+        hes.acknowledge(deliveries)
+        receiving = asyncio.create_task(hes.receive(1))
+        await asyncio.sleep(BLINK_S)
+        assert not receiving.done()
+        link.up = True
+        assert [d.payload for d in await asyncio.wait_for(receiving, LONG_S)] == [b"2"]
 
 
 @pytest.mark.parametrize(("chance", "times"), [(1.0, 2), (0.0, 1)])

@@ -8,9 +8,8 @@ The product runs on it unchanged, with real SQLite; only what lies under SQLite 
             disk.power_cut(random)
 
 What SQLite has written is *unsynced* until it syncs the file, and so is a file's name until its directory is
-synced. A power cut decides about every unsynced write by itself: kept, lost, or torn between two sectors. Any
-order in which a disk may have written is thereby covered: what an order comes to, cut short, is which of the
-writes are there. Not simulated: a disk that lies about a sync, bits that rot.
+synced. A power cut takes of both what it likes (`openami.simulator.power_cut`). Not simulated: a disk that
+lies about a sync, bits that rot.
 
 Files that are not SQLite's (keys, tickets, the reserve, a lock) are what they are: a power cut takes nothing
 from them. They do count against `Disk.bytes_free`.
@@ -21,39 +20,20 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Final, Self
 
 from openami.simulator import sqlite_vfs
+from openami.simulator.power_cut import Content, CutReport
 from openami.simulator.sqlite_vfs import OK, Opened
 
-# What a disk writes whole or not at all; of the disks in use the smallest.
-SECTOR_BYTES: Final = 512
 # With synchronous=OFF nobody ever syncs a directory; so many files one name may have stood for are enough to
 # choose from.
 UNSYNCED_NAMES_MAX: Final = 8
 
-# Of the writes that are not kept; the others are lost whole.
-_TORN_SHARE: Final = 0.5
 _IN_MEMORY: Final = Path("/dev/shm")
 _SYNCS_ITS_DIRECTORY: Final = Opened.MAIN_JOURNAL | Opened.SUPER_JOURNAL | Opened.WAL
-
-
-@dataclass(slots=True)
-class CutReport:
-    """What a power cut did to what was unsynced."""
-
-    kept: int = 0
-    lost: int = 0
-    torn: int = 0
-    names_lost: int = 0
-    """Files created, deleted or replaced, of which nothing is to be seen."""
-
-    @property
-    def writes(self) -> int:
-        return self.kept + self.lost + self.torn
 
 
 class Disk:
@@ -78,9 +58,9 @@ class Disk:
         self.directory: Path
         """The machine's data directory; it is there while the disk is entered."""
         self._record = record
-        self._in_flight: _Content | None = None
+        self._in_flight: Content | None = None
         self._cost_s = 0.0
-        self._names: dict[str, list[_Content | None]] = {}
+        self._names: dict[str, list[Content | None]] = {}
 
     def __enter__(self) -> Self:
         at = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
@@ -137,7 +117,7 @@ class Disk:
                 del self._names[path]
                 Path(path).unlink(missing_ok=True)
             else:
-                content = _Content(found.after_cut(random, kept_share, report))
+                content = Content(found.after_cut(random, kept_share, report))
                 self._names[path] = [content]
                 Path(path).write_bytes(content.durable)
         self._come_back()
@@ -193,7 +173,7 @@ class Disk:
                 return sqlite3.SQLITE_FULL
         return OK
 
-    def counted_down(self, content: "_Content") -> int:
+    def counted_down(self, content: Content) -> int:
         """Count a write that is being made; return OK, or SQLITE_IOERR if the power failed at it."""
         assert self.cut_after_writes is not None
         self.cut_after_writes -= 1
@@ -211,14 +191,14 @@ class Disk:
 
     # --- what is there ---------------------------------------------------------------------------
 
-    def _content(self, path: str, how: Opened) -> "_Content":
+    def _content(self, path: str, how: Opened) -> Content:
         """Return what is known of a file that is about to be opened or deleted."""
         possible = self._names.get(path, [None])
         known = possible[-1]
         try:
             inode = os.stat(path).st_ino  # noqa: PTH116
         except FileNotFoundError:
-            content = _Content(bytearray())
+            content = Content(bytearray())
             if how & Opened.CREATE:
                 self._name(path, content)
             return content
@@ -226,17 +206,17 @@ class Disk:
             known.inode = inode
             return known
         # Made by somebody else than SQLite, who is taken to have synced file and directory.
-        content = _Content(bytearray(Path(path).read_bytes()), inode)
+        content = Content(bytearray(Path(path).read_bytes()), inode)
         self._names[path] = [content]
         return content
 
-    def _name(self, path: str, content: "_Content | None") -> None:
+    def _name(self, path: str, content: Content | None) -> None:
         possible = self._names.setdefault(path, [None])
         possible.append(content)
         if len(possible) > UNSYNCED_NAMES_MAX:
             del possible[1]
 
-    def _contents(self) -> Iterator["_Content"]:
+    def _contents(self) -> Iterator[Content]:
         return (c for possible in self._names.values() for c in possible[-1:] if c is not None)
 
     def _files(self) -> Iterator[Path]:
@@ -265,66 +245,12 @@ class Disk:
                 known.inode = file.stat().st_ino
 
 
-class _Content:
-    """One file's content: what is durable, and what has been written since."""
-
-    __slots__ = ("durable", "inode", "unsynced")
-
-    def __init__(self, durable: bytearray, inode: int | None = None) -> None:
-        self.durable = durable
-        self.inode = inode
-        """Which file of the real file system it is; None: not opened twice yet."""
-        self.unsynced: list[_Change] = []
-
-    def sync(self) -> None:
-        for change in self.unsynced:
-            _apply(self.durable, *change)
-        self.unsynced.clear()
-
-    def after_cut(self, random: Random, kept_share: float, report: CutReport) -> bytearray:
-        """Return what may be found after a power cut."""
-        found = bytearray(self.durable)
-        for offset, data in self.unsynced:
-            sectors = [] if data is None else list(_sectors(offset, data))
-            if random.random() < kept_share:
-                report.kept += 1
-                _apply(found, offset, data)
-            elif len(sectors) > 1 and random.random() < _TORN_SHARE:
-                report.torn += 1
-                for sector in random.sample(sectors, random.randrange(1, len(sectors))):
-                    _apply(found, *sector)
-            else:
-                report.lost += 1
-        return found
-
-
-# Data at an offset; or, without data, the size a file is cut to.
-_Change = tuple[int, bytes | None]
-
-
-def _apply(content: bytearray, offset: int, data: bytes | None) -> None:
-    if data is None:
-        del content[offset:]
-    missing = offset - len(content)
-    if missing > 0:
-        content.extend(bytes(missing))
-    if data is not None:
-        content[offset : offset + len(data)] = data
-
-
-def _sectors(offset: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Cut a write where the disk's sectors end."""
-    at = 0
-    while at < len(data):
-        end = min(len(data), at + SECTOR_BYTES - (offset + at) % SECTOR_BYTES)
-        yield offset + at, data[at:end]
-        at = end
-
-
 class _DiskFile:
     """A file SQLite has open on the disk."""
 
-    def __init__(self, disk: Disk, path: str, content: _Content, *, syncs_directory: bool) -> None:
+    __slots__ = ("_content", "_disk", "_path", "_syncs_directory", "_unsynced")
+
+    def __init__(self, disk: Disk, path: str, content: Content, *, syncs_directory: bool) -> None:
         self._disk = disk
         self._path = path
         self._content = content

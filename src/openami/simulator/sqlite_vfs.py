@@ -7,27 +7,25 @@ go straight to SQLite's own Unix VFS, and so does every file that nobody claims 
 SQLite's source calls the parts by these names: https://www.sqlite.org/vfs.html
 """
 
-import _sqlite3
 import atexit
-import ctypes
 import functools
 import sqlite3
-import sys
-from ctypes import (
-    CFUNCTYPE,
-    POINTER,
-    PYFUNCTYPE,
-    Structure,
-    addressof,
-    c_char_p,
-    c_int,
-    c_int64,
-    c_void_p,
-    cast,
-    string_at,
-)
+from ctypes import POINTER, addressof, c_int, c_void_p, cast, string_at
 from enum import IntFlag
 from typing import Final, Protocol
+
+from openami.simulator.sqlite_library import (
+    CloseCall,
+    DeleteCall,
+    DirectWriteCall,
+    Methods,
+    OpenCall,
+    SyncCall,
+    TruncateCall,
+    Vfs,
+    WriteCall,
+    library,
+)
 
 OK: Final = sqlite3.SQLITE_OK
 
@@ -93,55 +91,11 @@ def disconnect(watcher: Watcher) -> None:
     _shim().disconnect(watcher)
 
 
-# --- SQLite's structures -------------------------------------------------------------------------
-
-
-class _Vfs(Structure):
-    """sqlite3_vfs, version 3."""
-
-    _fields_ = (
-        ("iVersion", c_int),
-        ("szOsFile", c_int),
-        ("mxPathname", c_int),
-        ("pNext", c_void_p),
-        ("zName", c_char_p),
-        ("pAppData", c_void_p),
-        *((name, c_void_p) for name in ("xOpen", "xDelete", "xAccess", "xFullPathname")),
-        *((name, c_void_p) for name in ("xDlOpen", "xDlError", "xDlSym", "xDlClose")),
-        *((name, c_void_p) for name in ("xRandomness", "xSleep", "xCurrentTime", "xGetLastError")),
-        ("xCurrentTimeInt64", c_void_p),
-        *((name, c_void_p) for name in ("xSetSystemCall", "xGetSystemCall", "xNextSystemCall")),
-    )
-
-
-class _Methods(Structure):
-    """sqlite3_io_methods, version 3."""
-
-    _fields_ = (
-        ("iVersion", c_int),
-        *((name, c_void_p) for name in ("xClose", "xRead", "xWrite", "xTruncate", "xSync")),
-        *((name, c_void_p) for name in ("xFileSize", "xLock", "xUnlock", "xCheckReservedLock")),
-        *((name, c_void_p) for name in ("xFileControl", "xSectorSize", "xDeviceCharacteristics")),
-        *((name, c_void_p) for name in ("xShmMap", "xShmLock", "xShmBarrier", "xShmUnmap")),
-        *((name, c_void_p) for name in ("xFetch", "xUnfetch")),
-    )
-
-
-# What a file that is disconnected still answers: what letting go of it needs.
+# Of a file that is disconnected. The other calls still answer: letting go of it needs them.
 _REFUSED_WHEN_DISCONNECTED: Final = (
     *("xRead", "xWrite", "xTruncate", "xSync", "xFileSize", "xLock", "xCheckReservedLock"),
     *("xShmMap", "xShmLock", "xFetch"),
 )
-
-_open_type = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)
-_delete_type = CFUNCTYPE(c_int, c_void_p, c_char_p, c_int)
-_write_arguments = (c_int, c_void_p, c_void_p, c_int, c_int64)
-_write_type = CFUNCTYPE(*_write_arguments)
-# Keeps the interpreter's lock: a write to memory is done sooner than the lock is won back.
-_real_write_type = PYFUNCTYPE(*_write_arguments)
-_truncate_type = CFUNCTYPE(c_int, c_void_p, c_int64)
-_sync_type = CFUNCTYPE(c_int, c_void_p, c_int)
-_close_type = CFUNCTYPE(c_int, c_void_p)
 
 
 class _OpenFile:
@@ -160,33 +114,30 @@ class _Tables:
 
     def __init__(self, original: int, shim: "_Shim") -> None:
         self.original = original
-        real = _Methods.from_address(original)
+        real = Methods.from_address(original)
         if real.iVersion != 3:
             raise OSError(f"SQLite's methods are of version {real.iVersion}, not 3 as since 3.7.17")
-        write = _real_write_type(real.xWrite)
-        truncate = _truncate_type(real.xTruncate)
-        close = _close_type(real.xClose)
+        write = DirectWriteCall(real.xWrite)
+        truncate = TruncateCall(real.xTruncate)
+        close = CloseCall(real.xClose)
         files = shim.files
 
         # A simulated day writes some 100,000 pages: this one is short for speed.
         def on_write(address: int, data: int, amount: int, offset: int) -> int:
-            try:
+            with shim:
                 refused = files[address].watched.written(offset, string_at(data, amount))
                 return refused or write(address, data, amount, offset)
-            except BaseException as error:
-                return shim.broke(error)
+            return sqlite3.SQLITE_IOERR
 
         def on_truncate(address: int, size: int) -> int:
-            try:
+            with shim:
                 return files[address].watched.truncated(size) or truncate(address, size)
-            except BaseException as error:
-                return shim.broke(error)
+            return sqlite3.SQLITE_IOERR
 
         def on_sync(address: int, _flags: int) -> int:
-            try:
+            with shim:
                 return files[address].watched.synced()
-            except BaseException as error:
-                return shim.broke(error)
+            return sqlite3.SQLITE_IOERR
 
         def on_close(address: int) -> int:
             files.pop(address, None)
@@ -196,15 +147,15 @@ class _Tables:
             return sqlite3.SQLITE_IOERR
 
         self._kept = (
-            _write_type(on_write),
-            _truncate_type(on_truncate),
-            _sync_type(on_sync),
-            _close_type(on_close),
+            WriteCall(on_write),
+            TruncateCall(on_truncate),
+            SyncCall(on_sync),
+            CloseCall(on_close),
             # In the C calling convention a function may leave arguments it was given unread.
-            _close_type(refuse),
+            CloseCall(refuse),
         )
         on = [cast(callback, c_void_p).value for callback in self._kept]
-        self.watched = _Methods.from_buffer_copy(real)
+        self.watched = Methods.from_buffer_copy(real)
         (
             self.watched.xWrite,
             self.watched.xTruncate,
@@ -212,7 +163,7 @@ class _Tables:
             self.watched.xClose,
             refusal,
         ) = on
-        self.disconnected = _Methods.from_buffer_copy(self.watched)
+        self.disconnected = Methods.from_buffer_copy(self.watched)
         for name in _REFUSED_WHEN_DISCONNECTED:
             setattr(self.disconnected, name, refusal)
 
@@ -225,18 +176,18 @@ class _Shim:
         self.files: dict[int, _OpenFile] = {}
         self._error: BaseException | None = None
         self._tables: dict[int, _Tables] = {}
-        library = _library()
-        self._register = library.sqlite3_vfs_register
+        reached = library()
+        self._register = reached.sqlite3_vfs_register
         self._register.argtypes = (c_void_p, c_int)
-        self._unregister = library.sqlite3_vfs_unregister
+        self._unregister = reached.sqlite3_vfs_unregister
         self._unregister.argtypes = (c_void_p,)
-        library.sqlite3_vfs_find.restype = POINTER(_Vfs)
-        real = library.sqlite3_vfs_find(None).contents
-        self._real_open = _open_type(real.xOpen)
-        self._real_delete = _delete_type(real.xDelete)
-        self._real = addressof(real)
-        self._kept = (_open_type(self._on_open), _delete_type(self._on_delete))
-        self._vfs = _Vfs.from_buffer_copy(real)
+        reached.sqlite3_vfs_find.restype = POINTER(Vfs)
+        real = reached.sqlite3_vfs_find(None).contents
+        self._real_open = OpenCall(real.xOpen)
+        self._real_delete = DeleteCall(real.xDelete)
+        self._real = real
+        self._kept = (OpenCall(self._on_open), DeleteCall(self._on_delete))
+        self._vfs = Vfs.from_buffer_copy(real)
         self._vfs.pNext = None
         self._vfs.zName = b"openami-simulated-disk"
         self._vfs.xOpen, self._vfs.xDelete = (cast(c, c_void_p).value for c in self._kept)
@@ -249,10 +200,14 @@ class _Shim:
         """Connections that are open keep it; it stays in memory for them."""
         self._unregister(addressof(self._vfs))
 
-    def broke(self, error: BaseException) -> int:
-        """Keep an error of a watcher, which must not pass through C, and let SQLite see a failing disk."""
-        self._error = self._error or error
-        return sqlite3.SQLITE_IOERR
+    def __enter__(self) -> None:
+        """Begin what SQLite has called us for."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        """Keep an error for `raise_error`: through SQLite, which is C, it cannot pass."""
+        if error:
+            self._error = self._error or error
+        return True
 
     def raise_error(self) -> None:
         error, self._error = self._error, None
@@ -267,15 +222,15 @@ class _Shim:
                 _point(address, addressof(opened.tables.disconnected))
 
     def _on_open(self, _vfs: int, name: int | None, address: int, flags: int, out: int) -> int:
-        try:
+        with self:
             watcher, path = self._claimed(name, flags)
             if watcher is None:
-                return int(self._real_open(self._real, name, address, flags, out))
+                return int(self._real_open(addressof(self._real), name, address, flags, out))
             watched = watcher.opened(path, Opened(flags))
             if isinstance(watched, int):
                 _point(address, None)
                 return watched
-            code: int = self._real_open(self._real, name, address, flags, out)
+            code: int = self._real_open(addressof(self._real), name, address, flags, out)
             if code == OK:
                 original = c_void_p.from_address(address).value
                 assert original is not None
@@ -284,9 +239,8 @@ class _Shim:
                 self.files[address] = _OpenFile(watcher, watched, tables)
                 _point(address, addressof(tables.watched))
             return code
-        except BaseException as error:
-            _point(address, None)
-            return self.broke(error)
+        _point(address, None)
+        return sqlite3.SQLITE_IOERR
 
     def _claimed(self, name: int | None, flags: int) -> tuple[Watcher | None, str]:
         if not name or flags & Opened.DELETE_ON_CLOSE:
@@ -295,22 +249,20 @@ class _Shim:
         return next((w for w in self.watchers if w.claims(path)), None), path
 
     def _on_delete(self, _vfs: int, name: bytes, sync_directory: int) -> int:
-        try:
+        with self:
             path = name.decode()
             for watcher in self.watchers:
                 if watcher.claims(path):
                     refused = watcher.deleted(path, directory_synced=bool(sync_directory))
-                    return refused or int(self._real_delete(self._real, name, 0))
-            return int(self._real_delete(self._real, name, sync_directory))
-        except BaseException as error:
-            return self.broke(error)
+                    return refused or int(self._real_delete(addressof(self._real), name, 0))
+            return int(self._real_delete(addressof(self._real), name, sync_directory))
+        return sqlite3.SQLITE_IOERR
 
     def _let_go(self) -> None:
         """Connections may be closed after the interpreter is gone: they must not call into it."""
         for address in list(self.files):
             _point(address, self.files[address].tables.original)
-        if self.watchers:
-            self.resign()
+        self._vfs.xOpen, self._vfs.xDelete = self._real.xOpen, self._real.xDelete
 
 
 def _point(address: int, methods: int | None) -> None:
@@ -321,22 +273,3 @@ def _point(address: int, methods: int | None) -> None:
 @functools.cache
 def _shim() -> _Shim:
     return _Shim()
-
-
-def _library() -> ctypes.CDLL:
-    """Return the library the ``sqlite3`` module itself uses, found through that module."""
-    file = getattr(_sqlite3, "__file__", None)  # None: the module is part of the interpreter
-    library = ctypes.CDLL(file)
-    try:
-        library.sqlite3_libversion.restype = c_char_p
-        version = library.sqlite3_libversion().decode()
-        library.sqlite3_vfs_register  # noqa: B018 – looked up when it is named
-    except AttributeError:
-        version = None
-    if version != sqlite3.sqlite_version:
-        raise OSError(
-            f"the SQLite {sqlite3.sqlite_version} under this Python ({file or sys.executable}) cannot be "
-            "reached: it is linked in without its public names. Simulate with a Python that uses the "
-            "system's libsqlite3, as those of Debian, Fedora and pyenv do"
-        )
-    return library
