@@ -90,6 +90,11 @@ class Reconnector:
                 group.create_task(sending, name="sending")
         except* (TransportError, OutboxError) as faults:
             fault = _first(faults)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # Before Python 3.13 a group whose task fails at the moment it is cancelled forgets the cancellation,
+            # and we would connect on for ever.
+            raise asyncio.CancelledError
         assert fault is not None, "none of them ends by itself"
         raise fault
 
