@@ -27,6 +27,8 @@ PROVEN_AFTER_S = 60.0
 Loop = Callable[[Connection], Coroutine[None, None, None]]
 """What runs beside the uplink over each connection, until it ends."""
 
+_EXPECTED = (TransportError, OutboxError)
+
 _log = structlog.get_logger(__name__)
 
 
@@ -81,20 +83,20 @@ class Reconnector:
 
     async def _loops(self, connection: Connection) -> None:
         """Run uplink and downlink over one connection; the first that ends, ends the other."""
-        fault: BaseException | None = None
+        # No TaskGroup: before Python 3.13 a group whose task fails at the moment it is cancelled forgets the
+        # cancellation, and a gateway that was told to end would connect on for ever.
+        tasks = [asyncio.create_task(loop(connection), name="downlink") for loop in self._downlink]
+        sending = uplink.run(self._outbox, connection, self._settings, self._clock)
+        tasks.append(asyncio.create_task(sending, name="sending"))
         try:
-            async with asyncio.TaskGroup() as group:
-                for loop in self._downlink:
-                    group.create_task(loop(connection), name="downlink")
-                sending = uplink.run(self._outbox, connection, self._settings, self._clock)
-                group.create_task(sending, name="sending")
-        except* (TransportError, OutboxError) as faults:
-            fault = _first(faults)
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # Before Python 3.13 a group whose task fails at the moment it is cancelled forgets the cancellation,
-            # and we would connect on for ever.
-            raise asyncio.CancelledError
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended = [task for task in tasks if task.done()]
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        bugs = [r for r in results if isinstance(r, Exception) and not isinstance(r, _EXPECTED)]
+        fault = bugs[0] if bugs else ended[0].exception()
         assert fault is not None, "none of them ends by itself"
         raise fault
 
@@ -112,14 +114,6 @@ class Reconnector:
             _log.warning("uplink down, readings are stored", reason=fault, remedy=remedy)
         view.since = view.since or self._clock.now()
         view.fault, view.remedy = fault, remedy
-
-
-def _first(faults: BaseExceptionGroup) -> BaseException:
-    """Return the first fault of a group: they are of one connection, so it has caused the others."""
-    fault: BaseException = faults
-    while isinstance(fault, BaseExceptionGroup):
-        fault = fault.exceptions[0]
-    return fault
 
 
 class _Counted:

@@ -70,8 +70,10 @@ class Supervised:
         task, self._task = self._task, None
         if task is None:
             return
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        # More than once: a TaskGroup that fails at the moment it is cancelled forgets it (before Python 3.13).
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=1.0)
 
     def bug(self) -> BaseException | None:
         """Return the bug it died of, if it did."""
