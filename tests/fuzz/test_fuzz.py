@@ -1,0 +1,60 @@
+"""The fuzz targets, bounded: the corpus played again, the seeds, and a few thousand spoilt inputs, the same each time.
+
+`make fuzz` runs the same targets for as long as there is time (docs/fuzzing.md).
+"""
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.fuzz.mutation import mutated
+from tests.fuzz.target import Target
+from tests.fuzz.targets import CORPUS, TARGETS, kept, sound
+
+_CORPUS_BYTES_MAX = 200_000  # what a clone carries for it
+
+each_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+pytestmark = pytest.mark.xdist_group("fuzz")  # one village of keys serves them all
+
+
+@each_target
+def test_what_is_sound_or_once_failed_holds(target: Target) -> None:
+    for data in sound(target):
+        target.run(data)
+    for nothing in (b"", b"\0", b"\n"):
+        target.run(nothing)
+
+
+@each_target
+def test_what_is_spoilt_holds(target: Target) -> None:
+    seeds = sound(target)
+
+    @settings(
+        max_examples=target.examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.sampled_from(seeds), st.randoms(use_true_random=False))
+    def holds(seed: bytes, chance: random.Random) -> None:
+        target.run(mutated(seed, seeds, chance))
+
+    holds()
+
+
+@each_target
+def test_a_seed_is_not_refused_at_its_first_byte(target: Target) -> None:
+    """A target whose seeds are all nonsense would hold for ever."""
+    assert sound(target)
+    assert max(len(seed) for seed in sound(target)) > 4
+
+
+def test_the_corpus_is_small_and_all_of_it_is_played() -> None:
+    files = [path for path in CORPUS.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in files} <= set(TARGETS)
+    assert set(files) == {path for name in TARGETS for path in kept(name)}
+    assert sum(path.stat().st_size for path in files) <= _CORPUS_BYTES_MAX
+    assert CORPUS == Path(__file__).parent / "corpus"
