@@ -5,8 +5,8 @@
     python tools/fuzz.py --list                     what there is
 
 The targets are those of tests/fuzz. An input that fails is made as small as it can be and written to
-`.fuzz/failed/TARGET/`; once the fault is mended it belongs into `tests/fuzz/corpus/TARGET/`. The run goes on after a
-fault, and tells each place of failure once. Exit code 1 when there was one.
+`.fuzz/failed/TARGET/`; once the fault is mended it belongs into `tests/fuzz/corpus/TARGET/`. The run goes on
+after a fault, and tells each place of failure once. Exit code 1 when there was one.
 """
 
 import argparse
@@ -29,7 +29,9 @@ FAILED: Final = ROOT / ".fuzz" / "failed"
 # Larger than any message a surface reads, so that its bound is met as well.
 INPUT_BYTES_MAX: Final = 96 * 1024
 SHRINK_S_MAX: Final = 5.0  # a larger witness is better than an hour less of fuzzing
-HINT: Final = "atheris is not installed, so chance alone leads; for coverage: .venv/bin/pip install atheris"
+HINT: Final = (
+    "atheris is not installed, so chance alone leads; for coverage: .venv/bin/pip install atheris"
+)
 
 Place = tuple[str, str, int]
 
@@ -86,7 +88,10 @@ class Watched:
         file = FAILED / self.name / hashlib.sha256(data).hexdigest()[:12]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-        print(f"{self.name}: {place[0]} at {place[1]}:{place[2]}, {len(data)} bytes: {file}", flush=True)
+        print(
+            f"{self.name}: {place[0]} at {place[1]}:{place[2]}, {len(data)} bytes: {file}",
+            flush=True,
+        )
         return file
 
     def end(self) -> int:
@@ -112,7 +117,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("targets", nargs="*", help="all of them when none is named")
     parser.add_argument("--minutes", type=float, default=1.0, help="for each target")
     parser.add_argument("--seed", type=int, default=0, help="of the chances; 0 draws one")
-    parser.add_argument("--list", action="store_true", help="print the targets and their invariants")
+    parser.add_argument(
+        "--list", action="store_true", help="print the targets and their invariants"
+    )
     return parser.parse_args()
 
 

@@ -96,7 +96,11 @@ def roots_file(data: bytes) -> None:
 
 def pem(data: bytes) -> None:
     """CertificateError, whichever of the three readers gets the bytes."""
-    readers: tuple[Callable[[bytes], object], ...] = (read_certificate, read_signing_request, read_key)
+    readers: tuple[Callable[[bytes], object], ...] = (
+        read_certificate,
+        read_signing_request,
+        read_key,
+    )
     for read in readers:
         try:
             read(data)

@@ -25,6 +25,7 @@ from openami.gateway.drivers.modbus.register_map import Area
 
 _FUNCTIONS = (3, 4, WRITE_ONE, WRITE_SEVERAL)
 _HEAD_BYTES = 4
+_REQUEST_BYTES = 8  # of a read: unit, function, address, count, CRC
 _CUTS_MAX = 300  # an RTU frame has at most 256 bytes
 
 
@@ -91,11 +92,10 @@ def _pymodbus_reads(
 
 def golden(data: bytes) -> None:
     """FrameError, or a read request and an answer that fits it: what a register map brings as golden frames."""
-    half = len(data) // 2
     try:
-        _, request = rtu_pdu(data[:half])
+        _, request = rtu_pdu(data[:_REQUEST_BYTES])
         block = block_of(request)
-        _, response = rtu_pdu(data[half:])
+        _, response = rtu_pdu(data[_REQUEST_BYTES:])
         words = words_of(response, block)
     except FrameError:
         return
@@ -104,8 +104,8 @@ def golden(data: bytes) -> None:
 
 def sealed_golden(data: bytes) -> None:
     """The same with the CRCs made right, so that what is behind them is reached."""
-    half = len(data) // 2
-    golden(b"".join(part + crc16(part) for part in (data[:half], data[half:])))
+    at = _REQUEST_BYTES - 2
+    golden(b"".join(part + crc16(part) for part in (data[:at], data[at:])))
 
 
 def _sealed(text: str) -> bytes:
@@ -129,7 +129,7 @@ _MBAP = (
 )
 _GOLDEN = (
     _sealed("01 04 00 00 00 02") + _sealed("01 04 04 43 67"),
-    _sealed("01 03 00 00 00 01") + _sealed("01 03 02 00 07")[:8],
+    _sealed("01 03 00 00 00 01") + _sealed("01 03 02 00 07"),
 )
 _BARE: Sequence[bytes] = (
     bytes.fromhex("01 04 00 00 00 02 01 04 04 43 67 0e"),

@@ -15,7 +15,7 @@ _SPLINTERS: Final[tuple[bytes, ...]] = (
     *(b"\0", b"\\u0000", b"\\ud800", b"\xff\xfe", b"\xc0\x80", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\x1b[2J"),
     *(b"\n", b"\r\n", b"\xc2\x85", b"\xe2\x80\xa8", b"\xd9\xa1", b"\\u0661"),
     *(b"1e400", b"-1e400", b"1e-400", b"1e999999999", b"nan", b"inf", b"NaN", b"9" * 4400, b"9" * 400, b"-0"),
-    *(b"[" * 20, b"[" * 3000, b'{"a":' * 20, b'{"a":' * 3000, b"{" * 3000, b"a." * 3000),
+    *(b"[" * 20, b"[" * 3000, b'{"a":' * 20, b'{"a":' * 3000, b"{" * 3000, b"a." * 300),
     *(b"'''", b'"""', b"[[", b"]]", b"#", b"=", b"../../x", b"%00", b"1" * 300),
 )  # fmt: skip
 _CHANGES_MAX: Final = 4
@@ -59,7 +59,9 @@ def _splinter(sound: bytes, others: Sequence[bytes], chance: random.Random) -> b
 
 def _instead(sound: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
     """Put a splinter in the place of a word, where a reader has already taken the key for good."""
-    words = [at for at in range(1, len(sound)) if sound[at - 1 : at] in (b'"', b" ", b":", b"=", b"/")]
+    words = [
+        at for at in range(1, len(sound)) if sound[at - 1 : at] in (b'"', b" ", b":", b"=", b"/")
+    ]
     if not words:
         return sound
     at = chance.choice(words)

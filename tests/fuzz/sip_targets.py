@@ -33,7 +33,7 @@ from openami.profile import ProfileError
 from openami.sip.actions import Action
 from openami.sip.acts import ActType, read_acts
 from openami.sip.authorise import Permit, Refusal, Repeat, authorise, read_claim
-from openami.sip.canonical import SIGNATURE, DOCUMENT_BYTES_MAX, Document, read_document
+from openami.sip.canonical import DOCUMENT_BYTES_MAX, SIGNATURE, Document, read_document
 from openami.sip.command import check_agreement
 from openami.sip.compose import document_of, sign
 from openami.sip.errors import SipError
@@ -62,7 +62,9 @@ def honest() -> Honest:
         printed(village.signed(again, ActType.OFFER, HES)),
         printed(village.signed(session, ActType.CLOSE, HES, reason="CLOSED")),
     ]
-    commands = [village.order(village.command(action)) for action in (Action.DISCONNECT, Action.RECONNECT)]
+    commands = [
+        village.order(village.command(action)) for action in (Action.DISCONNECT, Action.RECONNECT)
+    ]
     tickets = [village.order(village.ticket())]
     reports = [printed(village.signed(report(), ActType.REPORT, POLE))]
     all_of_them = [*sessions, *commands, *tickets, *reports]

@@ -1,4 +1,4 @@
-"""The fuzz targets, bounded: the corpus played again, the seeds, and a few thousand spoilt inputs, the same each time.
+"""The fuzz targets, bounded: corpus and seeds played again, and a few thousand spoilt inputs, always the same.
 
 `make fuzz` runs the same targets for as long as there is time (docs/fuzzing.md).
 """
@@ -57,4 +57,4 @@ def test_the_corpus_is_small_and_all_of_it_is_played() -> None:
     assert {path.parent.name for path in files} <= set(TARGETS)
     assert set(files) == {path for name in TARGETS for path in kept(name)}
     assert sum(path.stat().st_size for path in files) <= _CORPUS_BYTES_MAX
-    assert CORPUS == Path(__file__).parent / "corpus"
+    assert Path(__file__).parent / "corpus" == CORPUS

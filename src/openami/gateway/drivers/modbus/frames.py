@@ -103,9 +103,9 @@ def _answers(pdu: bytes, question: Question) -> bool:
     if question.echo:
         return pdu == question.echo
     return (
-        pdu[0] == question.function
+        len(pdu) == 2 + 2 * question.count
+        and pdu[0] == question.function
         and pdu[1] == 2 * question.count
-        and len(pdu) == 2 + 2 * question.count
     )
 
 
