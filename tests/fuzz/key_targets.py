@@ -1,6 +1,8 @@
 """Key files, certificates, and what is said at enrolment, by a gateway or by whoever poses as its village."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -10,18 +12,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.fuzz.target import Target, directory
 from tests.keys.villages import GATEWAY, NOW, new_village
 
+from openami.gateway.enrolment import EnrolmentFailed, _authority_in, _refusal
 from openami.headend.enrolment import EnrolmentDesk
 from openami.headend.village import Village, add_gateway
-from openami.keyfiles import KeyFileError, load_roots, load_signer, save_roots
+from openami.keyfiles import KeyFileError, load_roots, load_signer, print_roots, save_roots
 from openami.pki.certificates import (
     CertificateError,
     TransportKey,
+    common_name_of,
+    issued_by,
     new_transport_key,
     print_certificate,
     print_key,
     read_certificate,
     read_key,
     read_signing_request,
+    renewed_from,
     same_key,
 )
 from openami.pki.enrolment import (
@@ -95,17 +101,18 @@ def roots_file(data: bytes) -> None:
 
 
 def pem(data: bytes) -> None:
-    """CertificateError, whichever of the three readers gets the bytes."""
-    readers: tuple[Callable[[bytes], object], ...] = (
-        read_certificate,
-        read_signing_request,
-        read_key,
-    )
-    for read in readers:
-        try:
+    """CertificateError, whichever of the three readers gets the bytes; what was read of a certificate is whole."""
+    for read in (read_signing_request, read_key):
+        with suppress(CertificateError):
             read(data)
-        except CertificateError:
-            continue
+    try:
+        certificate = read_certificate(data)
+    except CertificateError:
+        return
+    same_key(certificate, enrolling().transport_key.public_key())
+    common_name_of(certificate)
+    renewed_from(certificate)
+    issued_by(certificate, certificate)
 
 
 def enrolment_request(data: bytes) -> None:
@@ -133,6 +140,19 @@ def enrolment_answer(data: bytes) -> None:
     assert read_document(answer.keyring_payload).digest == answer.keyring.digest
 
 
+def answer_of_anybody(data: bytes) -> None:
+    """EnrolmentFailed in one line from whoever answers at the server's address; our village's authority from it."""
+    us = enrolling()
+    said = str(_refusal("https://h", 403, data))
+    assert said.isprintable(), said
+    try:
+        authority = _authority_in(data, "https://h", village=us.village.fingerprint())
+    except EnrolmentFailed as error:
+        assert str(error).isprintable(), str(error)
+        return
+    assert read_certificate(authority.encode()) == us.village.authority().certificate
+
+
 def token(data: bytes) -> None:
     """EnrolmentError, or a token that prints as it was read."""
     text = data.decode(errors="replace")
@@ -158,6 +178,14 @@ def _roots() -> Sequence[bytes]:
     return [path.read_bytes()]
 
 
+def _villages() -> Sequence[bytes]:
+    told = {
+        "authority": print_certificate(enrolling().village.authority().certificate).decode(),
+        "roots": print_roots(enrolling().village.roots()),
+    }
+    return [json.dumps(told).encode(), b'{"code":"BAD_TOKEN","detail":"have a new one made"}']
+
+
 def _signing_keys() -> Sequence[bytes]:
     us = enrolling()
     return [us.village.root_key_file(1).read_bytes(), print_key(us.transport_key)]
@@ -169,5 +197,6 @@ TARGETS = (
     Target("pem", pem, _pems, 100),
     Target("enrolment_request", enrolment_request, lambda: [enrolling().payload], 150),
     Target("enrolment_answer", enrolment_answer, lambda: [enrolling().answer], 150),
+    Target("answer_of_anybody", answer_of_anybody, _villages, 150),
     Target("token", token, lambda: [token_text(bytes(16), "A" * 43).encode()], 150),
 )

@@ -27,7 +27,7 @@ Change = Callable[[bytes, Sequence[bytes], random.Random], bytes]
 def mutated(sound: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
     """Return the bytes with one to four changes; ``others`` lend the pieces for a splice."""
     changed = sound
-    for _ in range(chance.randint(1, _CHANGES_MAX)):
+    for _ in range(chance.choice((1, 1, 1, 2, _CHANGES_MAX))):
         changed = chance.choice(_CHANGES)(changed, others, chance)
     return changed[:_BYTES_MAX]
 
@@ -41,6 +41,16 @@ def _flip(sound: bytes, others: Sequence[bytes], chance: random.Random) -> bytes
         return sound
     at = chance.randrange(len(sound))
     return sound[:at] + bytes([sound[at] ^ 1 << chance.randrange(8)]) + sound[at + 1 :]
+
+
+def _similar(sound: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
+    """Exchange a letter or a digit for another: all of it stays well formed, and is not what was signed."""
+    places = [at for at, byte in enumerate(sound) if chr(byte).isascii() and chr(byte).isalnum()]
+    if not places:
+        return sound
+    at = chance.choice(places)
+    kin = b"0123456789" if sound[at : at + 1].isdigit() else b"abcdefxyzABCDEFXYZ"
+    return sound[:at] + bytes([chance.choice(kin)]) + sound[at + 1 :]
 
 
 def _truncate(sound: bytes, others: Sequence[bytes], chance: random.Random) -> bytes:
@@ -93,5 +103,6 @@ def _token(sound: bytes, others: Sequence[bytes], chance: random.Random) -> byte
 
 
 _CHANGES: Final[Sequence[Change]] = (
-    _bytes, _flip, _truncate, _splice, _splinter, _instead, _instead, _double, _line, _token, _token,
+    _bytes, _flip, _similar, _similar, _truncate, _splice, _splinter, _instead, _instead, _double, _line,
+    _token, _token,
 )  # fmt: skip
