@@ -173,7 +173,7 @@ def _by_chance(watched: Watched, seeds: Sequence[bytes], chance: random.Random) 
     return watched.end()
 
 
-def _by_coverage(atheris, watched: Watched, seeds: Sequence[bytes], seed: int) -> int:  # type: ignore[no-untyped-def]
+def _by_coverage(atheris, watched: Watched, seeds: Sequence[bytes], seed: int) -> int:
     from tests.fuzz.mutation import mutated
 
     grown = GROWN / watched.name

@@ -49,11 +49,14 @@ def test_what_is_spoilt_holds(target: Target) -> None:
     holds()
 
 
-@each_target
-def test_a_seed_is_not_refused_at_its_first_byte(target: Target) -> None:
-    """A target whose seeds are all nonsense would hold for ever."""
-    assert sound(target)
-    assert max(len(seed) for seed in sound(target)) > 4
+@pytest.mark.parametrize(
+    "planted", [b"\0", b"\xff", b"[" * 17, b"9" * 400, b"\x1b", b'"obis":"1.8.0","obis":']
+)
+def test_what_readers_stumble_over_is_among_the_changes(planted: bytes) -> None:
+    """Each reader that would fall over one of these is found out within the examples of one target."""
+    seed, chance = b'{"obis":"1.8.0","value":1}', random.Random(0)
+    assert planted not in seed
+    assert any(planted in mutated(seed, [seed], chance) for _ in range(4_000))
 
 
 def test_the_corpus_is_small_and_all_of_it_is_played() -> None:
