@@ -20,7 +20,7 @@ def read_toml(text: str, *, parse_float: Callable[[str], Any] = float) -> dict[s
     """Return the tables of a text. Raises TomlError."""
     try:
         tables = tomllib.loads(text, parse_float=parse_float)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise TomlError(f"is not TOML: {one_line(str(error))}") from None
     for name in _names_with_nul(tables):
         raise TomlError(f"{one_line(name)}: holds a NUL character, which no name and no text may")
