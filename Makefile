@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo check test bench mutants format lock clean
+.PHONY: demo check test bench fuzz mutants format lock clean
 
 demo: .venv/ready           ## a village of simulated meters, gateway, broker and head-end on this machine
 	$(BIN)/openami demo $(DEMO)
@@ -19,6 +19,9 @@ test: .venv/ready           ## the tests alone; T=tests/profile for a part
 
 bench: .venv/ready          ## the figures of benchmarks/RESULTS.md, measured on this machine
 	$(BIN)/python -m benchmarks
+
+fuzz: .venv/ready           ## every surface for a minute; FUZZ="store --minutes 60" for one of them (docs/fuzzing.md)
+	$(BIN)/python tools/fuzz.py $(FUZZ)
 
 mutants: .venv/ready        ## is each refusal of a signed document missed when it is gone? some 8 minutes
 	$(BIN)/python tools/mutants.py $(MUTANTS)
@@ -38,4 +41,4 @@ lock:                       ## write the versions installed now into constraints
 	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .fuzz dist

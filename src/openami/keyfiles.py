@@ -76,7 +76,7 @@ def load_roots(path: Path) -> Roots:
     data = read_private(path)
     try:
         return read_roots(json.loads(data))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise KeyFileError(
             f"{path} holds no root pins: {error}", "enrol again, or restore it from the backup"
         ) from None

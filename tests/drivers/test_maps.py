@@ -164,7 +164,7 @@ def _dds238(pattern: str, replacement: str) -> str:
         ("max_read_registers = 24", "max_read_registers = 126", "Expected `int` <= 125"),
         ("max_read_registers = 24", "max_read_registers = 1", "longer than one read may be"),
         ('id = "dds238"', "", "'id' is missing"),
-        ("word_order", "word order", "not a TOML file"),
+        ("word_order", "word order", "is not TOML"),
     ],
 )
 def test_a_mistake_in_a_map_is_named_with_its_place(
@@ -185,6 +185,16 @@ def test_a_scale_is_exact_with_or_without_quotes() -> None:
     register = read_map(_dds238('scale = "0.01"', "scale = 0.01")).registers[Obis.parse("2.8.0")]
     assert register.scale == Decimal("0.01")
     assert register.decimals == 2
+
+
+@pytest.mark.parametrize(
+    ("sound", "spoilt"), [("1e-9", "1e-10"), ("1e9", "1e10"), ("1.5", "1e-999999999")]
+)
+def test_a_scale_has_a_bound(sound: str, spoilt: str) -> None:
+    """Values are computed exactly: a scale without one would take all memory at the first poll."""
+    assert read_map(_dds238('scale = "0.01"', f'scale = "{sound}"'))
+    with pytest.raises(MapError, match="at most 9 decimals and 10 digits"):
+        read_map(_dds238('scale = "0.01"', f'scale = "{spoilt}"'))
 
 
 def test_a_map_of_the_operators_own_is_read_from_his_folder(tmp_path: Path) -> None:
@@ -229,6 +239,7 @@ def test_an_enumeration_gives_its_words() -> None:
         ({'unit = "enum"': 'unit = "enum"\nscale = "0.1"'}, "an enumeration is not scaled"),
         ({"0 =": "00 ="}, "'00' is no code"),
         ({"0 =": '"0x0" ='}, "'0x0' is no code"),
+        ({"0 =": f'"{"1" * 21}" ='}, "is no code"),
     ],
 )
 def test_an_enumeration_that_is_none_is_refused(changes: dict[str, str], message: str) -> None:

@@ -66,7 +66,13 @@ def _settings(line: dict[str, object], *meters: dict[str, object]) -> LineSettin
             _TCP,
             {"unit": 1, "map": "adl3000", "ct_ratio": 0, "pt_ratio": 1},
             ("meter", 0, "ct_ratio"),
-            "above 0",
+            "from 0.001 to 1000000, not 0",
+        ),
+        (
+            _TCP,
+            {"unit": 1, "map": "adl3000", "ct_ratio": 1_000_001, "pt_ratio": 1},
+            ("meter", 0, "ct_ratio"),
+            "from 0.001 to 1000000, not 1000001",
         ),
         (
             _TCP,

@@ -12,7 +12,6 @@ Relative file names count from the folder of the configuration file.
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import time
@@ -39,8 +38,10 @@ from openami.profile import (
     RegisterCatalogue,
     check_gateway_name,
     is_id,
+    one_line,
     shipped_catalogue,
 )
+from openami.toml_text import TomlError, read_toml
 
 ENVIRONMENT_PREFIX = "OPENAMI_GATEWAY__"
 # 500 meters with ten lines each are 150 kB; a megabyte is another file.
@@ -248,9 +249,9 @@ class _Reader:
     def __init__(self, file: Path, text: str) -> None:
         self._file = file
         try:
-            self._root: dict[str, Any] = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(str(file), "", f"is not TOML: {error}") from None
+            self._root: dict[str, Any] = read_toml(text)
+        except TomlError as error:
+            raise ConfigError(str(file), "", str(error)) from None
         self._lines = KeyLines(text)
         self._from_environment: dict[KeyPath, str] = {}
         self._service = ServiceSettings()
@@ -500,7 +501,7 @@ class _Reader:
 def _key(path: KeyPath) -> str:
     """Print a path: ``line[0].meter[2].unit``."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
+    return one_line(text.removeprefix("."))
 
 
 def _from_text(text: str, kind: Any) -> Any:
@@ -509,8 +510,8 @@ def _from_text(text: str, kind: Any) -> Any:
         return msgspec.convert(text, kind, strict=False)
     except msgspec.ValidationError:
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            value = read_toml(f"value = {text}")["value"]
+        except TomlError:
             value = text
         return msgspec.convert(value, kind)
 

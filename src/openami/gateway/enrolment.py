@@ -55,6 +55,7 @@ from openami.pki.enrolment import (
     village_fingerprint,
 )
 from openami.pki.names import GatewayName
+from openami.profile import one_line
 from openami.sip.keys import KeySigner
 
 # A TLS handshake over GPRS takes seconds, the answer as many; nobody waits longer at a pole.
@@ -240,14 +241,20 @@ def _village_authority(url: str, village: str) -> str:
     unverified = ssl.create_default_context()
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
-    answer = _exchange(url, "GET", "/v1/village", None, tls=unverified)
+    return _authority_in(
+        _exchange(url, "GET", "/v1/village", None, tls=unverified), url, village=village
+    )
+
+
+def _authority_in(answer: bytes, url: str, *, village: str) -> str:
+    """Return the authority's PEM out of an answer from anybody at all. Raises EnrolmentFailed."""
     try:
         told = json.loads(answer)
         pem = told["authority"]
         found = village_fingerprint(read_certificate(pem.encode()), read_roots(told["roots"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EnrolmentFailed(
-            f"{url} is no enrolment server: {error}", "check the address"
+            f"{url} is no enrolment server: {one_line(str(error))}", "check the address"
         ) from None
     if found != village:
         raise EnrolmentFailed(
@@ -305,10 +312,10 @@ def _refusal(url: str, status: int, body: bytes) -> EnrolmentFailed:
     try:
         told = json.loads(body)
         code, detail = str(told["code"]), str(told["detail"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return EnrolmentFailed(f"{url} answers with status {status}", "check the address")
     refused = code in Refusal.__members__
-    return EnrolmentFailed(f"{url} refuses: {code}: {detail[:300]}", refused=refused)
+    return EnrolmentFailed(f"{url} refuses: {one_line(f'{code}: {detail[:300]}')}", refused=refused)
 
 
 def _address(url: str) -> tuple[str, int]:

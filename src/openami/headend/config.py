@@ -16,7 +16,6 @@ disconnects_per_hour_max = 50                           # our own threshold, bes
 """
 
 import re
-import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
@@ -24,7 +23,8 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import msgspec
 
 from openami.mqtt.settings import BrokerSettings
-from openami.profile import CatalogueError, RegisterCatalogue, shipped_catalogue
+from openami.profile import CatalogueError, RegisterCatalogue, one_line, shipped_catalogue
+from openami.toml_text import read_toml
 
 if TYPE_CHECKING:  # the commands that only read an address need no library that signs
     from openami.sip.keyring import Roots
@@ -106,7 +106,7 @@ def read_config(path: Path) -> HeadendConfig:
     """Read a configuration file. Raises ConfigError, naming file, line and remedy."""
     try:
         text = _read(path).decode()
-        document = tomllib.loads(text)
+        document = read_toml(text)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     document.setdefault("mqtt", {})
@@ -116,7 +116,7 @@ def read_config(path: Path) -> HeadendConfig:
     try:
         config = msgspec.convert(document, HeadendConfig)
     except msgspec.ValidationError as error:
-        raise ConfigError(_explain(path, text, str(error))) from None
+        raise ConfigError(_explain(path, text, one_line(str(error)))) from None
     mqtt = _beside(path, config.mqtt, "ca_file", "cert_file", "key_file", "password_file")
     config = msgspec.structs.replace(config, mqtt=mqtt)
     return _beside(path, config, "registers_file", "broker_config_file")

@@ -20,6 +20,7 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -78,6 +79,9 @@ def enrolment_app(desk: EnrolmentDesk, tell: Callable[[str], None]) -> Starlette
         except sqlite3.Error as error:  # a full disk, or a register that somebody holds
             tell(f"cannot answer {whom}: the register: {error}")
             return JSONResponse({"code": "UNAVAILABLE", "detail": "see the server's log"}, 503)
+        except ClientDisconnect:
+            tell(f"{whom} hung up in the middle of its request")
+            return Response(status_code=400)  # nobody reads it
         except TimeoutError:
             return JSONResponse({"code": "TIMEOUT", "detail": "the request took too long"}, 408)
         tell(f"answered {whom} at {http.url.path}")

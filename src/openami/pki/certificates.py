@@ -215,16 +215,20 @@ def print_key(key: TransportKey) -> bytes:
 def read_certificate(pem: bytes) -> x509.Certificate:
     """Return the first certificate of a PEM text. Raises CertificateError."""
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+        certificate = x509.load_pem_x509_certificate(pem)
+        # These are parsed when they are asked for: what is broken in them is told here, not to a later caller.
+        _ = certificate.public_key(), certificate.subject, certificate.issuer
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise CertificateError(f"not a certificate: {error}") from None
+    return certificate
 
 
 def read_key(pem: bytes) -> TransportKey:
     """Return the first private key of a PEM text. Raises CertificateError."""
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CertificateError(f"not an unencrypted private key: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateError("a P-256 key is asked for")

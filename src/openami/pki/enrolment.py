@@ -33,6 +33,7 @@ from openami.pki.certificates import (
     same_key,
 )
 from openami.pki.names import BadName, GatewayName
+from openami.profile import one_line
 from openami.sip import fields
 from openami.sip.acts import ActType, verified_acts
 from openami.sip.canonical import (
@@ -77,9 +78,9 @@ class EnrolmentError(ValueError):
     """A request or an answer that is refused; ``code`` for the wire, ``detail`` for a person."""
 
     def __init__(self, code: Refusal, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
         self.code = code
-        self.detail = detail
+        self.detail = one_line(detail)  # it may name what a stranger sent, and goes into logs
+        super().__init__(f"{code}: {self.detail}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,7 @@ def _read_members(payload: bytes) -> _AnswerMembers:
         raise _bad_answer(f"more than {ANSWER_BYTES_MAX} bytes")
     try:
         members = msgspec.json.decode(payload, type=_AnswerMembers)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _bad_answer(str(error)) from None
     if members.enrolment != FORM:
         raise _bad_answer(f"not of the form {FORM}")

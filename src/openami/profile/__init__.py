@@ -2,7 +2,7 @@
 
 from openami.profile.audit import FAULTS_KEPT_MAX, Audit, audit_envelope
 from openami.profile.codec import decode_envelope
-from openami.profile.errors import Code, ProfileError, pointer
+from openami.profile.errors import Code, ProfileError, one_line, pointer
 from openami.profile.event import Event, EventSource, EventState, Severity
 from openami.profile.identifiers import (
     ID_PATTERN,
@@ -83,6 +83,7 @@ __all__ = [
     "json_type",
     "judge_register",
     "judge_topic",
+    "one_line",
     "parse_topic",
     "pointer",
     "read_time",

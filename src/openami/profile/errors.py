@@ -53,6 +53,18 @@ class ProfileError(ValueError):
         return f"{self.code}{place}: {self.detail} ({self.requirement})"
 
 
+def one_line(text: str) -> str:
+    """Return a text as one line: what does not print, line ends and escapes of a terminal, as Python writes it.
+
+    For what comes from outside and goes into an error: a sender must not write lines of our log.
+    """
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    )
+
+
 def pointer(*parts: str | int) -> str:
     """Return the JSON pointer to a place in a message: ``pointer("registers", 0, "obis")``."""
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)

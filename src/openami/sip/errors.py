@@ -6,6 +6,8 @@ refusal is silent (counted, never answered): there is no oracle for somebody wit
 
 from enum import StrEnum
 
+from openami.profile import one_line
+
 
 class SipCode(StrEnum):
     """Why a document, an act or a command is refused."""
@@ -67,6 +69,6 @@ class SipError(ValueError):
     """A document, act or key that is refused; ``detail`` is for a person, ``code`` for the wire."""
 
     def __init__(self, code: SipCode, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
         self.code = code
-        self.detail = detail
+        self.detail = one_line(detail)  # it may name what a stranger sent, and goes into logs
+        super().__init__(f"{code}: {self.detail}")

@@ -21,6 +21,16 @@ _MBAP_BYTES = 7  # transaction, protocol, length, unit: Modbus on TCP/IP, 3.1.3
 _MBAP_LENGTH_MIN, _MBAP_LENGTH_MAX = 3, 254
 
 
+def _crc_of_byte(byte: int) -> int:
+    for _ in range(8):
+        byte = byte >> 1 ^ 0xA001 if byte & 1 else byte >> 1
+    return byte
+
+
+# A line that babbles has a CRC computed for each of its bytes; by table that takes an eighth of the time.
+_CRC_OF_BYTE: Final = tuple(map(_crc_of_byte, range(256)))
+
+
 class FrameError(ValueError):
     """Bytes that are not the frame they should be; the message says why."""
 
@@ -41,9 +51,7 @@ def crc16(data: bytes) -> bytes:
     """Return the CRC of a Modbus RTU frame as it stands on the line, low byte first."""
     crc = 0xFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ 0xA001 if crc & 1 else crc >> 1
+        crc = crc >> 8 ^ _CRC_OF_BYTE[(crc ^ byte) & 0xFF]
     return crc.to_bytes(2, "little")
 
 
@@ -103,9 +111,9 @@ def _answers(pdu: bytes, question: Question) -> bool:
     if question.echo:
         return pdu == question.echo
     return (
-        pdu[0] == question.function
+        len(pdu) == 2 + 2 * question.count
+        and pdu[0] == question.function
         and pdu[1] == 2 * question.count
-        and len(pdu) == 2 + 2 * question.count
     )
 
 

@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from openami.gateway.drivers.modbus.register_map import MapError, RegisterMap, read_map
+from openami.profile import one_line
 
 _SUFFIX = ".toml"
 
@@ -33,6 +34,6 @@ def load_map(name: str, directory: Path = Path()) -> RegisterMap:
     try:
         return read_map(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise MapError(f"{path}: {error}") from None
+        raise MapError(f"{one_line(str(path))}: {error}") from None
     except MapError as error:
         raise MapError(f"{path}: {error}") from None

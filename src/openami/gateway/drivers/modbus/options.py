@@ -21,6 +21,10 @@ from openami.profile import MeterSerial
 # Modbus over TCP names a device without a bus behind it 255.
 _TCP_DEVICE_UNIT: Final = 255
 _SERIAL_UNIT_MAX: Final = 247
+# A current transformer of 10,000 A to 1 A, a voltage transformer of 400 kV to 100 V: far inside. Values are
+# computed exactly, so a ratio of 1e999999999 would not end.
+RATIO_MIN: Final = Decimal("0.001")
+RATIO_MAX: Final = Decimal(1_000_000)
 
 
 class Transport(StrEnum):
@@ -245,9 +249,10 @@ def _ratios(
                 "with, 1 without a transformer",
                 path=(*path, ratio.value),
             )
-        elif not (value.is_finite() and value > 0):
+        elif not (value.is_finite() and RATIO_MIN <= value <= RATIO_MAX):
             raise OptionsError(
-                f"{ratio.value} is a number above 0, not {value}", path=(*path, ratio.value)
+                f"{ratio.value} is a number from {RATIO_MIN} to {RATIO_MAX}, not {value}",
+                path=(*path, ratio.value),
             )
         else:
             ratios[ratio] = value

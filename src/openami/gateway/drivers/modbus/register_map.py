@@ -8,7 +8,6 @@ Pure: text in, RegisterMap out.
 """
 
 import dataclasses
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,8 +20,12 @@ from msgspec import Meta
 from openami.gateway.driver import PollGroup, RegisterInfo, RelayPosition
 from openami.gateway.drivers.modbus.strict import Path, TableError, convert
 from openami.profile import Obis
+from openami.toml_text import TomlError, read_toml
 
 MAP_CHARS_MAX: Final = 256 * 1024  # the largest of ours has 12 kB; more is another kind of file
+# As many as `decimals` may be. Values are computed exactly: 1e-999999999 would take a gigabyte for each.
+SCALE_DECIMALS_MAX: Final = 9
+CODE_CHARS_MAX: Final = 20  # the largest u64
 READ_REGISTERS_MAX: Final = 125  # Modbus application protocol: what fits one answer
 
 
@@ -284,9 +287,9 @@ def read_map(text: str) -> RegisterMap:
         raise MapError(f"the file has {len(text)} characters, at most {MAP_CHARS_MAX} are read")
     try:
         # Decimal, so that a scale written 0.1 is a tenth and not the double next to it.
-        document = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
-        raise MapError(f"not a TOML file: {error}") from None
+        document = read_toml(text, parse_float=Decimal)
+    except TomlError as error:
+        raise MapError(f"the file {error}") from None
     try:
         return _build(convert(document, _MapFile))
     except TableError as error:
@@ -350,6 +353,14 @@ def _check(entry: _Register, path: Path) -> None:
         raise TableError("a float32 needs its decimals", path=(*path, "decimals"))
     if not entry.scale.is_finite() or entry.scale == 0:
         raise TableError("the scale is a number other than 0", path=(*path, "scale"))
+    # Its size first: to count the decimals of 1e-999999999 rounds it to 0.
+    if abs(entry.scale.adjusted()) > SCALE_DECIMALS_MAX or (
+        _decimals_of(entry.scale) > SCALE_DECIMALS_MAX
+    ):
+        raise TableError(
+            f"the scale has at most {SCALE_DECIMALS_MAX} decimals and {SCALE_DECIMALS_MAX + 1} digits",
+            path=(*path, "scale"),
+        )
     if entry.type is NumberType.ASCII and (entry.scale != 1 or entry.multiply):
         raise TableError("text is not scaled", path=(*path, "scale"))
     if entry.values:
@@ -362,7 +373,11 @@ def _check_enumeration(entry: _Register, path: Path) -> None:
     if entry.scale != 1 or entry.multiply or entry.decimals is not None:
         raise TableError("an enumeration is not scaled", path=(*path, "values"))
     for code in entry.values:
-        if not (code.isascii() and code.isdecimal()) or str(int(code)) != code:
+        if (
+            len(code) > CODE_CHARS_MAX
+            or not (code.isascii() and code.isdecimal())
+            or str(int(code)) != code
+        ):
             raise TableError(
                 f"{code!r} is no code: write the whole number the register holds",
                 path=(*path, "values"),

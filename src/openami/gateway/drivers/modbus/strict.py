@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
-from openami.profile import Obis, ProfileError
+from openami.profile import Obis, ProfileError, one_line
 
 Path = tuple[str | int, ...]
 T = TypeVar("T", bound=msgspec.Struct)
@@ -29,7 +29,7 @@ def dotted(path: Path) -> str:
     """Print a path as a person would write it: ``register[2].scale``."""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+        text += f"[{step}]" if isinstance(step, int) else f".{one_line(step)}"
     return text.lstrip(".") or "the file"
 
 

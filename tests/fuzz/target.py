@@ -1,0 +1,34 @@
+"""What a fuzz target is: a surface, what must hold whatever the bytes, and sound bytes to start from."""
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Target:
+    """One surface under fuzz.
+
+    ``run`` takes any bytes, checks its invariant by assertions, and lets no exception out but those: whatever
+    else leaves it is a fault. ``examples`` is how many are drawn in `make check`, by what one costs.
+    """
+
+    name: str
+    run: Callable[[bytes], None]
+    seeds: Callable[[], Sequence[bytes]]
+    examples: int
+
+
+@cache
+def directory(name: str) -> Path:
+    """Return a private directory of this process, in memory where there is such a place."""
+    memory = Path("/dev/shm")
+    made = Path(
+        tempfile.mkdtemp(prefix=f"openami-fuzz-{name}-", dir=memory if memory.is_dir() else None)
+    )
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
