@@ -9,7 +9,7 @@ A gap closes only by what the store has received, never by what a gateway says o
 reason that proves it (decision 0031); until then it is asked for, with longer and longer pauses.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -147,9 +147,28 @@ class Gap:
         return self.state in (GapState.OPEN, GapState.ASKED)
 
     @property
+    def name(self) -> str:
+        """What it is called where people read: its numbers, or its meter and times."""
+        if self.epoch:
+            return f"numbers {self.first} to {self.last}"
+        return f"{self.meter_serial} from {self.measured_from} to {self.measured_to}"
+
+    @property
     def gateway(self) -> tuple[str, str]:
         """Whose gap it is."""
         return self.feeder_id, self.gateway_id
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A span of measured time, both ends in it."""
+
+    begin: datetime
+    end: datetime
+
+    def touches(self, begin: datetime, end: datetime) -> bool:
+        """Whether it has a moment in common with another span."""
+        return self.begin <= end and begin <= self.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +199,8 @@ class Surroundings:
     can_command: bool
     another_is_asked: bool
     """Whether another gap of its gateway is being asked for: one at a time."""
-    thinned: bool
-    """Whether its gateway has told that it thinned what it measured then."""
+    thinned: Sequence[Span]
+    """Spans of measured time in which its gateway has told that it thinned something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +221,9 @@ def noticed(
     A gap keeps its extent from when it was noticed; what comes within it makes ``missing`` less.
     """
     holes = numbering.holes()
-    changed = [after for gap in known if gap.epoch and (after := _filled(gap, holes, numbering, now))]
+    changed = [
+        after for gap in known if gap.epoch and (after := _filled(gap, holes, numbering, now))
+    ]
     for hole in holes:
         if any(_overlap(gap, hole) for gap in known):
             continue
@@ -223,9 +244,7 @@ def noticed(
     return changed
 
 
-def _filled(
-    gap: Gap, holes: Sequence[Hole], numbering: Numbering, now: datetime
-) -> Gap | None:
+def _filled(gap: Gap, holes: Sequence[Hole], numbering: Numbering, now: datetime) -> Gap | None:
     """Return a gap after what came; None if nothing of it did."""
     if gap.state is GapState.CLOSED:
         return None
@@ -307,7 +326,7 @@ def _proof(gap: Gap, around: Surroundings, now: datetime) -> GapReason | None:
         replaced_at = gap.changed_at + timedelta(seconds=REPLACED_AFTER_S)
         return GapReason.CARD_REPLACED if now >= replaced_at else None
     retention = timedelta(days=RETENTION_DAYS)
-    if around.thinned and gap.answers:
+    if gap.answers and _is_thinned(gap, around.thinned):
         return GapReason.THINNED
     if gap.answers >= ANSWERS_PROVING:
         too_old = gap.measured_to is not None and gap.measured_to < gap.noticed_at - retention
@@ -315,6 +334,12 @@ def _proof(gap: Gap, around: Surroundings, now: datetime) -> GapReason | None:
     if now < gap.noticed_at + retention or not around.gateway_speaks:
         return None
     return GapReason.BEYOND_RETENTION
+
+
+def _is_thinned(gap: Gap, spans: Sequence[Span]) -> bool:
+    if gap.measured_from is None or gap.measured_to is None:
+        return False
+    return any(span.touches(gap.measured_from, gap.measured_to) for span in spans)
 
 
 def answered(
@@ -369,11 +394,6 @@ def window(gap: Gap) -> tuple[datetime, datetime]:
     begin, end = sorted((gap.measured_from, gap.measured_to))
     margin = timedelta(seconds=WINDOW_MARGIN_S)
     return (begin - margin).replace(microsecond=0), (end + margin).replace(microsecond=0)
-
-
-def last_filled(gaps: Iterable[Gap]) -> datetime | None:
-    """Return when any of these was last filled a little."""
-    return max((gap.changed_at for gap in gaps if gap.changed_at > gap.noticed_at), default=None)
 
 
 def _moment(ms: int | None) -> datetime | None:

@@ -13,6 +13,7 @@ old time, and of a rejected message nothing but the number is believed.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import msgspec
@@ -174,9 +175,7 @@ def _extended(epoch: Epoch, told: Sequence[Numbered], received_ms: int) -> Epoch
         return epoch
     runs = tuple(_joined(epoch.runs, _runs_of(told)))
     top_received_ms = received_ms if told[-1].seq > epoch.top else epoch.top_received_ms
-    return _bounded(
-        msgspec.structs.replace(epoch, runs=runs, top_received_ms=top_received_ms)
-    )
+    return _bounded(msgspec.structs.replace(epoch, runs=runs, top_received_ms=top_received_ms))
 
 
 def _runs_of(told: Sequence[Numbered]) -> list[Run]:
@@ -228,7 +227,7 @@ def _bounded(epoch: Epoch) -> Epoch:
     lowest = given_up[0]
     for run in given_up[1:]:
         lowest = _one(lowest, run)
-    missing = sum(b.first - a.last - 1 for a, b in zip(given_up, given_up[1:], strict=False))
+    missing = sum(b.first - a.last - 1 for a, b in pairwise(given_up))
     return msgspec.structs.replace(
         epoch,
         runs=(lowest, *kept),

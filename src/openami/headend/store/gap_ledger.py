@@ -87,14 +87,14 @@ class GapLedger(ABC):
         ]
 
     async def gaps(
-        self, *, feeder_id: str | None = None, gateway_id: str | None = None
+        self, *, feeder_id: str | None = None, gateway_id: str | None = None, closed: bool = True
     ) -> Sequence[Gap]:
         rows = await self._rows(
             _GAPS.select(
-                "WHERE ?1 IN ('', feeder_id) AND ?2 IN ('', gateway_id) "
+                "WHERE ?1 IN ('', feeder_id) AND ?2 IN ('', gateway_id) AND state <> ?3 "
                 f"ORDER BY {_KEY.replace('meter_serial, first', 'first, meter_serial')}"
             ),
-            *(feeder_id or "", gateway_id or ""),
+            *(feeder_id or "", gateway_id or "", "" if closed else str(GapState.CLOSED)),
         )
         return [_GAPS.read(row) for row in rows]
 

@@ -26,9 +26,9 @@ class GapStore(Protocol):
         ...
 
     async def gaps(
-        self, *, feeder_id: str | None = None, gateway_id: str | None = None
+        self, *, feeder_id: str | None = None, gateway_id: str | None = None, closed: bool = True
     ) -> Sequence[Gap]:
-        """Return gaps, by gateway and then from the oldest; those that ended long ago are not kept."""
+        """Return gaps, by gateway and then from the oldest; without those that are closed, if so asked."""
         ...
 
     async def put_gaps(self, gaps: Sequence[Gap]) -> None:
