@@ -1,4 +1,4 @@
-"""A broker that loses what it has acknowledged: the head-end notices, asks and has everything, and no person acts."""
+"""A broker loses what it has acknowledged: the head-end notices, asks, and has everything; no person acts."""
 
 import asyncio
 from pathlib import Path

@@ -292,7 +292,7 @@ def next_step(gap: Gap, around: Surroundings, patience: Patience, now: datetime)
     )
     if proof is not None and not settling:
         return ended(gap, GapEvent.PROVE, proof, now)
-    if gap.state is GapState.ASKED:
+    if gap.state is GapState.ASKED or _is_of_an_older_card(gap, around):
         return gap
     reason = _what_hinders(gap, around, settling=settling)
     if reason is not None:
@@ -322,7 +322,7 @@ def _what_hinders(gap: Gap, around: Surroundings, *, settling: bool) -> GapReaso
 
 def _proof(gap: Gap, around: Surroundings, now: datetime) -> GapReason | None:
     """Return what proves that it will never come."""
-    if gap.epoch and around.epoch is not None and gap.epoch < around.epoch:
+    if _is_of_an_older_card(gap, around):
         replaced_at = gap.changed_at + timedelta(seconds=REPLACED_AFTER_S)
         return GapReason.CARD_REPLACED if now >= replaced_at else None
     retention = timedelta(days=RETENTION_DAYS)
@@ -334,6 +334,11 @@ def _proof(gap: Gap, around: Surroundings, now: datetime) -> GapReason | None:
     if now < gap.noticed_at + retention or not around.gateway_speaks:
         return None
     return GapReason.BEYOND_RETENTION
+
+
+def _is_of_an_older_card(gap: Gap, around: Surroundings) -> bool:
+    """Whether nobody has it any more; a broker may."""
+    return gap.epoch > 0 and around.epoch is not None and gap.epoch < around.epoch
 
 
 def _is_thinned(gap: Gap, spans: Sequence[Span]) -> bool:
