@@ -139,7 +139,7 @@ def test_while_its_gateway_fills_any_gap_it_is_draining_and_not_asked() -> None:
         ({"another_is_asked": True}, GapReason.IN_TRANSIT),
     ],
 )
-def test_what_hinders_is_named(around: dict[str, object], reason: GapReason) -> None:
+def test_what_hinders_is_named(around: dict[str, Any], reason: GapReason) -> None:
     step = asked(**around)
     assert isinstance(step, Gap)
     assert (step.state, step.reason, step.asks) == (GapState.OPEN, reason, 0)

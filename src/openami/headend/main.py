@@ -64,6 +64,7 @@ async def run(
         store = await _opened_store(config.store, resources, stop)
         if store is None:
             return
+        await store.put_intervals(config.completeness.intervals_s)
         uplink = Uplink(
             MqttPort(config.mqtt),
             store,

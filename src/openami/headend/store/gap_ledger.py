@@ -4,7 +4,7 @@
 # ruff: noqa: S608
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar, cast
 
@@ -63,6 +63,16 @@ def prune_gaps(now: datetime) -> Steps[int]:
     return gone + (yield from do(_OVERFULL, ENDED_GAPS_KEPT_MAX - 1))
 
 
+def put_intervals(intervals: Mapping[str, int]) -> Steps[None]:
+    """Write the configured intervals in the place of what was."""
+    yield from do("DELETE FROM expected_interval")
+    for feeder_id, interval_s in sorted(intervals.items()):
+        yield from do(
+            "INSERT INTO expected_interval (feeder_id, interval_s) VALUES (?1, ?2)",
+            *(feeder_id, interval_s),
+        )
+
+
 class GapLedger(ABC):
     """The GapStore on top of an engine's questions and transactions."""
 
@@ -104,3 +114,10 @@ class GapLedger(ABC):
 
     async def prune_gaps(self, now: datetime) -> int:
         return await self._write(lambda: prune_gaps(now))
+
+    async def intervals(self) -> Mapping[str, int]:
+        rows = await self._rows("SELECT feeder_id, interval_s FROM expected_interval")
+        return dict(cast(Any, rows))
+
+    async def put_intervals(self, intervals: Mapping[str, int]) -> None:
+        await self._write(lambda: put_intervals(intervals))

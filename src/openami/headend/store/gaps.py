@@ -3,7 +3,7 @@
 The numbers are kept by ``Store.commit``, in the transaction of their batch; gaps by whoever looks for them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -37,4 +37,12 @@ class GapStore(Protocol):
 
     async def prune_gaps(self, now: datetime) -> int:
         """Delete what ended too long ago; return how many gaps went."""
+        ...
+
+    async def intervals(self) -> Mapping[str, int]:
+        """Return how often the meters of a feeder report, in seconds, where that is configured."""
+        ...
+
+    async def put_intervals(self, intervals: Mapping[str, int]) -> None:
+        """Write what is configured in the place of what was."""
         ...

@@ -32,3 +32,9 @@ CREATE TABLE gap (
     PRIMARY KEY (feeder_id, gateway_id, epoch, meter_serial, first)
 );
 CREATE INDEX gap_by_end ON gap (ended_at);
+
+-- How often the meters of a feeder report, as the head-end is configured; others are learnt from.
+CREATE TABLE expected_interval (
+    feeder_id  text COLLATE "C" PRIMARY KEY,
+    interval_s integer NOT NULL
+);

@@ -32,3 +32,9 @@ CREATE TABLE gap (
     PRIMARY KEY (feeder_id, gateway_id, epoch, meter_serial, first)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX gap_by_end ON gap (ended_at);
+
+-- How often the meters of a feeder report, as the head-end is configured; others are learnt from.
+CREATE TABLE expected_interval (
+    feeder_id  TEXT PRIMARY KEY,
+    interval_s INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
