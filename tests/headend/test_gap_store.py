@@ -119,7 +119,7 @@ async def test_a_gap_comes_back_as_it_was_put(store: HeadEndStore) -> None:
         answered_at=NOON,
         ask_at=NOON + DAY,
     )
-    timeless = replace(GAP, epoch=0, meter_serial="m", measured_from=None, measured_to=None)
+    timeless = replace(GAP, epoch=0, measured_from=None, measured_to=None)
     await store.put_gaps([asked, timeless])
     assert await store.gaps() == [timeless, asked]
     closed = replace(asked, state=GapState.CLOSED, missing=0, ended_at=NOON)

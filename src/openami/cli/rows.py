@@ -145,7 +145,6 @@ def gap_row(gap: Gap) -> Row:
         "row": "gap",
         "feederId": gap.feeder_id,
         "gatewayId": gap.gateway_id,
-        "meterSerial": gap.meter_serial or None,
         "firstSeq": gap.first if gap.epoch else None,
         "lastSeq": gap.last if gap.epoch else None,
         "missing": gap.missing,

@@ -34,6 +34,7 @@ async def day_accounts(
     days: Sequence[date],
     *,
     now: datetime,
+    gateway_id: str | None = None,
     meter_serial: str | None = None,
 ) -> AsyncIterator[DayAccount]:
     """Yield the account of each meter and day, by gateway. Raises StoreError."""
@@ -43,13 +44,13 @@ async def day_accounts(
         if row.meter_serial != row.gateway_id:  # a gateway speaks of itself in a meter's place
             meters.setdefault(row.gateway_id, []).append(row)
     rejected = await _rejected_times(store)
-    for gateway_id, rows in meters.items():
+    for gateway, rows in meters.items():
+        if gateway_id not in (None, gateway):
+            continue
         if meter_serial is not None and all(row.meter_serial != meter_serial for row in rows):
             continue
-        events = await store.events(
-            feeder_id=feeder_id, meter_serial=gateway_id, at_most=EVENTS_MAX
-        )
-        gaps = await store.gaps(feeder_id=feeder_id, gateway_id=gateway_id, closed=False)
+        events = await store.events(feeder_id=feeder_id, meter_serial=gateway, at_most=EVENTS_MAX)
+        gaps = await store.gaps(feeder_id=feeder_id, gateway_id=gateway, closed=False)
         around = Told(thinned=thinned_spans(events), gaps=gaps)
         for day in days:
             arrivals = {row.meter_serial: await _arrivals(store, row, day) for row in rows}
@@ -68,7 +69,7 @@ async def day_accounts(
                 )
                 times = arrivals[row.meter_serial]
                 yield account(
-                    (feeder_id, gateway_id, row.meter_serial),
+                    (feeder_id, gateway, row.meter_serial),
                     day,
                     times,
                     interval_s=interval_s or await _learnt(store, row, day, times),

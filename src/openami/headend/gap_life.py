@@ -32,6 +32,8 @@ SECOND_ANSWER_S: Final = 2 * 60 * 60
 ANSWERS_PROVING: Final = 2
 # At the pauses above they reach over two days. Each ask is a signed command and an entry in the audit log.
 ASKS_MAX: Final = 8
+# A gateway without numbers says nothing of what it has; what two answers did not bring, a third will not.
+INTERVAL_ASKS_MAX: Final = 3
 # What a gateway keeps by default after it was sent (outbox.kept_days); a gap noticed longer ago than that was
 # asked for as long as it could be.
 RETENTION_DAYS: Final = 7
@@ -111,15 +113,14 @@ GAP_LIFE: Final[Life[GapState, GapEvent]] = Life(
 class Gap:
     """Something that should have come and has not.
 
-    Known by numbers (``epoch`` from 1): ``first`` and ``last`` are numbers. Known by a meter's expected interval
-    (``epoch`` 0, with its serial): they are measured times in milliseconds since 1970. ``missing`` is how many
-    numbers or intervals of it have not come.
+    Known by numbers (``epoch`` from 1): ``first`` and ``last`` are numbers. Known by the expected interval
+    (``epoch`` 0): they are measured times in milliseconds since 1970. ``missing`` is how many numbers or intervals
+    of it have not come.
     """
 
     feeder_id: str
     gateway_id: str
     epoch: int
-    meter_serial: str = ""
     first: int
     last: int
     missing: int
@@ -148,10 +149,10 @@ class Gap:
 
     @property
     def name(self) -> str:
-        """What it is called where people read: its numbers, or its meter and times."""
+        """What it is called where people read: its numbers, or its times."""
         if self.epoch:
             return f"numbers {self.first} to {self.last}"
-        return f"{self.meter_serial} from {self.measured_from} to {self.measured_to}"
+        return f"what was measured from {self.measured_from} to {self.measured_to}"
 
     @property
     def gateway(self) -> tuple[str, str]:
@@ -297,7 +298,8 @@ def next_step(gap: Gap, around: Surroundings, patience: Patience, now: datetime)
     reason = _what_hinders(gap, around, settling=settling)
     if reason is not None:
         return replace(gap, reason=reason)
-    if gap.asks >= ASKS_MAX or (gap.ask_at is not None and now < gap.ask_at):
+    asks_max = ASKS_MAX if gap.epoch else INTERVAL_ASKS_MAX
+    if gap.asks >= asks_max or (gap.ask_at is not None and now < gap.ask_at):
         return gap
     if around.another_is_asked or gap.measured_from is None or gap.measured_to is None:
         return gap

@@ -10,12 +10,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Final
 
 import structlog
 
 from openami.clock import Clock
+from openami.headend.accounting import day_accounts
 from openami.headend.commands import TTL_DEFAULT_S, LedgerCommand, RequestRefused
 from openami.headend.gap_life import (
     Ask,
@@ -29,7 +30,7 @@ from openami.headend.gap_life import (
     noticed,
     window,
 )
-from openami.headend.seq_gaps import Numbering
+from openami.headend.interval_gaps import noticed_silences, silences
 from openami.headend.sessions import HEAD_END
 from openami.headend.states import GatewayState, gateway_state
 from openami.headend.store import GatewayRow, StoreError
@@ -41,6 +42,10 @@ from openami.sip.actions import Action
 
 # Two short questions to the database; a gap is minutes old before anything is done about it.
 LOOK_INTERVAL_S: Final = 2.0
+# For gateways without numbers: a quarter hour is the usual interval, and a look reads two days of their meters.
+INTERVAL_LOOK_S: Final = 900.0
+# Yesterday too, so that a gap around midnight is seen to close; an older one ends by its age.
+INTERVAL_LOOK_DAYS: Final = 1
 # A gateway tells of thinning once an hour at most: a week of it.
 OWN_EVENTS_MAX: Final = 168
 
@@ -69,6 +74,7 @@ class Resending:
         self._patience = patience or Patience()
         self._began_at = clock.now()
         self._filled_at: dict[_Gateway, datetime] = {}
+        self._looked_at: dict[_Gateway, datetime] = {}
 
     async def run(self) -> None:
         """Look, for ever. Raises nothing that waiting could mend."""
@@ -92,22 +98,31 @@ class Resending:
         for row in await self._store.gateways():
             gateway = known_as(row)
             numbering = numberings.get(gateway)
-            if known[gateway] or (numbering is not None and numbering.holes()):
-                await self._attend(row, numbering, known[gateway], now)
+            if numbering is None:
+                changed = await self._silences(row, known[gateway], now)
+            else:
+                changed = noticed(known[gateway], numbering, gateway, now)
+            if known[gateway] or changed:
+                epoch = None if numbering is None else numbering.current.number
+                await self._attend(row, epoch, known[gateway], changed, now)
 
     async def prune(self) -> None:
         """Forget gaps that ended long ago. Raises StoreError."""
         await self._store.prune_gaps(self._clock.now())
 
     async def _attend(
-        self, row: GatewayRow, numbering: Numbering | None, known: Sequence[Gap], now: datetime
+        self,
+        row: GatewayRow,
+        epoch: int | None,
+        known: Sequence[Gap],
+        changed: Sequence[Gap],
+        now: datetime,
     ) -> None:
         """Bring one gateway's gaps up to what has come, and do what follows for each, the oldest first."""
         gaps = {_key(gap): gap for gap in known}
-        changed = [] if numbering is None else noticed(known, numbering, known_as(row), now)
         for gap in changed:
             gaps[_key(gap)] = gap
-            if gap.noticed_at < now:
+            if gap.changed_at == now > gap.noticed_at:
                 self._filled_at[gap.gateway] = now
         for key, gap in gaps.items():
             if gap.command_id is not None:
@@ -115,7 +130,7 @@ class Resending:
         around = Surroundings(
             gateway_speaks=gateway_state(row, now) is GatewayState.REPORTING,
             filled_at=self._filled_at.get(known_as(row), self._began_at),
-            epoch=None if numbering is None else numbering.current.number,
+            epoch=epoch,
             can_command=self._can_command,
             another_is_asked=any(gap.state is GapState.ASKED for gap in gaps.values()),
             thinned=await self._thinned(row) if any(g.answers for g in gaps.values()) else (),
@@ -137,6 +152,25 @@ class Resending:
             _say(gap, before.get(_key(gap)))
         if to_ask is not None:
             await self._request(to_ask, now)
+
+    async def _silences(
+        self, row: GatewayRow, known: Sequence[Gap], now: datetime
+    ) -> Sequence[Gap]:
+        """Look what readings of a gateway without numbers have not come, now and then."""
+        gateway = known_as(row)
+        looked_at = self._looked_at.get(gateway)
+        pause = timedelta(seconds=INTERVAL_LOOK_S)
+        is_silent = gateway_state(row, now) is not GatewayState.REPORTING
+        if is_silent or (looked_at is not None and now < looked_at + pause):
+            return ()
+        self._looked_at[gateway] = now
+        days = [(now - timedelta(days=ago)).date() for ago in range(INTERVAL_LOOK_DAYS, -1, -1)]
+        accounts = day_accounts(
+            self._store, row.feeder_id, days, now=now, gateway_id=row.gateway_id
+        )
+        found = silences([account async for account in accounts])
+        looked_since = datetime.combine(days[0], time(), now.tzinfo)
+        return noticed_silences(known, found, gateway, looked_since=looked_since, now=now)
 
     async def _with_answer(self, gap: Gap, now: datetime) -> Gap:
         """Return a gap after what became of the command that asks for it."""
@@ -183,8 +217,6 @@ class Resending:
 
     async def _a_meter(self, gap: Gap) -> str | None:
         """Return a meter to address: another one each time, should the keyring not cover the first."""
-        if gap.meter_serial:
-            return gap.meter_serial
         meters = [
             meter.meter_serial
             for meter in await self._store.meters(feeder_id=gap.feeder_id)
@@ -198,8 +230,8 @@ def known_as(row: GatewayRow) -> _Gateway:
     return row.feeder_id, row.gateway_id
 
 
-def _key(gap: Gap) -> tuple[int, int, str]:
-    return gap.epoch, gap.first, gap.meter_serial
+def _key(gap: Gap) -> tuple[int, int]:
+    return gap.epoch, gap.first
 
 
 def _say(gap: Gap, before: Gap | None) -> None:

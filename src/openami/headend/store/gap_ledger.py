@@ -19,10 +19,8 @@ from openami.headend.store.writing import read_numbering
 
 T = TypeVar("T")
 
-_KEY: Final = "feeder_id, gateway_id, epoch, meter_serial, first"
-_IS: Final = (
-    "feeder_id = ?1 AND gateway_id = ?2 AND epoch = ?3 AND meter_serial = ?4 AND first = ?5"
-)
+_KEY: Final = "feeder_id, gateway_id, epoch, first"
+_IS: Final = "feeder_id = ?1 AND gateway_id = ?2 AND epoch = ?3 AND first = ?4"
 _TIMES: Final = (
     *("measured_from", "measured_to", "noticed_at", "changed_at"),
     *("answered_at", "ask_at", "ended_at"),
@@ -50,7 +48,7 @@ def put_gaps(gaps: Sequence[Gap]) -> Steps[None]:
         if gap.state is GapState.CLOSED and not gap.asks:
             yield from do(
                 f"DELETE FROM gap WHERE {_IS}",
-                *(gap.feeder_id, gap.gateway_id, gap.epoch, gap.meter_serial, gap.first),
+                *(gap.feeder_id, gap.gateway_id, gap.epoch, gap.first),
             )
         else:
             yield from do(_PUT, *_GAPS.cells(gap))
@@ -102,7 +100,7 @@ class GapLedger(ABC):
         rows = await self._rows(
             _GAPS.select(
                 "WHERE ?1 IN ('', feeder_id) AND ?2 IN ('', gateway_id) AND state <> ?3 "
-                f"ORDER BY {_KEY.replace('meter_serial, first', 'first, meter_serial')}"
+                f"ORDER BY {_KEY}"
             ),
             *(feeder_id or "", gateway_id or "", "" if closed else str(GapState.CLOSED)),
         )

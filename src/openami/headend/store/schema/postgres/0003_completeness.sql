@@ -8,12 +8,11 @@ CREATE TABLE numbering (
     PRIMARY KEY (feeder_id, gateway_id)
 ) WITH (fillfactor = 50);
 
--- A gap and its life. With epoch 0, first and last are measured times of one meter; otherwise numbers.
+-- A gap and its life. With epoch 0, first and last are measured times; otherwise numbers.
 CREATE TABLE gap (
     feeder_id    text COLLATE "C" NOT NULL,
     gateway_id   text COLLATE "C" NOT NULL,
     epoch        bigint NOT NULL,
-    meter_serial text COLLATE "C" NOT NULL,
     first        bigint NOT NULL,
     last         bigint NOT NULL,
     missing      bigint NOT NULL,
@@ -29,7 +28,7 @@ CREATE TABLE gap (
     answered_at  bigint,
     ask_at       bigint,
     ended_at     bigint,
-    PRIMARY KEY (feeder_id, gateway_id, epoch, meter_serial, first)
+    PRIMARY KEY (feeder_id, gateway_id, epoch, first)
 );
 CREATE INDEX gap_by_end ON gap (ended_at);
 

@@ -8,12 +8,11 @@ CREATE TABLE numbering (
     PRIMARY KEY (feeder_id, gateway_id)
 ) STRICT, WITHOUT ROWID;
 
--- A gap and its life. With epoch 0, first and last are measured times of one meter; otherwise numbers.
+-- A gap and its life. With epoch 0, first and last are measured times; otherwise numbers.
 CREATE TABLE gap (
     feeder_id    TEXT NOT NULL,
     gateway_id   TEXT NOT NULL,
     epoch        INTEGER NOT NULL,
-    meter_serial TEXT NOT NULL,
     first        INTEGER NOT NULL,
     last         INTEGER NOT NULL,
     missing      INTEGER NOT NULL,
@@ -29,7 +28,7 @@ CREATE TABLE gap (
     answered_at  INTEGER,
     ask_at       INTEGER,
     ended_at     INTEGER,
-    PRIMARY KEY (feeder_id, gateway_id, epoch, meter_serial, first)
+    PRIMARY KEY (feeder_id, gateway_id, epoch, first)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX gap_by_end ON gap (ended_at);
 
