@@ -317,8 +317,10 @@ def next_step(gap: Gap, around: Surroundings, patience: Patience, now: datetime)
 def _what_hinders(gap: Gap, around: Surroundings, *, settling: bool) -> GapReason | None:
     if not around.gateway_speaks:
         return GapReason.GATEWAY_SILENT
+    if settling and gap.answers:
+        return GapReason.IN_RESEND
     if settling:
-        return GapReason.IN_RESEND if gap.answers else GapReason.IN_TRANSIT
+        return gap.reason if gap.asks else GapReason.IN_TRANSIT
     return None if around.can_command else GapReason.NO_KEYS
 
 
