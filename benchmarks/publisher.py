@@ -40,6 +40,7 @@ def envelope(number: int, meters: int, registers: int) -> tuple[str, bytes]:
         "feederId": FEEDER,
         "gatewayId": GATEWAY,
         "meterSerial": serial,
+        "seq": number + 1,
         "registers": [
             {"obis": obis, "value": value(number), "unit": unit, "quality": "good"}
             for obis, unit, value in _REGISTERS[:registers]

@@ -15,6 +15,7 @@ from openami.gateway.drivers.modbus.options import LineOptions, MeterOptions
 from openami.gateway.drivers.modbus.register_map import read_map
 from openami.gateway.outbox import OutboxLimits
 from openami.gateway.uplink import UplinkSettings
+from openami.headend.config import CompletenessSettings
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import Code
 from openami.profile.requirements import requirements
@@ -60,6 +61,7 @@ def test_every_requirement_is_documented() -> None:
 
 SETTINGS = (
     ("docs/operations.md", BrokerSettings),
+    ("docs/operations.md", CompletenessSettings),
     ("docs/operations.md", ScheduleSettings),
     ("docs/operations.md", OutboxLimits),
     ("docs/operations.md", UplinkSettings),

@@ -151,8 +151,12 @@ async def commanded_village(
     meters: int,
     broker_changes: dict[str, str] | None = None,
     fast_s: int = 1,
+    headend_more: str = "",
 ) -> AsyncIterator[System]:
-    """Start meters with relays, broker, head-end and enrolled gateway; stop them in the end."""
+    """Start meters with relays, broker, head-end and enrolled gateway; stop them in the end.
+
+    ``headend_more`` is added to the head-end's configuration.
+    """
     clock = SystemClock()
     now = clock.now()
     operator = demo_village(directory, FEEDER_ID, GATEWAY_ID, now=now, limits=LIMITS)
@@ -177,6 +181,7 @@ async def commanded_village(
                 mqtt=operator.headend_settings(url),
                 tables=operator.headend_tables,
             )
+            + headend_more
         )
         toml = gateway_toml(
             feeder_id=FEEDER_ID,

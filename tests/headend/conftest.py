@@ -30,7 +30,7 @@ def empty_database(postgres: Postgres, store_database: str) -> str:
 
 _TABLES = (
     *("unit", "series", "reading", "conflict", "latest", "meter", "gateway", "event"),
-    *("finding", "rejected", "tally"),
+    *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
 )
 _EMPTY = (

@@ -380,7 +380,7 @@ def newer(tmp_path: Path) -> Path:
     folder.mkdir()
     for file in (SCHEMA / "postgres").glob("*.sql"):
         (folder / file.name).write_text(file.read_text())
-    (folder / "0003_poles.sql").write_text(
+    (folder / "0004_poles.sql").write_text(
         "ALTER TABLE meter ADD COLUMN pole text; UPDATE tally SET events = 7;"
     )
     return folder
@@ -398,7 +398,7 @@ async def test_an_old_store_is_brought_up_to_date_with_all_it_holds(
     for access in Access:
         error = await refusal(postgres_url, access)
         assert error.permanent
-        assert "has schema 3, and this program knows up to 2" in str(error)
+        assert "has schema 4, and this program knows up to 3" in str(error)
 
 
 async def test_only_the_head_end_migrates(postgres_url: str, newer: Path) -> None:
@@ -407,7 +407,7 @@ async def test_only_the_head_end_migrates(postgres_url: str, newer: Path) -> Non
         assert "has schema 0" in str(error)
     async with open_store(postgres_url):
         pass
-    with pytest.raises(StoreError, match="needs 3"):
+    with pytest.raises(StoreError, match="needs 4"):
         async with open_postgres(postgres_url, Access.EDIT, schema=newer):
             pass
 
@@ -424,7 +424,7 @@ async def test_two_head_ends_that_start_together_make_one_schema(postgres_url: s
 async def test_a_migration_that_fails_leaves_the_old_schema_whole(
     postgres_url: str, newer: Path
 ) -> None:
-    (newer / "0004_broken.sql").write_text("CREATE TABLE half (x int); CREATE TABLE meter (x int);")
+    (newer / "0005_broken.sql").write_text("CREATE TABLE half (x int); CREATE TABLE meter (x int);")
     for _ in range(2):
         with pytest.raises(asyncpg.DuplicateTableError):
             async with open_postgres(postgres_url, Access.OWN, schema=newer):

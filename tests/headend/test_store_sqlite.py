@@ -422,7 +422,7 @@ def newer(tmp_path: Path) -> Path:
     folder.mkdir()
     for file in (SCHEMA / "sqlite").glob("*.sql"):
         (folder / file.name).write_text(file.read_text())
-    (folder / "0003_poles.sql").write_text(NEXT_STEP)
+    (folder / "0004_poles.sql").write_text(NEXT_STEP)
     return folder
 
 
@@ -441,7 +441,8 @@ async def test_an_old_store_is_brought_up_to_date_with_all_it_holds(
             assert noted == [
                 (1, "0001_initial.sql"),
                 (2, "0002_commands.sql"),
-                (3, "0003_poles.sql"),
+                (3, "0003_completeness.sql"),
+                (4, "0004_poles.sql"),
             ]
 
 
@@ -451,14 +452,14 @@ async def test_a_newer_store_is_left_alone(path: Path, newer: Path) -> None:
     for access in Access:
         error = await refusal(f"sqlite:///{path}", access)
         assert error.permanent
-        assert "has schema 3, and this program knows up to 2" in str(error)
+        assert "has schema 4, and this program knows up to 3" in str(error)
 
 
 @pytest.mark.parametrize("access", [Access.EDIT, Access.READ])
 async def test_only_the_head_end_migrates(access: Access, path: Path, newer: Path) -> None:
     async with open_sqlite(str(path), Access.OWN):
         pass
-    with pytest.raises(StoreError, match="needs 3") as failed:
+    with pytest.raises(StoreError, match="needs 4") as failed:
         async with open_sqlite(str(path), access, schema=newer):
             pass
     assert failed.value.permanent
@@ -466,7 +467,7 @@ async def test_only_the_head_end_migrates(access: Access, path: Path, newer: Pat
 
 
 async def test_a_migration_that_fails_leaves_the_old_schema_whole(path: Path, newer: Path) -> None:
-    (newer / "0004_broken.sql").write_text("CREATE TABLE half (x); CREATE TABLE meter (x);")
+    (newer / "0005_broken.sql").write_text("CREATE TABLE half (x); CREATE TABLE meter (x);")
     async with open_sqlite(str(path), Access.OWN):
         pass
     for _ in range(2):
@@ -474,6 +475,6 @@ async def test_a_migration_that_fails_leaves_the_old_schema_whole(path: Path, ne
             async with open_sqlite(str(path), Access.OWN, schema=newer):
                 pass
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT max(number) FROM migration").fetchone() == (3,)
+        assert connection.execute("SELECT max(number) FROM migration").fetchone() == (4,)
         tables = connection.execute("SELECT name FROM sqlite_schema WHERE name = 'half'")
         assert tables.fetchall() == []

@@ -1,10 +1,11 @@
-"""The two lives are sound tables: every state is reached, every end is an end, every move has one owner."""
+"""The lives are sound tables: every state is reached, every end is an end, every move has one owner."""
 
 from enum import Enum
 from typing import Any
 
 import pytest
 
+from openami.headend.gap_life import GAP_LIFE, GapEvent, GapState
 from openami.profile.command import COMMAND_LIFE, CommandEvent, CommandState
 from openami.profile.life import IllegalMove, Life, Party
 from openami.sip.session import SESSION_LIFE, SessionEvent, SessionState
@@ -12,6 +13,7 @@ from openami.sip.session import SESSION_LIFE, SessionEvent, SessionState
 LIVES = [
     pytest.param(COMMAND_LIFE, CommandState, CommandEvent, id="command"),
     pytest.param(SESSION_LIFE, SessionState, SessionEvent, id="session"),
+    pytest.param(GAP_LIFE, GapState, GapEvent, id="gap"),
 ]
 
 

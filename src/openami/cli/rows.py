@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from openami.headend.completeness import DayAccount
+from openami.headend.gap_life import Gap
 from openami.headend.states import GatewayState, MeterState
 from openami.headend.store import (
     Conflict,
@@ -108,6 +110,51 @@ def reject_row(reject: Reject) -> Row:
         "status": str(reject.status),
         "count": reject.count,
         "bytes": len(reject.payload),
+    }
+
+
+def account_row(account: DayAccount) -> Row:
+    """One meter's day, and what of it is missing."""
+    return {
+        "row": "day",
+        "feederId": account.feeder_id,
+        "gatewayId": account.gateway_id,
+        "meterSerial": account.meter_serial,
+        "day": account.day.isoformat(),
+        "intervalS": account.interval_s,
+        "expected": account.expected,
+        "received": account.received,
+        "late": account.late,
+        "suspect": account.suspect,
+        "missing": account.missing,
+        "gaps": [
+            {
+                "from": utc_text(gap.begin),
+                "to": utc_text(gap.end),
+                "intervals": gap.intervals,
+                "reason": str(gap.reason),
+            }
+            for gap in account.gaps
+        ],
+    }
+
+
+def gap_row(gap: Gap) -> Row:
+    """One gap of a gateway."""
+    return {
+        "row": "gap",
+        "feederId": gap.feeder_id,
+        "gatewayId": gap.gateway_id,
+        "firstSeq": gap.first if gap.epoch else None,
+        "lastSeq": gap.last if gap.epoch else None,
+        "missing": gap.missing,
+        "from": _text(gap.measured_from),
+        "to": _text(gap.measured_to),
+        "state": str(gap.state),
+        "reason": str(gap.reason),
+        "noticedAt": utc_text(gap.noticed_at),
+        "asks": gap.asks,
+        "endedAt": _text(gap.ended_at),
     }
 
 

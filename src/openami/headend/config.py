@@ -13,6 +13,10 @@ ca_file = "/etc/openami/ca.pem"
 key_file = "/etc/openami/head-end.key.pem"              # our key, named in the keyring with the role hes
 roots_file = "/etc/openami/roots.json"                  # the operator's roots, who sign the keyring
 disconnects_per_hour_max = 50                           # our own threshold, beside the gateways'
+
+[completeness]
+grace_s = 120                                           # a gap is asked for when nothing has filled it for so long
+intervals_s = { feeder-a = 900 }                        # how often a feeder's meters report; learnt where left out
 """
 
 import re
@@ -22,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
 
+from openami.headend.gap_life import GRACE_S
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import CatalogueError, RegisterCatalogue, one_line, shipped_catalogue
 from openami.toml_text import read_toml
@@ -55,6 +60,15 @@ class SigningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     disconnects_per_hour_max: Annotated[int, msgspec.Meta(ge=0)] = DISCONNECTS_PER_HOUR_MAX
 
 
+class CompletenessSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What should come, and when it is asked for; the table ``[completeness]``."""
+
+    grace_s: Annotated[float, msgspec.Meta(gt=0)] = GRACE_S
+    """A gap is asked for when its gateway is heard and has filled none for so long."""
+    intervals_s: dict[str, Annotated[int, msgspec.Meta(ge=1, le=86_400)]] = {}
+    """How often the meters of a feeder report, in seconds, by feeder; learnt from each meter where left out."""
+
+
 class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a head-end has to know to run."""
 
@@ -67,6 +81,7 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         )
     )
     signing: SigningSettings | None = None
+    completeness: CompletenessSettings = CompletenessSettings()
 
     def catalogue(self) -> RegisterCatalogue:
         """Return the register list. Raises ConfigError."""
@@ -153,7 +168,11 @@ def _explain(path: Path, text: str, error: str) -> str:
     """Turn the validator's words into file, line, key, and a guess at what was meant."""
     if found := _unknown_key.fullmatch(error):
         table, key = found["at"] or "", found["key"]
-        tables = {"mqtt": BrokerSettings, "signing": SigningSettings}
+        tables = {
+            "mqtt": BrokerSettings,
+            "signing": SigningSettings,
+            "completeness": CompletenessSettings,
+        }
         known = tables.get(table, HeadendConfig).__struct_fields__
         close = get_close_matches(key, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"

@@ -10,6 +10,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,8 @@ from openami.headend.broker_check import BrokerFinding, Severity, judge_config, 
 from openami.headend.certificate_watch import watch_certificate
 from openami.headend.config import HeadendConfig
 from openami.headend.downlink import Downlink
+from openami.headend.gap_life import Patience
+from openami.headend.resending import Resending
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
@@ -61,6 +64,7 @@ async def run(
         store = await _opened_store(config.store, resources, stop)
         if store is None:
             return
+        await store.put_intervals(config.completeness.intervals_s)
         uplink = Uplink(
             MqttPort(config.mqtt),
             store,
@@ -71,7 +75,8 @@ async def run(
             beside=(downlink := _downlink(config, store, clock)),
         )
         try:
-            await _run_tasks(config, uplink, downlink, stop, on_ready, clock)
+            resending = _resending(config, store, clock, can_command=downlink is not None)
+            await _run_tasks(config, uplink, downlink, resending, stop, on_ready, clock)
         except* (TransportError, StoreError) as failed:
             failure = failed.exceptions[0]
         else:
@@ -90,9 +95,21 @@ def _downlink(config: HeadendConfig, store: HeadEndStore, clock: Clock) -> Downl
         signer,
         roots,
         clock=clock,
-        new_id=lambda prefix: f"{prefix}-{secrets.token_hex(NEW_ID_BYTES)}",
+        new_id=_new_id,
         disconnects_per_hour_max=config.signing.disconnects_per_hour_max,
     )
+
+
+def _resending(
+    config: HeadendConfig, store: HeadEndStore, clock: Clock, *, can_command: bool
+) -> Resending:
+    """Return what asks for missing readings; without a key to command with, it only says what is missing."""
+    patience = Patience(grace=timedelta(seconds=config.completeness.grace_s))
+    return Resending(store, clock=clock, new_id=_new_id, can_command=can_command, patience=patience)
+
+
+def _new_id(prefix: str) -> str:
+    return f"{prefix}-{secrets.token_hex(NEW_ID_BYTES)}"
 
 
 def _backoff() -> Backoff:
@@ -138,6 +155,7 @@ async def _run_tasks(
     config: HeadendConfig,
     uplink: Uplink,
     downlink: Downlink | None,
+    resending: Resending,
     stop: asyncio.Event,
     on_ready: Callable[[], None],
     clock: Clock,
@@ -148,7 +166,8 @@ async def _run_tasks(
             group.create_task(_check_and_run(config, uplink), name="uplink"),
             group.create_task(_announce(uplink, on_ready), name="announce"),
             group.create_task(_report(uplink), name="statistics"),
-            group.create_task(_prune_hourly(uplink), name="prune"),
+            group.create_task(_prune_hourly(uplink, resending), name="prune"),
+            group.create_task(resending.run(), name="resending"),
         ]
         if downlink is not None:
             tasks.append(group.create_task(downlink.run(), name="downlink"))
@@ -215,13 +234,14 @@ async def _report(uplink: Uplink) -> None:
             said = line
 
 
-async def _prune_hourly(uplink: Uplink) -> None:
+async def _prune_hourly(uplink: Uplink, resending: Resending) -> None:
     while True:
         await asyncio.sleep(PRUNE_INTERVAL_S)
         try:
             await uplink.prune()
+            await resending.prune()
         except StoreError as error:  # the stream will meet the same error and act on it
-            _log.warning("rejected messages were not pruned", **why(error))
+            _log.warning("what is beyond its bounds was not pruned", **why(error))
 
 
 async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:

@@ -32,6 +32,7 @@ UNIT_SHIFT: Final = 4
 # Worst last: the latest reading shows the worst that was told of its moment.
 _QUALITIES: Final = (Quality.GOOD, Quality.SUSPECT, Quality.COMMS_LOST)
 _GOOD, _SUSPECT, _COMMS_LOST = range(3)
+COMMS_LOST_RANK: Final = _COMMS_LOST
 _RANK_OF: Final = {quality: rank for rank, quality in enumerate(_QUALITIES)}
 
 Number = int | float

@@ -19,28 +19,28 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class Form:
     """How a member lies in its column."""
 
     to_cell: Callable[[Any], Cell]
     from_cell: Callable[[Any], Any]
 
 
-_AS_IS: Final = _Form(lambda value: value, lambda cell: cell)
-_BYTES: Final = _Form(lambda value: value, bytes)
-_TIME: Final = _Form(to_ms, from_ms)
-_JSON: Final = _Form(lambda value: json.dumps(value, sort_keys=True), json.loads)
-_ACTION: Final = _Form(str, Action)
-_ROLES: Final = _Form(json.dumps, lambda cell: tuple(Role(name) for name in json.loads(cell)))
-_NAMES: Final = _Form(json.dumps, lambda cell: tuple(json.loads(cell)))
-_COMMAND_STATE: Final = _Form(lambda state: state.name, lambda cell: CommandState[cell])
-_SESSION_STATE: Final = _Form(lambda state: state.name, lambda cell: SessionState[cell])
+_AS_IS: Final = Form(lambda value: value, lambda cell: cell)
+_BYTES: Final = Form(lambda value: value, bytes)
+TIME: Final = Form(to_ms, from_ms)
+_JSON: Final = Form(lambda value: json.dumps(value, sort_keys=True), json.loads)
+_ACTION: Final = Form(str, Action)
+_ROLES: Final = Form(json.dumps, lambda cell: tuple(Role(name) for name in json.loads(cell)))
+_NAMES: Final = Form(json.dumps, lambda cell: tuple(json.loads(cell)))
+_COMMAND_STATE: Final = Form(lambda state: state.name, lambda cell: CommandState[cell])
+_SESSION_STATE: Final = Form(lambda state: state.name, lambda cell: SessionState[cell])
 
 
 class Rows(Generic[T]):
     """A table whose rows are one of the port's types, column by column."""
 
-    def __init__(self, table: str, kind: type[T], forms: Mapping[str, _Form]) -> None:
+    def __init__(self, table: str, kind: type[T], forms: Mapping[str, Form]) -> None:
         self.table = table
         self.columns = tuple(field.name for field in fields(cast(Any, kind)))
         self._kind = kind
@@ -79,8 +79,8 @@ class Rows(Generic[T]):
         return f"UPDATE {self.table} SET {settings} WHERE id = ?{key}"  # noqa: S608
 
 
-def _times(*names: str) -> dict[str, _Form]:
-    return dict.fromkeys(names, _TIME)
+def _times(*names: str) -> dict[str, Form]:
+    return dict.fromkeys(names, TIME)
 
 
 COMMANDS: Final = Rows(

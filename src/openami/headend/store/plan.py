@@ -10,9 +10,11 @@ from hashlib import blake2b
 from typing import Final
 
 from openami.headend.ingest import Accepted, Decision, Finding, Kind, Message, Rejected
+from openami.headend.seq_gaps import Numbered, rejected_number
 from openami.headend.store import REJECT_PAYLOAD_BYTES_MAX
 from openami.headend.store.directory import Directory, MeterKey, Series
 from openami.headend.store.identity import (
+    COMMS_LOST_RANK,
     Stored,
     day_of,
     in_own_unit,
@@ -100,6 +102,8 @@ class Plan:
     latest: dict[int, Series] = field(default_factory=dict)
     meters: dict[MeterKey, MeterSeen] = field(default_factory=dict)
     gateways: dict[tuple[str, str], GatewaySeen] = field(default_factory=dict)
+    numbers: dict[tuple[str, str], list[Numbered]] = field(default_factory=dict)
+    """Numbers that came, by feeder and gateway."""
     events: dict[tuple[str, str, str], tuple[Cell, ...]] = field(default_factory=dict)
     findings: dict[FindingKey, FindingSeen] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
@@ -124,6 +128,9 @@ def plan_of(
         received = to_ms(decision.message.received_at) if received_at is None else received_at
         if isinstance(decision, Rejected):
             plan.rejected_messages += 1
+            if number := rejected_number(decision.message):
+                *gateway, seq = number
+                _note_number(plan, (gateway[0], gateway[1]), seq, None)
             _note_fault(plan, decision.message, decision.errors[0], received, partial=False)
             continue
         ts = to_ms(decision.envelope.ts)
@@ -148,6 +155,7 @@ def _add_readings(
     series_of = directory.meters[meter]
     flags_of, latest = directory.flags, plan.latest
     good = False
+    rank = 0
     for reading in envelope.registers:
         series = series_of[reading.obis]
         value = reading.value
@@ -165,7 +173,17 @@ def _add_readings(
     _see_meter(
         plan, meter, MeterSeen(envelope.gateway_id, received, received, ts, ts if good else None)
     )
-    _see_gateway(plan, (envelope.feeder_id, envelope.gateway_id), received, envelope.seq)
+    gateway = (envelope.feeder_id, envelope.gateway_id)
+    _see_gateway(plan, gateway, received, envelope.seq)
+    if envelope.seq is not None:
+        _note_number(plan, gateway, envelope.seq, ts if rank < COMMS_LOST_RANK else None)
+
+
+def _note_number(plan: Plan, gateway: tuple[str, str], seq: int, ts: int | None) -> None:
+    told = plan.numbers.get(gateway)
+    if told is None:
+        told = plan.numbers[gateway] = []
+    told.append(Numbered(seq, ts))
 
 
 def _see_meter(plan: Plan, meter: MeterKey, now: MeterSeen) -> None:

@@ -28,6 +28,7 @@ from urllib.parse import quote
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
 from openami.headend.store.directory import Directory
+from openami.headend.store.gap_ledger import GapLedger
 from openami.headend.store.ledger import Ledger
 from openami.headend.store.migrations import (
     APPLIED,
@@ -88,7 +89,7 @@ async def open_sqlite(
             await loop.run_in_executor(thread, connection.close)
 
 
-class SqliteStore(Queries, Ledger):
+class SqliteStore(Queries, Ledger, GapLedger):
     """The open file. See the port for what its methods promise."""
 
     def __init__(

@@ -186,6 +186,19 @@ GATEWAY = Table(
         )
     ),
 )
+_GATEWAY: Final = (("feeder_id", Type.TEXT), ("gateway_id", Type.TEXT))
+# Asked and written after GATEWAY, whose rows are then this transaction's alone: two writers take turns.
+NUMBERING = Table(
+    "numbering",
+    (*_GATEWAY, ("state", Type.BYTES)),
+    ("feeder_id", "gateway_id"),
+    "DO UPDATE SET state = excluded.state",
+)
+NUMBERINGS_KNOWN = Given(
+    _GATEWAY,
+    "SELECT n.feeder_id, n.gateway_id, n.state FROM given CROSS JOIN numbering n "
+    "WHERE n.feeder_id = given.feeder_id AND n.gateway_id = given.gateway_id",
+)
 EVENT = Table(
     "event",
     (

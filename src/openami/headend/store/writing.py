@@ -10,7 +10,10 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, Final, cast
 
+import msgspec
+
 from openami.headend.ingest import Accepted, Decision, Finding
+from openami.headend.seq_gaps import Numbering, merged
 from openami.headend.store import (
     CONFLICT_FINDING,
     FINDINGS_KEPT_DAYS,
@@ -42,6 +45,8 @@ from openami.headend.store.tables import (
     GATEWAY,
     LATEST,
     METER,
+    NUMBERING,
+    NUMBERINGS_KNOWN,
     QUALITY,
     READING,
     READINGS_DIFFERING,
@@ -67,6 +72,9 @@ def commit(
 ) -> Steps[Tally]:
     """Store a batch and count it; of rejected messages keep no more than so many bytes."""
     plan, tally = yield from _store(batch, directory)
+    if plan.numbers:
+        received_ms = to_ms(max(decision.message.received_at for decision in batch))
+        yield from _note_numbers(plan, received_ms)
     tally = replace(
         tally,
         messages=len(batch),
@@ -238,6 +246,36 @@ def _raise_findings(plan: Plan, directory: Directory, conflicts: Sequence[NewCon
         detail = f"kept {told.kept_value!r}, then told {told.value!r} for the same moment"
         finding = Finding(CONFLICT_FINDING, meter_serial, obis, detail)
         note_finding(plan, feeder_id, finding, ts=ts, seen=ts + told.lag_ms)
+
+
+# --- the gateways' own numbers -------------------------------------------------------------------
+
+
+def _note_numbers(plan: Plan, received_ms: int) -> Steps[None]:
+    """Add the numbers that came to what is known of each gateway's.
+
+    Not those of a replay: they were counted when they came. Nor those of a gateway of which nothing was ever
+    accepted: whoever may publish could invent it.
+    """
+    known = yield from look(NUMBERINGS_KNOWN, list(_flat(plan.numbers)))
+    before = {
+        (cast(str, feeder), cast(str, gateway)): read_numbering(state)
+        for feeder, gateway, state in known
+    }
+    cells: list[Cell] = []
+    for gateway, numbers in plan.numbers.items():
+        numbering = before.get(gateway)
+        if numbering is None and gateway not in plan.gateways:
+            continue
+        after = merged(numbering, numbers, received_ms)
+        if after != numbering:
+            cells += (*gateway, msgspec.json.encode(after))
+    yield from insert(NUMBERING, cells)
+
+
+def read_numbering(state: object) -> Numbering:
+    """Return what a row of ``numbering`` says."""
+    return msgspec.json.decode(bytes(cast(bytes, state)), type=Numbering)
 
 
 # --- numbers of series and units ------------------------------------------------------------------

@@ -1,0 +1,225 @@
+"""The account of one meter and one UTC day: what was expected, what came, and why the rest is missing. Pure.
+
+A reading is expected every interval, in step with those that came (decision 0030). Intervals are counted, not
+messages: a reading told twice, or an extra one at a restart, fills its interval once.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from enum import StrEnum
+from itertools import groupby, pairwise
+from statistics import median_low
+from typing import Final, NamedTuple
+
+from openami.headend.gap_life import Gap, GapReason, GapState, Span
+from openami.headend.states import METER_SILENT_AFTER_MINUTES
+from openami.profile import Quality
+
+# Until then its gateway is not called silent; what comes later was backlog, or sent again.
+LATE_AFTER_MINUTES: Final = METER_SILENT_AFTER_MINUTES
+# Fewer than three spacings are a start and a restart, not a habit.
+SPACINGS_MIN: Final = 3
+# A poll cycle and its way here take a minute; until then an interval is not missing, just not over.
+SETTLED_AFTER_S: Final = 120
+
+_DAY: Final = timedelta(days=1)
+
+
+class MissingReason(StrEnum):
+    """Why an interval is missing, where no gap by number explains it; otherwise it is the gap's own reason."""
+
+    REJECTED = "rejected"
+    """The reading came and was rejected; the message is kept and may be replayed."""
+    METER_SILENT = "meter_silent"
+    """Its gateway told that it did not answer."""
+    THINNED = "thinned"
+    """Its gateway told that its outbox was full and such readings went."""
+    GATEWAY_SILENT = "gateway_silent"
+    """Nothing of its gateway, of any meter, was measured then."""
+    UNKNOWN = "unknown"
+    """Nobody has told why."""
+
+
+class Arrival(NamedTuple):
+    """One reading of the register that tells the interval."""
+
+    ts: datetime
+    received_at: datetime
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Intervals one after the other that are missing for the same reason."""
+
+    begin: datetime
+    end: datetime
+    """The first and the last moment at which a reading was expected."""
+    intervals: int
+    reason: MissingReason | GapReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayAccount:
+    """One meter's day. ``expected`` is None where the interval is not known: that is not completeness."""
+
+    feeder_id: str
+    gateway_id: str
+    meter_serial: str
+    day: date
+    interval_s: int | None
+    expected: int | None
+    received: int
+    late: int = 0
+    """Of the received, those that came more than LATE_AFTER_MINUTES after they were measured."""
+    suspect: int = 0
+    """Of the received, those that nobody vouches for."""
+    gaps: tuple[Missing, ...] = ()
+
+    @property
+    def missing(self) -> int | None:
+        """How many intervals are missing."""
+        return None if self.expected is None else sum(gap.intervals for gap in self.gaps)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known around a meter's day that may explain what is missing."""
+
+    silent: Sequence[Span] = ()
+    """When its gateway said that it does not answer."""
+    thinned: Sequence[Span] = ()
+    rejected: Sequence[datetime] = ()
+    """Measured times of kept messages about it that were rejected."""
+    gaps: Sequence[Gap] = ()
+    """Its gateway's gaps."""
+    gateway: Sequence[datetime] = field(default=())
+    """When anything of its gateway was measured, ascending."""
+
+
+def usual_interval(times: Sequence[datetime]) -> int | None:
+    """Return the spacing of ascending times in seconds: the commonest, or the median where none prevails.
+
+    None where there are too few to tell.
+    """
+    spacings = [round((b - a).total_seconds()) for a, b in pairwise(times)]
+    spacings = [each for each in spacings if each > 0]
+    if len(spacings) < SPACINGS_MIN:
+        return None
+    [(commonest, times_seen)] = Counter(spacings).most_common(1)
+    return commonest if 2 * times_seen >= len(spacings) else median_low(spacings)
+
+
+def account(
+    meter: tuple[str, str, str],
+    day: date,
+    arrivals: Sequence[Arrival],
+    *,
+    interval_s: int | None,
+    known_since: datetime,
+    told: Told,
+    now: datetime,
+) -> DayAccount:
+    """Return the account of a meter (feeder, gateway, serial) and a day, from what was measured on it.
+
+    ``arrivals`` ascend and are of this day. The day begins when the meter was first known and ends now.
+    """
+    feeder_id, gateway_id, meter_serial = meter
+    begin = datetime.combine(day, time(), known_since.tzinfo)
+    end = min(begin + _DAY, now - timedelta(seconds=SETTLED_AFTER_S))
+    begin = max(begin, min(known_since, arrivals[0].ts if arrivals else known_since))
+    grid = None if interval_s is None else _Grid(interval_s, [each.ts for each in arrivals], begin)
+    filled = _by_interval(arrivals, grid)
+    slots = [] if grid is None else [n for n in grid.between(begin, end) if n not in filled]
+    firsts = list(filled.values())
+    late = timedelta(minutes=LATE_AFTER_MINUTES)
+    return DayAccount(
+        feeder_id=feeder_id,
+        gateway_id=gateway_id,
+        meter_serial=meter_serial,
+        day=day,
+        interval_s=interval_s,
+        expected=None if grid is None else len(filled) + len(slots),
+        received=len(filled),
+        late=sum(each.received_at - each.ts > late for each in firsts),
+        suspect=sum(each.quality is not Quality.GOOD for each in firsts),
+        gaps=() if grid is None else tuple(_missing(grid, slots, told)),
+    )
+
+
+class _Grid:
+    """The moments at which a reading is expected: every interval, in step with what came."""
+
+    def __init__(self, interval_s: int, times: Sequence[datetime], begin: datetime) -> None:
+        self._interval = timedelta(seconds=interval_s)
+        self._origin = begin.replace(hour=0, minute=0, second=0, microsecond=0)
+        if times:
+            middle = times[len(times) // 2]
+            half = self._interval / 2
+            steps = [(each - middle + half) % self._interval - half for each in times]
+            self._origin = middle + median_low(steps)
+
+    def number(self, moment: datetime) -> int:
+        """Return the interval that a moment belongs to."""
+        return round((moment - self._origin) / self._interval)
+
+    def at(self, number: int) -> datetime:
+        """Return when a reading is expected."""
+        return self._origin + number * self._interval
+
+    def around(self, number: int) -> tuple[datetime, datetime]:
+        """Return the moments whose readings fill an interval."""
+        return self.at(number) - self._interval / 2, self.at(number) + self._interval / 2
+
+    def between(self, begin: datetime, end: datetime) -> Iterator[int]:
+        """Yield the intervals whose reading is expected from ``begin`` to before ``end``."""
+        number = self.number(begin) - 1
+        while self.at(number) < begin:
+            number += 1
+        while self.at(number) < end:
+            yield number
+            number += 1
+
+
+def _by_interval(arrivals: Sequence[Arrival], grid: _Grid | None) -> dict[int, Arrival]:
+    """Return the first arrival of each interval; without a grid, each is its own."""
+    filled: dict[int, Arrival] = {}
+    for at, arrival in enumerate(arrivals):
+        filled.setdefault(at if grid is None else grid.number(arrival.ts), arrival)
+    return filled
+
+
+def _missing(grid: _Grid, slots: Sequence[int], told: Told) -> Iterator[Missing]:
+    """Fold missing intervals, ascending, that follow one another and have one reason."""
+    reasons = [(number, _reason(grid.around(number), told)) for number in slots]
+    folded = groupby(enumerate(reasons), key=lambda each: (each[1][0] - each[0], each[1][1]))
+    for (_, reason), group in folded:
+        numbers = [number for _, (number, _) in group]
+        yield Missing(grid.at(numbers[0]), grid.at(numbers[-1]), len(numbers), reason)
+
+
+def _reason(around: tuple[datetime, datetime], told: Told) -> MissingReason | GapReason:
+    """Return why an interval is missing: the nearest explanation first."""
+    begin, end = around
+    if any(begin <= ts < end for ts in told.rejected):
+        return MissingReason.REJECTED
+    if any(span.touches(begin, end) for span in told.silent):
+        return MissingReason.METER_SILENT
+    for gap in told.gaps:
+        if gap.state is not GapState.CLOSED and _lies_in(gap, begin, end):
+            return GapReason.IN_RESEND if gap.reason is GapReason.ASKED else gap.reason
+    if any(span.touches(begin, end) for span in told.thinned):
+        return MissingReason.THINNED
+    at = bisect_left(told.gateway, begin)
+    if at == len(told.gateway) or told.gateway[at] >= end:
+        return MissingReason.GATEWAY_SILENT
+    return MissingReason.UNKNOWN
+
+
+def _lies_in(gap: Gap, begin: datetime, end: datetime) -> bool:
+    if gap.measured_from is None or gap.measured_to is None:
+        return False
+    return Span(gap.measured_from, gap.measured_to).touches(begin, end)

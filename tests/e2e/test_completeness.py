@@ -1,0 +1,64 @@
+"""A broker loses what it has acknowledged: the head-end notices, asks, and has everything; no person acts."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.conftest import StartMosquitto
+from tests.e2e.commanded import FEEDER_ID, commanded_village, until
+from tests.e2e.test_commands import missing
+from tests.e2e.test_kill import stored, taken_in
+
+from openami.headend.gap_life import GapState
+from openami.headend.sessions import HEAD_END
+from openami.headend.store import Access
+from openami.headend.store.open import open_store
+from openami.profile.command import CommandState
+from openami.sip.actions import Action
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+# Two minutes are for a bad radio link; here everything is on one machine.
+IMPATIENT = "\n[completeness]\ngrace_s = 3\n"
+DEADLINE_S = 60.0
+
+
+async def test_what_a_killed_broker_lost_comes_back_by_itself(
+    mosquitto: StartMosquitto, tmp_path: Path
+) -> None:
+    # Nothing on its disk in between: what it has acknowledged is gone with it.
+    forgetful = {"autosave_interval 1": "autosave_interval 3600"}
+    async with commanded_village(
+        mosquitto, tmp_path, meters=4, broker_changes=forgetful, headend_more=IMPATIENT
+    ) as system:
+        async with open_store(system.store_url, Access.READ) as store, asyncio.timeout(DEADLINE_S):
+            while not await store.numberings():  # something has come before the loss
+                await asyncio.sleep(0.1)
+        await system.headend.kill()
+        at_kill = len(taken_in(system.outbox, "sent"))
+        await until(lambda: len(taken_in(system.outbox, "sent")) > at_kill + 50)
+        await asyncio.to_thread(system.broker.kill)
+        await asyncio.to_thread(system.broker.start)
+        await system.headend.start()
+        log = tmp_path / "headend.log"
+        await until(lambda: log.read_text().count("ready:") == 2)
+        async with open_store(system.store_url, Access.READ) as store:
+            lost = await missing(system, store)
+            assert len(lost) > 20, "the broker has lost nothing, so nothing is shown"
+            async with asyncio.timeout(DEADLINE_S):
+                while not lost <= {identity for identity, _ in await stored(store, FEEDER_ID)}:
+                    await asyncio.sleep(0.1)
+                while any(gap.lives for gap in await store.gaps()):
+                    await asyncio.sleep(0.1)
+            ([_, _, numbering],) = await store.numberings()
+            assert numbering.holes() == []
+            asked = await store.commands()
+            assert {(c.action, c.requested_by, c.state) for c in asked} == {
+                (Action.RESEND, HEAD_END, CommandState.CONFIRMED)
+            }
+            assert {(gap.state, gap.missing) for gap in await store.gaps()} == {
+                (GapState.CLOSED, 0)
+            }
+            assert (await store.totals()).conflicts == 0
+        assert system.village.orders == []
+        system.assert_sound()
