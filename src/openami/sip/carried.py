@@ -262,8 +262,23 @@ class BacklogReader:
             raise CarriedError(Fault.ALTERED, f"it cannot be unpacked: {error}") from None
 
 
+class _Borrowed(io.RawIOBase):
+    """A stream that is its owner's to close: a buffer closes what it reads from when it is let go."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._source.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 def _unpacked(source: BinaryIO) -> BinaryIO:
-    buffered = io.BufferedReader(cast(io.RawIOBase, source), _BUFFER_BYTES)
+    buffered = io.BufferedReader(_Borrowed(source), _BUFFER_BYTES)
     if buffered.peek(len(_GZIP_MAGIC))[: len(_GZIP_MAGIC)] != _GZIP_MAGIC:
         return cast(BinaryIO, buffered)
     unpacked = gzip.GzipFile(fileobj=cast(BinaryIO, buffered), mode="rb")
