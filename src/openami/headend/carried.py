@@ -24,6 +24,7 @@ from openami.sip.canonical import SIGNATURE, Document, read_document
 from openami.sip.carried import BacklogReader, Carried, CarriedError, Fault, Header
 from openami.sip.errors import SipError
 from openami.sip.keyring import Roots
+from openami.sip.statements import is_statement
 
 # As the uplink's: a commit's sync of the disk is nothing for each of them, and a running head-end waits for one
 # batch and no longer. At 64 kB at most each, and some 500 bytes as a rule.
@@ -155,5 +156,5 @@ def _reports_of(batch: Sequence[Carried]) -> Iterator[tuple[EventTopic, Document
             topic, document = parse_topic(carried.topic), read_document(carried.payload)
         except (ProfileError, SipError):
             continue  # rejected or stored as it is; it is no report
-        if isinstance(topic, EventTopic):
+        if isinstance(topic, EventTopic) and not is_statement(document.members):
             yield topic, document, carried.payload

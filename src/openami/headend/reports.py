@@ -14,6 +14,7 @@ from openami.profile import EventTopic
 from openami.sip.canonical import Document
 from openami.sip.reports import read_report
 from openami.sip.session import SessionState
+from openami.sip.statements import is_statement
 
 # A report is an event with this member; to look for its name in the bytes is enough to read it again.
 _REPORT_MEMBER: Final = b'"report"'
@@ -48,6 +49,8 @@ class Reports:
 
         The nonce of a ``carried`` one is old news, and is not taken for the one in force.
         """
+        if is_statement(document.members):
+            return  # of a day, and no command's: stored as the event it is
         found = await self._keyring(topic.feeder_id, topic.gateway_id)
         if found is None:
             return
