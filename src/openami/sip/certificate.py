@@ -338,7 +338,7 @@ def _texts(members: Mapping[str, Any], name: str) -> tuple[bytes, ...]:
         return value.encode()
 
     return fields.listed(
-        members[name], name, text, least=1, most=PARTS_MAX if name == "statement" else KEYRINGS_MAX
+        members[name], name, text, least=0, most=PARTS_MAX if name == "statement" else KEYRINGS_MAX
     )
 
 
