@@ -112,6 +112,7 @@ async def test_a_day_is_stated_when_it_is_over_and_not_before(tmp_path: Path) ->
 
 async def test_every_day_once_over_restarts(tmp_path: Path) -> None:
     clock = ClockDouble(NOON)
+    found: list[Statement] = []
     for _ in range(4 * 24):
         async with running(tmp_path / "gateway.db", clock) as gateway:
             await gateway.outbox.append([telemetry(clock.now(), boottime_s=clock.boottime())])
