@@ -91,8 +91,12 @@ def test_from_the_pole_to_an_auditor(tmp_path: Path) -> None:
     code, told = verify(stick, "--keyring", str(desk.keyring))
     assert (code, told["kind"], told["messages"]) == (0, "backlog", METERS + 1)
     assert verify(stick)[0] == 4
-    taken = openami("headend", "import", str(stick), "-c", str(desk.config), "--store", desk.store)
+    place = ("-c", str(desk.config), "--store", desk.store, "--json")
+    taken = openami("headend", "import", str(stick), *place)
     assert taken.returncode == 0, taken.stderr
+    # A statement is a report of a day: no command's, and not disbelieved for it.
+    ledger = json.loads(taken.stdout)
+    assert (ledger["events"], ledger["reports"], ledger["reportsNotBelieved"]) == (1, 0, 0)
 
     assert certify() == 0
     code, told = verify(file)

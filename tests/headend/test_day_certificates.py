@@ -16,10 +16,12 @@ from openami.gateway.outbox import OutboxLimits, open_outbox
 from openami.gateway.statements import GRACE, DayStatements
 from openami.headend.audit import Entry
 from openami.headend.day_certificates import compose
+from openami.headend.downlink import Downlink
 from openami.headend.ingest import Message
 from openami.headend.intake import Intake
 from openami.headend.statistics import Statistics
 from openami.headend.store.commands import HeadEndStore, StoredKeyring
+from openami.mqtt.port import Delivery
 from openami.profile import FeederId, GatewayId, Quality, shipped_catalogue
 from openami.sip.certificate import (
     CertificateError,
@@ -162,6 +164,21 @@ async def test_a_head_end_without_that_gateways_keyring_certifies_nothing(
     with pytest.raises(CertificateError) as raised:
         await certified(store)
     assert raised.value.fault is CertificateFault.GATEWAY
+
+
+async def test_a_statement_is_no_commands_report_and_not_counted_as_a_forged_one(
+    known: HeadEndStore, told: Messages
+) -> None:
+    downlink = Downlink(known, signer("hes-1"), ROOTS, clock=ClockDouble(), new_id=str)
+    statements = [(t, p) for t, p in told if b'"day_statement"' in p]
+    await downlink.take([delivery(topic, payload) for topic, payload in statements])
+    assert downlink.refused_documents == 0
+    await downlink.take([delivery(t, p.replace(b'"day"', b'"command"')) for t, p in statements])
+    assert downlink.refused_documents == len(statements) == 2
+
+
+def delivery(topic: str, payload: bytes) -> Delivery:
+    return Delivery(topic, payload, retain=False, packet_id=1, epoch=1)
 
 
 @pytest.mark.parametrize("by", ["anita", GATEWAY, "stranger"])
