@@ -270,6 +270,21 @@ async def test_what_was_thinned_is_counted_and_told(tmp_path: Path) -> None:
     assert {each.account.readings for each in stated} == {2 * cycles}
 
 
+async def test_what_nobody_could_read_is_not_counted_and_stops_nothing(tmp_path: Path) -> None:
+    clock, database = ClockDouble(NOON), tmp_path / "gateway.db"
+    async with running(database, clock) as gateway:
+        await gateway.states.look()
+        await gateway.outbox.append([telemetry(NOON, 1), telemetry(NOON, 2)])
+        with sqlite3.connect(database) as connection:
+            connection.execute("UPDATE outbox_payload SET payload = x'7b7d' WHERE seq = 1")
+        connection.close()
+        clock.set(MIDNIGHT + GRACE, synchronised=True)
+        await gateway.outbox.append([])
+        await gateway.states.look()
+        (statement,) = await gateway.statements()
+    assert [stated.meter for stated in statement.meters] == ["DS1000-00002"]
+
+
 async def test_counting_leaves_the_database_to_others_between_its_steps(tmp_path: Path) -> None:
     clock = ClockDouble(NOON)
     async with running(tmp_path / "gateway.db", clock) as gateway:

@@ -17,8 +17,14 @@ from typing import Final
 
 from openami.gateway.database import transaction
 from openami.gateway.thinning import Candidate
-from openami.profile import Envelope, decode_envelope, parse_topic
-from openami.profile.topics import EventTopic, TelemetryTopic
+from openami.profile import (
+    Envelope,
+    EventTopic,
+    ProfileError,
+    TelemetryTopic,
+    decode_envelope,
+    parse_topic,
+)
 from openami.sip.account import DIGEST_BYTES, MeterDay, Standing, day_of, is_counted, ms_of
 from openami.sip.statements import METERS_PER_PART_MAX, PARTS_MAX, Stated
 
@@ -108,7 +114,10 @@ def count_some(connection: sqlite3.Connection) -> bool:
             return False
         rows: dict[tuple[str, str], _Row] = {}
         for _, payload in found:
-            envelope = decode_envelope(payload)
+            try:
+                envelope = decode_envelope(payload)
+            except ProfileError:
+                continue  # of an older version: no head-end stores a reading of it either
             day = day_of(ms_of(envelope.ts))
             if _is_open(day, closed):
                 _count(connection, rows, str(day), envelope)

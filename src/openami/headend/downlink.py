@@ -162,7 +162,7 @@ class Downlink:
         return levels[_KIND_LEVEL : _KIND_LEVEL + 1] == ["session"]
 
     def _concerns(self, delivery: Delivery) -> bool:
-        return self.is_only_ours(delivery) or (is_report(delivery.topic, delivery.payload))
+        return self.is_only_ours(delivery) or is_report(delivery.topic, delivery.payload)
 
     def joined(self, connection: Connection) -> None:
         """Take a new connection: what may be out is published again on it."""
