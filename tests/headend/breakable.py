@@ -87,10 +87,15 @@ class BreakableStore:
         return await self._real.conflicts(feeder_id, meter_serial)
 
     async def events(
-        self, *, feeder_id: str | None = None, meter_serial: str | None = None, at_most: int = 100
+        self,
+        *,
+        feeder_id: str | None = None,
+        meter_serial: str | None = None,
+        event_id: str | None = None,
+        at_most: int = 100,
     ) -> Sequence[StoredEvent]:
         return await self._real.events(
-            feeder_id=feeder_id, meter_serial=meter_serial, at_most=at_most
+            feeder_id=feeder_id, meter_serial=meter_serial, event_id=event_id, at_most=at_most
         )
 
     async def findings(

@@ -463,6 +463,8 @@ async def test_events_are_newest_first_bounded_and_narrowed(store: Store) -> Non
     assert [e.event_id for e in await store.events(at_most=2)] == ["e-5", "e-4"]
     assert [e.event_id for e in await store.events(meter_serial="M-0")] == ["e-4", "e-2", "e-0"]
     assert await store.events(feeder_id="elsewhere") == []
+    assert [e.event_id for e in await store.events(event_id="e-3")] == ["e-3"]
+    assert await store.events(event_id="e-3", meter_serial="M-0") == []
 
 
 async def test_findings_fold_by_day_meter_register_and_code(store: Store) -> None:

@@ -29,6 +29,7 @@ _COMMANDS: Mapping[str, str] = {
     "reject": "reject:reject",
     "session": "session:session",
     "spec": "spec:spec",
+    "verify": "verify:verify",
     "watch": "watch:watch",
 }
 

@@ -1,6 +1,8 @@
 """``openami feeder``: what the head-end has heard from each feeder, and what it has not."""
 
+import sys
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,13 +12,17 @@ from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table
 from openami.cli.rows import Row, account_row, cells, gap_row, gateway_row, printable
 from openami.cli.storage import json_option, with_store
+from openami.cli.verify import tell_certificate
 from openami.clock import SystemClock
+from openami.headend.config import ConfigError, read_config
 from openami.headend.states import count_states, gateway_state, states_of
 from openami.headend.store import FeederRow, Store
 from openami.profile import utc_text
 
-if TYPE_CHECKING:  # who only lists feeders needs no library that signs
+if TYPE_CHECKING:
     from openami.headend.store.commands import HeadEndStore
+    from openami.sip.keyring import Roots
+    from openami.sip.keys import Signer
 
 _LIST = ("feederId", "gateways", "meters", "lastSeen")
 _ACCOUNT = ("meterSerial", "day", "expected", "received", "late", "suspect", "missing")
@@ -166,6 +172,87 @@ def _why(account: Row) -> str:
         counts[gap["reason"]] = counts.get(gap["reason"], 0) + gap["intervals"]
     ranked = sorted(counts.items(), key=lambda each: -each[1])
     return printable(", ".join(f"{reason} {count}" for reason, count in ranked))
+
+
+@feeder.command()
+@click.argument("feeder_id", metavar="FEEDER")
+@click.option("--gateway", "gateway_id", metavar="ID", required=True)
+@click.option("--day", metavar="DAY", required=True, help="A day by UTC: 2026-06-22.")
+@click.option(
+    "-c",
+    "--config",
+    "config_file",
+    metavar="FILE",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The head-end's TOML file: its key signs, its roots vouch for the gateway's.",
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to write it; without it, to stdout.",
+)
+@store_option
+def certificate(
+    feeder_id: str, gateway_id: str, day: str, config_file: Path, out: Path | None, store: str
+) -> None:
+    """Certify a gateway's day: what it states it recorded, beside what this head-end has, signed by both.
+
+    `openami verify` checks it anywhere, without a network. Exit code 1: it is written, and says what is missing.
+    """
+    from openami.headend.day_certificates import compose
+    from openami.keyfiles import KeyFileError, write_public
+    from openami.sip.certificate import CertificateError, verify_certificate
+
+    signer, roots = _keys(config_file)
+    when = _day(day)
+
+    async def make(open_store: "HeadEndStore") -> bytes:
+        return await compose(
+            open_store,
+            feeder_id=feeder_id,
+            gateway_id=gateway_id,
+            day=when,
+            signer=signer,
+            roots=roots,
+            now=SystemClock().now(),
+        )
+
+    try:
+        document = with_store(store, make)
+        verified = verify_certificate(document, roots)  # what nobody could verify is not handed out
+        if out is None:
+            click.echo(document)
+        else:
+            write_public(out, document)
+    except CertificateError as error:
+        fail(f"{error.fault}: {error}", Exit.FAILED, error.remedy)
+    except KeyFileError as error:
+        fail(str(error), Exit.FAILED, error.remedy)
+    tell_certificate(verified)
+    if not verified.complete:
+        sys.exit(Exit.FAILED)
+
+
+def _keys(config_file: Path) -> "tuple[Signer, Roots]":
+    try:
+        keys = read_config(config_file).keys()
+    except ConfigError as error:
+        fail(str(error), Exit.USAGE)
+    if keys is None:
+        fail(f"{config_file} names no key to sign with", Exit.USAGE, "add the table [signing]")
+    return keys
+
+
+def _day(text: str) -> date:
+    from openami.sip.errors import SipError
+    from openami.sip.statements import read_day
+
+    try:
+        return read_day(text, "--day")
+    except SipError as error:
+        fail(error.detail, Exit.USAGE)
 
 
 def _feeder_row(feeder: FeederRow) -> Row:

@@ -4,12 +4,14 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from openami.cli.gateway_enroll import enroll
+from openami.cli.gateway_export import export_backlog, since_option
 from openami.cli.logs import configure_logs
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.profile import utc_text
@@ -99,6 +101,36 @@ def backlog(file: Path, as_json: bool) -> None:
         print_json(row)
     else:
         print_table(["", ""], [[name, _cell(value)] for name, value in row.items()])
+
+
+@gateway.command()
+@config_option
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@since_option
+@click.option("--all", "everything", is_flag=True, help="Also what is kept after sending.")
+@click.option("--unsigned", is_flag=True, help="Without a signature, even if there is a key.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def export(
+    file: Path,
+    out: Path,
+    since: datetime | None,
+    everything: bool,
+    unsigned: bool,
+    as_json: bool,
+) -> None:
+    """Write the backlog to OUT, a new file or a folder, to be carried to the head-end by hand.
+
+    One file, signed by this gateway; works while it runs and when it does not. Nothing is marked as sent: when
+    the network is back all of it is published too, and the head-end ignores what it has.
+    """
+    export_backlog(
+        _loaded(file),
+        out,
+        since=since,
+        everything=everything,
+        unsigned=unsigned,
+        as_json=as_json,
+    )
 
 
 @gateway.command()

@@ -15,6 +15,7 @@ from openami.cli.headend_enrolment import (
     renew,
     revoke,
 )
+from openami.cli.headend_import import import_backlog
 from openami.cli.headend_init import init
 from openami.cli.logs import configure_logs
 from openami.cli.report import Exit, fail, say
@@ -38,7 +39,16 @@ def headend() -> None:
     """The head-end: receives what gateways publish, and stores it."""
 
 
-for _command in (init, enroll_token, enroll_serve, enroll, revoke, renew, certificates):
+for _command in (
+    init,
+    enroll_token,
+    enroll_serve,
+    enroll,
+    revoke,
+    renew,
+    certificates,
+    import_backlog,
+):
     headend.add_command(_command)
 
 

@@ -44,6 +44,7 @@ from openami.gateway.outbox import Outbox, OutboxError, open_outbox
 from openami.gateway.reconnect import Loop, Reconnector
 from openami.gateway.service_manager import ServiceManager
 from openami.gateway.snapshot import Snapshot, UplinkView
+from openami.gateway.statements import DayStatements
 from openami.gateway.status import serve, status_app
 from openami.gateway.timekeeping import Facts, read_boot_id
 from openami.keyfiles import KeyFileError, load_roots, load_signer
@@ -52,6 +53,7 @@ from openami.mqtt.client import MqttPort
 from openami.mqtt.port import Connection, MessagePort
 from openami.profile import MeterSerial
 from openami.sip.errors import SipError
+from openami.sip.keys import Signer
 
 DATABASE_FILE: Final = "gateway.db"
 DRIVERS_GROUP: Final = "openami.drivers"
@@ -161,6 +163,7 @@ class Gateway:
         metrics: GatewayMetrics,
         collectors: list[LineCollector],
         commanding: Commanding | None = None,
+        statements: DayStatements | None = None,
     ) -> None:
         self._config = config
         self._outbox = outbox
@@ -169,6 +172,7 @@ class Gateway:
         self._metrics = metrics
         self._collectors = collectors
         self._commanding = commanding
+        self._statements = statements
         self._source = Source(config.feeder_id, config.gateway_id)
         self._uplink = UplinkView(str(config.mqtt.endpoint))
         self._started_at = self._clock.now()
@@ -212,6 +216,7 @@ class Gateway:
             metrics=metrics,
             collectors=collectors,
             commanding=commanding,
+            statements=_statements(config, outbox, clock),
         )
 
     async def run(
@@ -237,6 +242,8 @@ class Gateway:
                     self._commanding, self._config.tickets, look_s=self._machine.look_s
                 )
                 tasks.append(group.create_task(watching, name="tickets"))
+            if self._statements is not None:
+                tasks.append(group.create_task(self._statements.run(), name="day statements"))
             if listener is not None:
                 app = status_app(self.snapshot, self._metrics)
                 tasks.append(group.create_task(serve(app, listener), name="status"))
@@ -368,6 +375,26 @@ class Gateway:
             await asyncio.sleep(interval_s)
 
 
+def _statements(config: GatewayConfig, outbox: Outbox, clock: Clock) -> DayStatements | None:
+    """Return the part that states each day, if there is a key to sign with. Raises ConfigError."""
+    if not config.commands.enabled:
+        return None
+    return DayStatements(
+        outbox,
+        _signer(config),
+        feeder_id=config.feeder_id,
+        gateway_id=config.gateway_id,
+        clock=clock,
+    )
+
+
+def _signer(config: GatewayConfig) -> Signer:
+    try:
+        return load_signer(Path(config.commands.key_file))
+    except KeyFileError as error:
+        raise ConfigError(str(config.file), "commands", str(error), error.remedy) from None
+
+
 async def _commanding(
     config: GatewayConfig,
     outbox: Outbox,
@@ -380,8 +407,8 @@ async def _commanding(
     if not settings.enabled:
         _log.info("commands are off", remedy="name key_file and roots_file in the table [commands]")
         return None
+    signer = _signer(config)
     try:
-        signer = load_signer(Path(settings.key_file))
         pinned = load_roots(Path(settings.roots_file))
     except KeyFileError as error:
         raise ConfigError(str(config.file), "commands", str(error), error.remedy) from None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from openami.gateway import outbox_books, outbox_rows, thinning
+from openami.gateway import day_account, outbox_books, outbox_rows, thinning
 from openami.gateway.database import transaction
 from openami.gateway.disk_reserve import DiskReserve
 from openami.gateway.entries import (
@@ -253,6 +253,8 @@ class OutboxTable:
                 return 0
             outbox_rows.delete(connection, [each.seq for each in chosen])
             outbox_books.count_thinned(connection, stage, chosen, now)
+            if thinning.is_loss(stage):
+                day_account.count_thinned(connection, chosen)
         return sum(each.bytes for each in chosen)
 
 

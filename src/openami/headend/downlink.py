@@ -36,13 +36,13 @@ from openami.headend.commands import (
     next_step,
     reconciled,
     reconciled_next,
-    reported,
     rested,
     sent,
     signed,
 )
 from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
 from openami.headend.keyrings import InForce, accepted_by_gateway, in_force
+from openami.headend.reports import Reports, is_report
 from openami.headend.sessions import (
     HEAD_END,
     OFFER_ANSWER_S,
@@ -64,7 +64,6 @@ from openami.headend.sessions import (
     offered,
     offered_anew,
     renewed,
-    renonced,
     usable_session,
 )
 from openami.headend.store import StoreError
@@ -92,7 +91,6 @@ from openami.sip.compose import command_members, document_of, sign
 from openami.sip.errors import SipError
 from openami.sip.keyring import KEYRING_PREFIX, VERSION_DIGITS, Keyring, Roots
 from openami.sip.keys import Signer
-from openami.sip.reports import read_report
 from openami.sip.session import SessionState
 from openami.sip.session_document import read_session
 
@@ -108,9 +106,6 @@ REFUSED_RETRY_S: Final = 60
 
 FILTERS: Final = (SessionTopic.filter(),)
 
-# A report is an event with this member; to look for its name in the bytes is enough to read it again.
-_REPORT_MEMBER: Final = b'"report"'
-_EVENT_LEAF: Final = f"/{EventTopic.leaf}"
 # openami/v1/FEEDER/GATEWAY/ and then "session" or "meter".
 _KIND_LEVEL: Final = 4
 _RELAY: Final = Obis.parse(RELAY_STATE_OBIS)
@@ -152,6 +147,7 @@ class Downlink:
         self._rejoined = False
         self._last_due: Sequence[Due] = ()
         self._keyrings: dict[tuple[str, str], InForce | None] = {}
+        self._reports = Reports(store, self._keyring, clock)
         self.refused_documents = 0
         """Session documents and reports that did not prove themselves; counted, never answered."""
 
@@ -168,9 +164,7 @@ class Downlink:
         return levels[_KIND_LEVEL : _KIND_LEVEL + 1] == ["session"]
 
     def _concerns(self, delivery: Delivery) -> bool:
-        return self.is_only_ours(delivery) or (
-            delivery.topic.endswith(_EVENT_LEAF) and _REPORT_MEMBER in delivery.payload
-        )
+        return self.is_only_ours(delivery) or is_report(delivery.topic, delivery.payload)
 
     def joined(self, connection: Connection) -> None:
         """Take a new connection: what may be out is published again on it."""
@@ -193,7 +187,7 @@ class Downlink:
                     case SessionTopic():
                         await self._take_session_document(topic, document)
                     case EventTopic():
-                        await self._take_report(topic, document, delivery.payload)
+                        await self._reports.take(topic, document, delivery.payload)
             except (ProfileError, SipError) as error:
                 self.refused_documents += 1
                 _log.warning("not to be believed", topic=delivery.topic, error=str(error))
@@ -401,49 +395,6 @@ class Downlink:
             return Change(rested(found, reconciled_next(found, now)))
 
         await self._store.change_command(command.id, decide, now)
-
-    # --- reports ---------------------------------------------------------------------------------
-
-    async def _take_report(self, topic: EventTopic, document: Document, payload: bytes) -> None:
-        found = await self._keyring(topic.feeder_id, topic.gateway_id)
-        if found is None:
-            return
-        report = read_report(document, topic, found.keyring)
-        now = self._clock.now()
-        if report.session_id is not None and report.nonce is not None:
-            session = await self._store.session(report.session_id)
-            if session is not None and session.nonce != report.nonce:
-                await self._take_nonce(report.session_id, report.nonce, topic, now)
-        command_id = await self._store.command_by_digest(report.command_digest)
-        if command_id is None:
-            return
-
-        ends: list[LedgerCommand] = []
-
-        def decide(command: LedgerCommand, _: Around) -> Change | None:
-            if not _is_about(command, topic):
-                return None
-            change = reported(command, report, payload=payload, now=now)
-            if change is not None and not change.command.is_open:
-                ends.append(change.command)
-            return change
-
-        await self._store.change_command(command_id, decide, now)
-        for end in ends:
-            _log.info("command ended", id=end.id, state=end.state.name, code=end.code)
-
-    async def _take_nonce(
-        self, session_id: str, nonce: str, topic: EventTopic, now: datetime
-    ) -> None:
-        """A report names the nonce in force: with a refusal as stale, that spares waiting for its accept."""
-
-        def decide(session: LedgerSession, seen: frozenset[str]) -> SessionChange | None:
-            ours = (session.feeder_id, session.gateway_id) == (topic.feeder_id, topic.gateway_id)
-            if not ours or session.state is not SessionState.ACTIVE or nonce in seen:
-                return None
-            return renonced(session, nonce, now, who=topic.gateway_id)
-
-        await self._store.change_session(session_id, decide, now)
 
     # --- sessions --------------------------------------------------------------------------------
 
@@ -760,14 +711,6 @@ def _with_approvals(
         return None
     members = read_document(command.document).members
     return _printed({**members, SIGNATURE: " ".join([str(members[SIGNATURE]), *acts])})
-
-
-def _is_about(command: LedgerCommand, topic: EventTopic) -> bool:
-    return (command.feeder_id, command.gateway_id, command.meter_serial) == (
-        topic.feeder_id,
-        topic.gateway_id,
-        topic.meter_serial,
-    )
 
 
 def _command_topic(command: LedgerCommand) -> CommandTopic:

@@ -13,17 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
-import msgspec
 import structlog
 
 from openami.clock import Clock
-from openami.headend.ingest import Decision, Message, Rejected, ingest
+from openami.headend.ingest import Decision, Message
+from openami.headend.intake import Intake
 from openami.headend.statistics import Statistics
 from openami.headend.store import Store, StoreError, Tally
-from openami.headend.validate import LatestValues, validate
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
-from openami.profile import Code, EventTopic, ProfileError, RegisterCatalogue, TelemetryTopic
+from openami.profile import EventTopic, RegisterCatalogue, TelemetryTopic
 
 # A durable commit costs a sync of the disk whatever its size; at a thousand messages that is nothing for
 # each, and a crash repeats no more than these. What waits is taken, nothing is waited for: a quiet
@@ -31,9 +30,6 @@ from openami.profile import Code, EventTopic, ProfileError, RegisterCatalogue, T
 BATCH_MESSAGES_MAX: Final = 1000
 # A thousand oversize messages would be 64 MB in one transaction.
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
-# Read back one by one at the start, a millisecond each; the counters of meters beyond these are
-# compared from their second value on.
-METERS_RECALLED_MAX: Final = 2000
 
 # A connection that held so long has proved itself. Two head-ends with one client id throw each other out
 # within a second, and must not go on doing so every second.
@@ -91,13 +87,11 @@ class Uplink:
         """Set while the broker delivers to us."""
         self._port = port
         self._store = store
-        self._catalogue = catalogue
         self._clock = clock
         self._broker_backoff = broker_backoff
         self._store_backoff = store_backoff
         self._beside = beside
-        self._latest = LatestValues()
-        self._knows_meters = False
+        self._intake = Intake(store, catalogue=catalogue, statistics=self.statistics)
         self._has_joined = False
         self._joined_at_s = 0.0
         self._said_lost = False
@@ -138,7 +132,7 @@ class Uplink:
         While the store works the connection's queue fills, so the next batch is there when this one is done.
         Judging it meanwhile was tried and showed no gain that could be told from the machine's noise.
         """
-        await self._recall()
+        await self._intake.recall()
         async with self._port.connect() as connection:
             beside = self._beside
             await connection.subscribe([*FILTERS, *(() if beside is None else beside.filters)])
@@ -148,7 +142,7 @@ class Uplink:
             try:
                 while True:
                     for batch in _portions(await connection.receive(BATCH_MESSAGES_MAX)):
-                        decisions = await self._judge(batch)
+                        decisions = await self._intake.judge(self._messages(batch))
                         await self._to_its_end(connection, batch, decisions)
             finally:
                 self.subscribed.clear()
@@ -170,76 +164,25 @@ class Uplink:
     async def _settle(
         self, connection: Connection, batch: Sequence[Delivery], decisions: Sequence[Decision]
     ) -> None:
-        tally = await self._commit(decisions) if decisions else Tally()
+        tally = await self._intake.commit(decisions) if decisions else Tally()
         if self._beside is not None:
             await self._beside.take(batch)
         connection.acknowledge(batch)
         self.statistics.committed(decisions, tally)
         self._store_backoff.reset()
 
+    def _messages(self, batch: Sequence[Delivery]) -> Iterator[Message]:
+        """Yield what has readings in it for the store."""
+        now = self._clock.now()
+        for delivery in batch:
+            if self._beside is None or not self._beside.is_only_ours(delivery):
+                yield Message(delivery.topic, delivery.payload, now, delivery.retain)
+
     async def prune(self) -> None:
         """Delete the rejected messages beyond their bounds. Raises StoreError."""
         self.statistics.pruned += await self._store.prune(self._clock.now())
 
-    # --- judging ---------------------------------------------------------------------------------
-
-    async def _judge(self, batch: Sequence[Delivery]) -> list[Decision]:
-        now = self._clock.now()
-        decisions: list[Decision] = []
-        for delivery in batch:
-            if self._beside is not None and self._beside.is_only_ours(delivery):
-                continue
-            message = Message(delivery.topic, delivery.payload, now, delivery.retain)
-            decision = ingest(message, catalogue=self._catalogue)
-            if isinstance(decision, Rejected):
-                # The audit of a hostile message takes long; the connection's keep-alive may not wait.
-                await asyncio.sleep(0)
-            else:
-                found = validate(decision, catalogue=self._catalogue, latest=self._latest)
-                if found:
-                    decision = msgspec.structs.replace(decision, findings=found)
-            decisions.append(decision)
-        return decisions
-
-    async def _recall(self) -> None:
-        """Read the counters' latest values back, so that a rollback during a restart is seen.
-
-        Also after every loss: what was judged and not committed will come again, and must be judged
-        as if for the first time.
-        """
-        self._latest = LatestValues()
-        meters = await self._store.meters()
-        self._knows_meters = bool(meters)
-        for meter in meters[:METERS_RECALLED_MAX]:
-            for reading in await self._store.latest(meter.feeder_id, meter.meter_serial):
-                self._latest.recall(reading, catalogue=self._catalogue)
-
-    # --- committing ------------------------------------------------------------------------------
-
-    async def _commit(self, decisions: Sequence[Decision]) -> Tally:
-        """Commit a batch; if its content is refused, find the message and set that one aside.
-
-        Halving finds it in a handful of commits, and the others are stored with it. Raises StoreError when
-        the store itself is at fault.
-        """
-        try:
-            return await self._store.commit(decisions)
-        except StoreError as error:
-            if not error.permanent:
-                raise
-            if len(decisions) == 1:
-                return await self._set_aside(decisions[0], error)
-        half = len(decisions) // 2
-        return await self._commit(decisions[:half]) + await self._commit(decisions[half:])
-
-    async def _set_aside(self, decision: Decision, error: StoreError) -> Tally:
-        if isinstance(decision, Rejected):
-            raise error  # the store does not take even the evidence: it is not the message
-        _log.error("the store refuses one message; it is kept as rejected", error=str(error))
-        fault = ProfileError(Code.UNSTORABLE, "OA-ENV-015", "", f"the store refuses it: {error}")
-        tally = await self._store.commit([Rejected(decision.message, (fault,))])
-        self.statistics.faults[Code.UNSTORABLE] += 1
-        return tally
+    # --- waiting ---------------------------------------------------------------------------------
 
     async def _until_store_answers(self) -> None:
         while True:
@@ -252,7 +195,7 @@ class Uplink:
     # --- saying ----------------------------------------------------------------------------------
 
     def _say_joined(self, connection: Connection) -> None:
-        if not connection.resumed and (self._has_joined or self._knows_meters):
+        if not connection.resumed and (self._has_joined or self._intake.knows_meters):
             self.statistics.sessions_lost += 1
             _log.warning(
                 "the broker did not have our session any more: what came for us since we left is "

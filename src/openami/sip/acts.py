@@ -46,6 +46,9 @@ class ActType(StrEnum):
     COMMAND = "sip-command"
     REPORT = "sip-report"
     ENROL = "sip-enrol"
+    BACKLOG = "sip-backlog"
+    STATEMENT = "sip-statement"
+    CERTIFICATE = "sip-certificate"
 
 
 _WITH_REASON = frozenset({ActType.REJECT, ActType.CLOSE, ActType.REVOKE})

@@ -33,12 +33,13 @@ class Document:
     digest: str
 
 
-def read_document(payload: bytes) -> Document:
-    """Read a signed document. Raises SipError TOO_LARGE, BAD_JSON or DUPLICATE_MEMBER."""
-    if len(payload) > DOCUMENT_BYTES_MAX:
-        raise SipError(
-            SipCode.TOO_LARGE, f"{len(payload)} bytes, at most {DOCUMENT_BYTES_MAX} are read"
-        )
+def read_document(payload: bytes, bytes_max: int = DOCUMENT_BYTES_MAX) -> Document:
+    """Read a signed document. Raises SipError TOO_LARGE, BAD_JSON or DUPLICATE_MEMBER.
+
+    ``bytes_max`` is larger for what a person has asked to be read from a file; never for what comes by itself.
+    """
+    if len(payload) > bytes_max:
+        raise SipError(SipCode.TOO_LARGE, f"{len(payload)} bytes, at most {bytes_max} are read")
     try:
         text = payload.decode()
     except UnicodeDecodeError as error:

@@ -262,7 +262,12 @@ class Store(Protocol):
     async def conflicts(self, feeder_id: str, meter_serial: str) -> Sequence[Conflict]: ...
 
     async def events(
-        self, *, feeder_id: str | None = None, meter_serial: str | None = None, at_most: int = 100
+        self,
+        *,
+        feeder_id: str | None = None,
+        meter_serial: str | None = None,
+        event_id: str | None = None,
+        at_most: int = 100,
     ) -> Sequence[StoredEvent]: ...
 
     async def findings(

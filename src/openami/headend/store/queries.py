@@ -205,9 +205,16 @@ class Queries(ABC):
         ]
 
     async def events(
-        self, *, feeder_id: str | None = None, meter_serial: str | None = None, at_most: int = 100
+        self,
+        *,
+        feeder_id: str | None = None,
+        meter_serial: str | None = None,
+        event_id: str | None = None,
+        at_most: int = 100,
     ) -> Sequence[StoredEvent]:
-        rows = await self._where(_EVENTS, at_most, feeder_id=feeder_id, meter_serial=meter_serial)
+        rows = await self._where(
+            _EVENTS, at_most, feeder_id=feeder_id, meter_serial=meter_serial, event_id=event_id
+        )
         return [_event(row) for row in rows]
 
     async def findings(
