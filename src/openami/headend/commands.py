@@ -37,7 +37,7 @@ STALE_SIGNINGS_MAX: Final = 4
 BUDGET_WINDOW: Final = timedelta(hours=1)
 # A session comes within a second where the gateway is there; what changes it wakes its commands anyway.
 SESSION_LOOK_S: Final = 30
-# Telemetry of the relay comes at least hourly (register list): a minute is soon enough to look at it at first, and later a
+# Telemetry of the relay comes at least hourly (register list): a minute is soon enough to look at first, later a
 # tenth of the time that has passed since, up to an hour. Each look is a durable write.
 RECONCILE_FIRST_S: Final = 60
 RECONCILE_S_MAX: Final = 3600

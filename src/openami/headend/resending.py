@@ -65,6 +65,7 @@ class Resending:
         new_id: Callable[[str], str],
         can_command: bool,
         patience: Patience | None = None,
+        look_interval_s: float = LOOK_INTERVAL_S,
     ) -> None:
         """``can_command``: whether a downlink runs beside it. ``new_id`` makes an id nobody has."""
         self._store = store
@@ -72,6 +73,7 @@ class Resending:
         self._new_id = new_id
         self._can_command = can_command
         self._patience = patience or Patience()
+        self._look_interval_s = look_interval_s
         self._began_at = clock.now()
         self._filled_at: dict[_Gateway, datetime] = {}
         self._looked_at: dict[_Gateway, datetime] = {}
@@ -83,7 +85,7 @@ class Resending:
                 await self.look()
             except StoreError as error:  # the stream meets the same error, and acts on it
                 _log.warning("gaps were not looked for", error=str(error))
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            await asyncio.sleep(self._look_interval_s)
 
     async def look(self) -> None:
         """Take one look at every gateway. Raises StoreError."""

@@ -1,8 +1,9 @@
 """What goes wrong in a village, as data: a kind, when, for how long, to whom (decision 0035).
 
-A scenario's TOML lists them one by one; `dice_faults` throws them for a seed, so that ten thousand village-days meet
-every kind in every order. Moments are hours since the world began, the unit of a scenario's story. Gateways and meters
-are numbered from 0; a number beyond the last one wraps around, so that a story can be told in a larger village.
+A scenario's TOML lists them one by one; `dice_faults` throws them for a seed, so that ten thousand
+village-days meet every kind in every order. Moments are hours since the world began, the unit of a scenario's
+story. Gateways and meters are numbered from 0; a number beyond the last one wraps around, so that a story can
+be told in a larger village.
 """
 
 import random

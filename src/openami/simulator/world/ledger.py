@@ -1,8 +1,9 @@
 """The ledger of a simulated village: every message a gateway has committed, and what became of it.
 
-It counts in messages, because that is what is lost or kept as a whole: a message is *stored* when the head-end's store
-has each of its registers under the meter, moment and code it names, with the value it says, and its event where it is
-one. Everything is read at the two ends: the cards' own files through their witnesses, the store's own tables.
+It counts in messages, because that is what is lost or kept as a whole: a message is *stored* when the
+head-end's store has each of its registers under the meter, moment and code it names, with the value it says,
+and its event where it is one. Everything is read at the two ends: the cards' own files through their
+witnesses, the store's own tables.
 """
 
 import sqlite3
@@ -20,7 +21,8 @@ from openami.simulator.world.witness import CardWitness, WrongReading
 
 _EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _BUCKET_MS: Final = 14_400_000
-# A clock that is believed is right to its drift since the last time source: 100 ppm over two days, and a poll's length.
+# A clock that is believed is right to its drift since the last time source: 100 ppm over two days, and a
+# poll's length.
 CLOCK_ERROR_MS_MAX: Final = 30_000
 
 Told = tuple[str, str, int, object]

@@ -19,6 +19,7 @@ from openami.gateway.config import ConfigError, load_config
 from openami.gateway.driver import Driver
 from openami.gateway.main import DATABASE_FILE, Gateway, Machine, opened_outbox
 from openami.headend.downlink import Downlink
+from openami.headend.resending import Resending
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
@@ -37,7 +38,8 @@ from openami.sip.canonical import encode_base64url
 
 # systemd's RestartSec of our units: a program that ends is started again after so long.
 RESTART_S: Final = 5.0
-# Timers of a second are looked at less often: every rule they serve is in minutes, and a year has 31 million seconds.
+# Timers of a second are looked at less often: every rule they serve is in minutes, and a year has 31 million
+# seconds.
 LOOK_S: Final = 20.0
 # What a session's nonce is made of.
 NONCE_BYTES: Final = 16
@@ -297,11 +299,19 @@ class HeadendMachine:
                 store_backoff=Backoff(self.dice.random),
                 beside=downlink,
             )
+            resending = Resending(
+                store,
+                clock=self.clock,
+                new_id=self._new_id,
+                can_command=True,
+                look_interval_s=LOOK_S,
+            )
             self.store = store
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self.uplink.run(), name="uplink")
                     group.create_task(downlink.run(), name="downlink")
+                    group.create_task(resending.run(), name="resending")
             finally:
                 self.store = self.uplink = None
 

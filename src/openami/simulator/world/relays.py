@@ -1,8 +1,8 @@
 """Promises 1, 4 and 5, held against the contactors: who moved, by which command, and how each command ended.
 
-A contactor of the village notes every order it ever took. At the end each must be matched by a command of its own in the
-head-end's ledger: of this meter, this position, sent before it and not over. What an attacker replayed or forged has
-none; a command that ran twice has one too few.
+A contactor of the village notes every order it ever took. At the end each must be matched by a command of its
+own in the head-end's ledger: of this meter, this position, sent before it and not over. What an attacker
+replayed or forged has none; a command that ran twice has one too few.
 """
 
 import sqlite3
@@ -20,7 +20,8 @@ from openami.simulator.driver import Movement, SimulatedMeter
 from openami.simulator.world.witness import Breach, PromiseBroken
 from openami.sip.actions import ACTIONS, Action
 
-# A permitted command may wait for its meter's turn and its relay's spreading before it is ordered (gateway.commanding).
+# A permitted command may wait for its meter's turn and its relay's spreading before it is ordered
+# (gateway.commanding).
 ORDERED_AFTER_END_MS_MAX: Final = 240_000
 _MS = 1000
 _ENTRY = ("who", "what", "why", "result", "session_id", "command_id", "digest")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import Final, assert_never
 
 from openami.mqtt.port import TransportError
 from openami.profile import MeterSerial
@@ -14,9 +14,7 @@ from openami.simulator.network import NO_FAULTS, LinkFaults
 from openami.simulator.world import faults as f
 from openami.simulator.world.machines import GatewayMachine, HeadendMachine
 from openami.simulator.world.witness import CardWitness
-
-if TYPE_CHECKING:
-    from openami.simulator.world.world import World
+from openami.simulator.world.world import World
 
 # After a start the program has opened its file within seconds; then the card is held against what it had.
 LOOK_AFTER_START_S: Final = 30.0
@@ -50,7 +48,7 @@ _FORGERIES: Final = tuple(
 class Trouble:
     """The hand that breaks things."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
         self._dice = world.dice("trouble")
         self._swapped = 0

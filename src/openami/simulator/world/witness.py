@@ -1,12 +1,13 @@
 """The witness: watches a simulated village from outside the programs, and says at once when a promise is broken.
 
-It sees what anybody could see: what passes the broker, what the two database files hold, where the contactors stand.
-It is asked at the moments that matter: before a machine loses its power and after it is back, at every acknowledgement,
-at the end of each day. Nothing in gateway or head-end knows of it.
+It sees what anybody could see: what passes the broker, what the two database files hold, where the contactors
+stand. It is asked at the moments that matter: before a machine loses its power and after it is back, at every
+acknowledgement, at the end of each day. Nothing in gateway or head-end knows of it.
 
-Promise 2 is checked on the gateway's own file. What is committed there before a cut is there after it, unless the broker
-had it (and the time it is kept has passed) or thinning counted it; what is marked as sent, the broker had. Promise 3 on the
-head-end's: at each acknowledgement, and after each cut, it has committed at least as many messages as it acknowledged.
+Promise 2 is checked on the gateway's own file. What is committed there before a cut is there after it, unless
+the broker had it (and the time it is kept has passed) or thinning counted it; what is marked as sent, the
+broker had. Promise 3 on the head-end's: at each acknowledgement, and after each cut, it has committed at
+least as many messages as it acknowledged.
 """
 
 import sqlite3

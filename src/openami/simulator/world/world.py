@@ -1,23 +1,17 @@
-"""The simulated world: real gateways and a real head-end in one process, on virtual time; one seed, one history.
+"""What there is in a simulated village: machines, meters, broker, an attacker, and the witness who looks on.
 
-Only sockets, clocks and disks are doubles, and each obeys its port's contract test (decision 0035). Faults happen at
-their moments, people ask for relays to be moved, an attacker has the broker; a witness looks on and stops the world at
-the first broken promise. When the story is over, everything is mended and the village is given time to tell what it
-still has to tell; then the ledger is drawn.
-
-    history = simulate(load_scenario("monsoon-week"), seed=7)
+Only sockets, clocks and disks are doubles, and each obeys its port's contract test (decision 0035). Nothing happens
+by itself here but what the programs do; a village's days are `openami.simulator.world.story`.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
-from openami.headend.commands import LedgerCommand
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.mqtt.memory import INFLIGHT_MAX, MemoryBroker
@@ -28,75 +22,36 @@ from openami.simulator.driver import MeterBench, SimulatedMeter
 from openami.simulator.eavesdropper import Eavesdropper
 from openami.simulator.network import Link, Tap
 from openami.simulator.virtual_time import MachineClock, VirtualTimeLoop
-from openami.simulator.world.faults import Fault, dice_faults, ends_at_h, kind_of
 from openami.simulator.world.keys import HES, VillageKeys
-from openami.simulator.world.ledger import Ledger, StoreReader, check_truth
+from openami.simulator.world.ledger import StoreReader, check_truth
 from openami.simulator.world.machines import Door, GatewayMachine, HeadendMachine, Supervised
-from openami.simulator.world.relays import check_relays
-from openami.simulator.world.scenario import Scenario
-from openami.simulator.world.trouble import Trouble
+from openami.simulator.world.scenario import VillageSettings
 from openami.simulator.world.witness import Breach, CardWitness, HeadendWitness, PromiseBroken
-from openami.sip.actions import Action
 
 EPOCH: Final = datetime(2026, 7, 1, tzinfo=UTC)
 """The world's second 0."""
 FEEDER: Final = FeederId("feeder-sim-01")
 # A virtual disk that syncs as fast as a good card; a transaction takes as long as its syncs.
 SYNC_S: Final = 0.004
-# The witness looks at every card so often, so that thinning cannot take what nobody has seen.
-LOOK_EVERY_S: Final = 3600.0
-# After the story. A day's backlog of fifty meters is told in an hour; what has to be asked for takes some rounds of asking.
-MENDED_S_MAX: Final = 5 * 86_400.0
-MENDED_LOOK_S: Final = 900.0
 # A machine's tasks: a dozen loops, a window of publishes.
 TASKS_PER_MACHINE_MAX: Final = 100
-# Keyrings are signed anew every month (sip.keyring_draft.LIFE is three).
-KEYRING_EVERY_S: Final = 30 * 86_400.0
 # Who asks for something asks again when the head-end is away.
 ASK_AGAIN_S: Final = 60.0
-_COMMAND_LIFE: Final = timedelta(minutes=10)
 
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class History:
-    """How a world ended: its ledger, or the breach that stopped it and when."""
-
-    seed: int
-    ledger: Ledger = field(default_factory=Ledger)
-    breach: BaseException | None = None
-    lived_s: float = 0.0
-    """Virtual seconds, the mended time after the story among them."""
-    happened: dict[str, int] = field(default_factory=dict)
-    """How often each kind of fault began."""
-
-
-def simulate(scenario: Scenario, *, seed: int, days: float | None = None) -> History:
-    """Live through a scenario and return its history. The same arguments, the same history."""
-    days = scenario.days if days is None else days
-    faults = scenario.fault or dice_faults(seed, days)
-    with ExitStack() as stack:
-        return World(scenario, stack, seed=seed, days=days, faults=faults).live()
-
-
 class World:
-    """Everything there is in a village. What breaks it is `openami.simulator.world.trouble`."""
+    """Everything there is in a village."""
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        stack: ExitStack,
-        *,
-        seed: int,
-        days: float,
-        faults: Sequence[Fault],
-    ) -> None:
-        self.village = scenario.village
-        self.history = History(seed)
+    def __init__(self, village: VillageSettings, stack: ExitStack, *, seed: int) -> None:
+        """``stack`` outlives the world: its disks are there until then."""
+        self.village = village
+        self.seed = seed
         self.breach: BaseException | None = None
-        self._days = days
-        self._faults = faults
+        """What ended the world, if it did not end well."""
+        self.stored = 0
+        """Messages the witness has found whole in the store."""
         self._stack = stack
         self._disks: list[Disk] = []
         self._stopped = asyncio.Event()
@@ -112,22 +67,33 @@ class World:
         self.cards = {gateway.card: CardWitness(gateway.card) for gateway in self.gateways}
         self.headend = self.made_headend()
 
-    def live(self) -> History:
-        """Live the story to its end, or to the first broken promise."""
+    def live(self, story: Callable[[], Awaitable[None]]) -> None:
+        """Live until the story ends, or the first broken promise, which is then in ``breach``."""
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_until_complete(self._live())
+            self.loop.run_until_complete(self._live(story))
         finally:
-            self.history.breach = self.breach
-            self.history.lived_s = self.loop.time()
             asyncio.set_event_loop(None)
-        return self.history
+
+    async def _live(self, story: Callable[[], Awaitable[None]]) -> None:
+        async def told() -> None:
+            await story()
+            self._stop(None)
+
+        self.begin("story", told)
+        await self._stopped.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for gateway in self.gateways:
+            await gateway.kill()
+        await self.headend.kill()
 
     # --- making ----------------------------------------------------------------------------------
 
     def dice(self, name: str) -> random.Random:
         """Return somebody's own chances, so that one who throws more often changes nobody else's."""
-        return random.Random(f"{name} {self.history.seed}")
+        return random.Random(f"{name} {self.seed}")
 
     def made_disk(self) -> Disk:
         """Return a new disk, there until the world ends."""
@@ -200,17 +166,7 @@ class World:
 
     # --- living ----------------------------------------------------------------------------------
 
-    async def _live(self) -> None:
-        self._begin("story", self._story)
-        await self._stopped.wait()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for gateway in self.gateways:
-            await gateway.kill()
-        await self.headend.kill()
-
-    def _begin(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    def begin(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Let somebody live beside the others; what they die of ends the world."""
 
         async def guarded() -> None:
@@ -226,47 +182,20 @@ class World:
         self._tasks.append(task)
         return task
 
+    async def in_store(self, work: Callable[[HeadEndStore], Awaitable[T]]) -> T:
+        """Ask the head-end's store, again and again while it is away."""
+        while True:
+            store = self.headend.store
+            if store is not None:
+                try:
+                    return await work(store)
+                except StoreError:
+                    pass  # it is away: the disk is full, or the machine was just killed
+            await asyncio.sleep(ASK_AGAIN_S)
+
     def _stop(self, error: BaseException | None) -> None:
         self.breach = self.breach or error
         self._stopped.set()
-
-    async def _story(self) -> None:
-        self.headend.boot()
-        dice = self.dice("crystals")
-        for gateway in self.gateways:
-            gateway.boot(None, drift_ppm=dice.uniform(-20, 20))
-            gateway.clock.follow()
-        self._begin("keyrings", self._keyrings)
-        self._begin("looks", self._looks)
-        people = self._begin("people", self._people)
-        trouble = Trouble(self)
-        troubles = []
-        for fault in self._faults:
-            await self.sleep_until(fault.at_h * 3600)
-            kind = kind_of(fault)
-            self.history.happened[kind] = self.history.happened.get(kind, 0) + 1
-            troubles.append(self._begin(str(fault), partial(trouble.happen, fault)))
-        await self.sleep_until(self._days * 86_400)
-        people.cancel()
-        await self.sleep_until(3600 * max(map(ends_at_h, self._faults), default=0.0))
-        await asyncio.gather(*troubles)
-        await trouble.mend_everything()
-        await self._tell_all()
-        self._draw_ledger()
-        self._stop(None)
-
-    async def _tell_all(self) -> None:
-        """Give the village time to tell what it has, until nothing is missing or no more will come."""
-        until_s = self.loop.time() + MENDED_S_MAX
-        while self.loop.time() < until_s:
-            await asyncio.sleep(MENDED_LOOK_S)
-            self._look_around()
-            waiting = sum(len(self.cards[gateway.card].unsettled) for gateway in self.gateways)
-            if not waiting and not self.broker.owed(HES) and not await self._open_commands():
-                return
-
-    async def _open_commands(self) -> bool:
-        return bool(await self.in_store(lambda store: store.commands(only_open=True, at_most=1)))
 
     # --- what the witness sees -------------------------------------------------------------------
 
@@ -291,16 +220,12 @@ class World:
         except Breach as breach:
             self._stop(breach)
 
-    async def _looks(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            self._look_around()
-
-    def _look_around(self) -> None:
+    def look_around(self) -> None:
+        """Hold every card, the store and every bound against what was seen. Raises Breach."""
         for gateway in self.gateways:
             self.look_at(gateway)
         self._check_bounds()
-        self.history.ledger.stored += StoreReader(self.headend.database).settle(self.cards.values())
+        self.stored += StoreReader(self.headend.database).settle(self.cards.values())
 
     def look_at(self, gateway: GatewayMachine) -> None:
         """Hold a card against what it was seen to have; nothing, while its program is not running."""
@@ -320,65 +245,3 @@ class World:
             self.cards[gateway.card].check_bound(self.village.outbox_kib * 1024)
             if (held := self.broker.unacknowledged(gateway.door.client_id)) > INFLIGHT_MAX:
                 raise PromiseBroken(6, f"{gateway.card} leaves {held} messages unacknowledged")
-
-    def _draw_ledger(self) -> None:
-        ledger = self.history.ledger
-        now = {gateway.card for gateway in self.gateways}
-        ledger.lost = sum(len(c.unsettled) for name, c in self.cards.items() if name in now)
-        ledger.gone_with_card = sum(
-            len(c.unsettled) for name, c in self.cards.items() if name not in now
-        )
-        ledger.thinned = sum(card.thinned for card in self.cards.values())
-        ledger.expected = ledger.stored + ledger.thinned + ledger.gone_with_card + ledger.lost
-        seen = sum(card.messages for card in self.cards.values())
-        unseen = sum(card.thinned - card.thinned_seen for card in self.cards.values())
-        assert ledger.expected == seen + unseen, "each message is counted once"
-        StoreReader(self.headend.database).count(ledger)
-        ledger.commands, ledger.movements = check_relays(
-            self.headend.database, self.meters, now_ms=self.now_ms()
-        )
-        if ledger.lost:
-            missing = {n: sorted(c.unsettled)[:3] for n, c in self.cards.items() if c.unsettled}
-            raise PromiseBroken(2, f"{ledger.lost} messages are lost: {missing}")
-
-    # --- people ----------------------------------------------------------------------------------
-
-    async def in_store(self, work: Callable[[HeadEndStore], Awaitable[T]]) -> T:
-        """Ask the head-end's store, again and again while it is away."""
-        while True:
-            store = self.headend.store
-            if store is not None:
-                try:
-                    return await work(store)
-                except StoreError:
-                    pass  # it is away: the disk is full, or the machine was just killed
-            await asyncio.sleep(ASK_AGAIN_S)
-
-    async def _keyrings(self) -> None:
-        while True:
-            keyring, entry = self.keys.next_keyring(self.now())
-            await self.in_store(lambda store: store.add_keyring(keyring, entry))  # noqa: B023
-            await asyncio.sleep(KEYRING_EVERY_S)
-
-    async def _people(self) -> None:
-        """Cut somebody off, give somebody the light back, all day."""
-        dice, number = self.dice("people"), 0
-        while self.village.commands_per_day:
-            await asyncio.sleep(dice.expovariate(self.village.commands_per_day / 86_400))
-            number += 1
-            gateway, now = dice.choice(self.gateways), self.now()
-            new = LedgerCommand(
-                id=f"cmd-{number}",
-                idempotency_key=f"key-{number}",
-                feeder_id=FEEDER,
-                gateway_id=gateway.gateway_id,
-                meter_serial=dice.choice(gateway.serials),
-                action=dice.choice((Action.DISCONNECT, Action.RECONNECT)),
-                requested_by="people",
-                reason="simulated",
-                requested_at=now,
-                not_after=(now + _COMMAND_LIFE).replace(microsecond=0),
-                due_at=now,
-            )
-            verdict = await self.in_store(lambda store: store.request_command(new, now))  # noqa: B023
-            assert verdict is not None
