@@ -19,7 +19,6 @@ from openami.gateway.timekeeping import (
     corrected,
     dated,
     judge,
-    lower_bound,
     machine_keeps_time,
     read_boot_id,
 )
@@ -144,9 +143,15 @@ def test_a_second_of_this_boot_has_its_true_time_by_a_believed_clock() -> None:
 
 
 def test_the_best_bound_is_the_floor_and_the_time_since_boot() -> None:
-    reset = datetime(1970, 1, 1, tzinfo=UTC)
-    assert lower_bound(reset, 90.0, FLOOR) == FLOOR + timedelta(seconds=90)
-    assert lower_bound(START, 90.0, FLOOR) == START
+    assert Knowledge(FLOOR).lower_bound(90.0) == FLOOR + timedelta(seconds=90)
+
+
+def test_a_floor_that_was_raised_in_this_boot_is_not_counted_from_the_boot() -> None:
+    _, known = judge(facts(START, 36_000.0, sync=True), Knowledge(FLOOR), keeps_time=False)
+    assert known.lower_bound(36_090.0) == START + timedelta(seconds=90)
+    assert known.lower_bound(35_000.0) == START, "before the floor there is no better bound"
+    _, carried = judge(facts(START + 60 * SECOND, 36_060.0), known, keeps_time=False)
+    assert carried.lower_bound(36_090.0) == START + timedelta(seconds=90)
 
 
 def test_a_reading_dated_before_the_clock_was_set_is_dated_anew() -> None:

@@ -101,6 +101,7 @@ class Surroundings:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """How to wait; a clock that obeys a test has its own way."""
     read_timeout_s: float = METER_READ_TIMEOUT_S
+    clock_look_s: float = CLOCK_LOOK_S
 
 
 class LineCollector:
@@ -192,7 +193,8 @@ class LineCollector:
                 return found.groups
             at = next_due(self._schedule, self._polled)
             assert at is not None
-            await self._around.sleep(min(max((at - now).total_seconds(), 0.001), CLOCK_LOOK_S))
+            wait_s = min((at - now).total_seconds(), self._around.clock_look_s)
+            await self._around.sleep(max(wait_s, 0.001))
 
     def _beat(self) -> None:
         self.view.beat_at = asyncio.get_running_loop().time()

@@ -28,7 +28,12 @@ from openami.gateway import commanding, downlink, tickets
 from openami.gateway.certificate import valid_until
 from openami.gateway.certificate_watch import CertificateWatch
 from openami.gateway.clock_events import ClockLook, clock_drafts
-from openami.gateway.collector import ALIVE_WITHIN_S, LineCollector, Surroundings
+from openami.gateway.collector import (
+    ALIVE_WITHIN_S,
+    CLOCK_LOOK_S,
+    LineCollector,
+    Surroundings,
+)
 from openami.gateway.commanding import TICK_S, Commanding, secret_nonce
 from openami.gateway.config import ConfigError, GatewayConfig, LineConfig
 from openami.gateway.database import DatabaseError
@@ -57,8 +62,6 @@ from openami.sip.keys import Signer
 
 DATABASE_FILE: Final = "gateway.db"
 DRIVERS_GROUP: Final = "openami.drivers"
-# The clock is looked at so often for a step or a change of trust; appending looks at it too.
-CLOCK_WATCH_INTERVAL_S: Final = 10.0
 # Without a watchdog time of the service manager's own, signs of life are looked for so often.
 LIFE_LOOK_INTERVAL_S: Final = 30.0
 # A snapshot serves everybody who asks within this time: no number of browsers slows the disk down.
@@ -109,6 +112,8 @@ class Machine:
     """Nobody guesses it: what makes a replayed command worthless."""
     look_s: float = TICK_S
     """How often the timers of commands and the folder of tickets are looked at."""
+    clock_look_s: float = CLOCK_LOOK_S
+    """How often the clock is looked at, for a step or a change of trust."""
 
     @classmethod
     def here(cls, config: GatewayConfig, clock: Clock) -> "Machine":
@@ -202,6 +207,7 @@ class Gateway:
             clock=clock,
             clock_trusted=lambda: outbox.clock_verdict.trusted,
             metrics=metrics,
+            clock_look_s=machine.clock_look_s,
         )
         collectors = []
         for line in config.lines:
@@ -358,7 +364,7 @@ class Gateway:
                 _log.warning(event.type, state=event.state.value, about=event.detail)
             if drafts:
                 await self._append_events(drafts)
-            await asyncio.sleep(CLOCK_WATCH_INTERVAL_S)
+            await asyncio.sleep(self._machine.clock_look_s)
 
     async def _tell_life(self) -> None:
         """Feed the service manager's watchdog while every line shows that it lives."""

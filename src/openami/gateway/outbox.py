@@ -19,7 +19,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -282,6 +282,8 @@ class Outbox:
         look = self._look()
         release = partial(self._table.release_leftovers, boot_id=self._boot_id, now=look.now)
         await self._run(release)
+        self._floor_stored = max(WRITTEN, await self._run(outbox_books.read_floor))
+        self._known = replace(self._known, floor=max(self._known.floor, self._floor_stored))
         figures = await self._run(self._table.books.figures)
         self.last_seq = figures.last_seq
         self._holding = figures.level.count(State.HELD) > 0

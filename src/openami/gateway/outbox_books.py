@@ -170,3 +170,8 @@ def read_floor(connection: sqlite3.Connection) -> datetime:
 def store_floor(connection: sqlite3.Connection, floor: datetime) -> None:
     """Store it."""
     connection.execute("UPDATE timekeeping SET floor_ms = ?", (to_ms(floor),))
+
+
+def raise_floor(connection: sqlite3.Connection, floor: datetime) -> None:
+    """Store it if it is later than what is stored."""
+    connection.execute("UPDATE timekeeping SET floor_ms = max(floor_ms, ?)", (to_ms(floor),))

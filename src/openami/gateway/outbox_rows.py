@@ -6,7 +6,7 @@ totals are kept by the schema's triggers, so nobody here need think of them.
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -216,7 +216,7 @@ ORDER BY seq
 
 def candidates(
     connection: sqlite3.Connection, stage: Stage, expired_ms: int
-) -> Iterator[Candidate]:
+) -> Generator[Candidate, None, None]:
     """Yield what a stage of thinning may take, oldest first."""
     with closing(
         connection.execute(_CANDIDATES, {"stage": stage, "expired_ms": expired_ms})

@@ -6,6 +6,7 @@ stands in which order they are used, and in which transactions.
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -212,11 +213,16 @@ class OutboxTable:
     def release_leftovers(
         self, connection: sqlite3.Connection, *, boot_id: str, now: datetime
     ) -> None:
-        """Release what an earlier boot has held, as suspect: its time can never be known."""
+        """Release what an earlier boot has held, as suspect: its time can never be known.
+
+        But it was not before the bounds they bear, so the floor is raised to the latest of them.
+        """
         while held := outbox_rows.held(connection, boot_id, this_boot=False):
             with transaction(connection):
                 for seq, _, envelope in held:
                     outbox_rows.let_go(connection, seq, unsettled(envelope), now)
+                latest = max(envelope.ts for _, _, envelope in held)
+                outbox_books.raise_floor(connection, latest)
 
     # --- bounds -----------------------------------------------------------------------------------
 
@@ -247,8 +253,9 @@ class OutboxTable:
         """Delete what one stage gives up, count it in the same transaction, return the bytes freed."""
         expired_ms = to_ms(now - timedelta(days=self._limits.unsent_days_max))
         with transaction(connection):
-            candidates = outbox_rows.candidates(connection, stage, expired_ms)
-            chosen = thinning.choose(stage, candidates, need)
+            # Closed here: a disk that fails in the middle leaves the reading of them unfinished.
+            with closing(outbox_rows.candidates(connection, stage, expired_ms)) as candidates:
+                chosen = thinning.choose(stage, candidates, need)
             if not chosen:
                 return 0
             outbox_rows.delete(connection, [each.seq for each in chosen])

@@ -1,13 +1,13 @@
 """Which time an envelope is stored with, given what is known of the clock (pure, decision 0018)."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec.structs import replace
 
 from openami.gateway.driver import PollGroup
 from openami.gateway.entries import Draft, Kind
-from openami.gateway.timekeeping import Facts, Knowledge, Verdict, corrected, dated, lower_bound
+from openami.gateway.timekeeping import Facts, Knowledge, Verdict, corrected, dated
 from openami.profile import (
     Envelope,
     EventSource,
@@ -47,7 +47,7 @@ class Look:
         """The time for the outbox's own books: never before what is known, whatever the clock says."""
         if self.verdict.trusted:
             return self.facts.wall
-        return self.known.floor + timedelta(seconds=self.facts.boottime_s)
+        return self.known.lower_bound(self.facts.boottime_s)
 
 
 def stamp(draft: Draft, look: Look) -> Stamped:
@@ -58,7 +58,7 @@ def stamp(draft: Draft, look: Look) -> Stamped:
     """
     ts, second, held_at_s = draft.envelope.ts, draft.boottime_s, None
     if second is not None and not look.verdict.trusted:
-        ts, held_at_s = lower_bound(ts, second, look.known.floor), second
+        ts, held_at_s = look.known.lower_bound(second), second
     elif second is not None and second <= look.known.stepped_at_s:
         ts = dated(ts, second, look.facts)
     return Stamped(moved(draft.envelope, ts), draft.kind, draft.group, held_at_s)

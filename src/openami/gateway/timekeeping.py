@@ -16,7 +16,8 @@ may lower it again: a lying server must not lock the gateway out of the present 
 While the clock is not believed, readings are stored with the boot and the second of it in which they
 were measured, and the uplink does not see them. When the clock is believed in the same boot, their time
 is ``now - (boottime_now - boottime_then)``, exact to the drift. If the power fails before, it can never be
-known: they go out as ``suspect``, with the best lower bound there is, the floor plus the time since boot.
+known: they go out as ``suspect``, with the best lower bound there is: the floor, and what has passed since
+it was the time. That bound is the next boot's floor, so that two dark boots do not tell the same times.
 
 `judge` and the functions on times are pure; the last two functions ask the machine.
 """
@@ -86,12 +87,18 @@ class Knowledge:
     """What is known of the time before the next look."""
 
     floor: datetime = WRITTEN
+    floor_at_s: float = 0.0
+    """The second of this boot at which the floor was the time; 0 for a floor that was known before it."""
     last: Facts | None = None
     """The last look of this boot."""
     followed: bool = False
     """Whether the clock can be traced to a time source in this boot, without a step."""
     stepped_at_s: float = float("-inf")
     """Second of this boot at which the wall clock was last seen to have been set."""
+
+    def lower_bound(self, boottime_s: float) -> datetime:
+        """Return the best that can be said of a second of this boot, whatever the wall clock says: not before."""
+        return self.floor + timedelta(seconds=round(max(0.0, boottime_s - self.floor_at_s), 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +117,11 @@ def judge(facts: Facts, known: Knowledge, *, keeps_time: bool) -> tuple[Verdict,
     stepped = known.last is not None and has_stepped(known.last, facts)
     followed = facts.synchronised or (known.followed and not stepped)
     reason = _reason(facts, known, followed=followed, keeps_time=keeps_time)
-    floor = known.floor
-    if reason is Reason.SYNCHRONISED:
-        floor = facts.wall
-    elif reason is Reason.CARRIED:
-        floor = max(floor, facts.wall)
+    floor, floor_at_s = known.floor, known.floor_at_s
+    if reason is Reason.SYNCHRONISED or (reason is Reason.CARRIED and facts.wall > floor):
+        floor, floor_at_s = facts.wall, facts.boottime_s
     stepped_at_s = facts.boottime_s if stepped else known.stepped_at_s
-    return Verdict(reason), Knowledge(floor, facts, followed, stepped_at_s)
+    return Verdict(reason), Knowledge(floor, floor_at_s, facts, followed, stepped_at_s)
 
 
 def has_stepped(before: Facts, after: Facts) -> bool:
@@ -144,11 +149,6 @@ def _reason(facts: Facts, known: Knowledge, *, followed: bool, keeps_time: bool)
 def corrected(boottime_s: float, facts: Facts) -> datetime:
     """Return the time at a second of this boot, by a wall clock that is believed."""
     return facts.boot_moment + timedelta(seconds=round(boottime_s, 3))
-
-
-def lower_bound(ts: datetime, boottime_s: float, floor: datetime) -> datetime:
-    """Return the best that can be said of a time nobody vouches for: it was not before this."""
-    return max(ts, floor + timedelta(seconds=round(boottime_s, 3)))
 
 
 def dated(ts: datetime, boottime_s: float, facts: Facts) -> datetime:

@@ -13,6 +13,7 @@ at_h = 12
 for_h = 48
 """
 
+import random
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -47,12 +48,25 @@ class VillageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """The bound of each gateway's outbox."""
 
 
+def diced_village(seed: int) -> VillageSettings:
+    """Return the village of a seed: mostly small, because many days tell more than many meters."""
+    dice = random.Random(f"village {seed}")
+    return VillageSettings(
+        gateways=dice.choice((1, 1, 1, 2)),
+        meters=dice.choice((1, 2, 3, 6)),
+        fast_s=dice.choice((300, 900, 900)),
+        # The smallest holds some ten hours of six meters: it has to thin when the uplink is long away.
+        outbox_kib=dice.choice((96, 256, 64 * 1024)),
+    )
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A story. Without faults of its own, the seed throws them."""
 
     title: str
     days: Annotated[float, Meta(gt=0, le=366)] = 1.0
-    village: VillageSettings = VillageSettings()
+    village: VillageSettings | None = None
+    """Without one, the seed throws it."""
     fault: Annotated[tuple[Fault, ...], Meta(max_length=FAULTS_MAX)] = ()
 
 

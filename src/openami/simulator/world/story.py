@@ -20,7 +20,7 @@ from openami.simulator.world.faults import Fault, dice_faults, ends_at_h, kind_o
 from openami.simulator.world.keys import HES
 from openami.simulator.world.ledger import Ledger, StoreReader
 from openami.simulator.world.relays import check_relays
-from openami.simulator.world.scenario import Scenario
+from openami.simulator.world.scenario import Scenario, diced_village
 from openami.simulator.world.trouble import Trouble
 from openami.simulator.world.witness import PromiseBroken
 from openami.simulator.world.world import FEEDER, World
@@ -55,7 +55,7 @@ def simulate(scenario: Scenario, *, seed: int, days: float | None = None) -> His
     days = scenario.days if days is None else days
     faults = scenario.fault or dice_faults(seed, days)
     with ExitStack() as stack:
-        world = World(scenario.village, stack, seed=seed)
+        world = World(scenario.village or diced_village(seed), stack, seed=seed)
         story = Story(world, days, faults)
         world.live(story.tell)
         story.history.breach = world.breach

@@ -229,7 +229,7 @@ class World:
 
     def look_at(self, gateway: GatewayMachine) -> None:
         """Hold a card against what it was seen to have; nothing, while its program is not running."""
-        if gateway.program.running:
+        if gateway.program.running and not gateway.disk.dead:
             self.cards[gateway.card].look(gateway.database)
 
     def _check_bounds(self) -> None:
