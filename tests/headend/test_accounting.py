@@ -62,7 +62,7 @@ def event(kind: str, when: datetime, *, meter: str = METER) -> Accepted:
 
 
 async def accounts(store: HeadEndStore, *days: date, **wanted: str) -> list[DayAccount]:
-    found = day_accounts(store, FEEDER, days or [TODAY], now=LATER, **wanted)  # type: ignore[arg-type]
+    found = day_accounts(store, FEEDER, days or [TODAY], now=LATER, **wanted)
     return [each async for each in found]
 
 
