@@ -151,6 +151,7 @@ async def commanded_village(
     meters: int,
     broker_changes: dict[str, str] | None = None,
     fast_s: int = 1,
+    billing_s: int = 10,
     headend_more: str = "",
 ) -> AsyncIterator[System]:
     """Start meters with relays, broker, head-end and enrolled gateway; stop them in the end.
@@ -191,7 +192,9 @@ async def commanded_village(
             lines=places,
             tables=operator.gateway_tables,
         )
-        (directory / "gateway.toml").write_text(toml.replace("fast_s = 2", f"fast_s = {fast_s}"))
+        toml = toml.replace("fast_s = 2", f"fast_s = {fast_s}")
+        toml = toml.replace("billing_s = 10", f"billing_s = {billing_s}")
+        (directory / "gateway.toml").write_text(toml)
         programs = {
             name: Program(
                 name,

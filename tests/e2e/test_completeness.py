@@ -1,6 +1,7 @@
 """A broker loses what it has acknowledged: the head-end notices, asks, and has everything; no person acts."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,17 +10,26 @@ from tests.e2e.commanded import FEEDER_ID, commanded_village, until
 from tests.e2e.test_commands import missing
 from tests.e2e.test_kill import stored, taken_in
 
+from openami.headend.accounting import day_accounts
+from openami.headend.completeness import SETTLED_AFTER_S
 from openami.headend.gap_life import GapState
 from openami.headend.sessions import HEAD_END
 from openami.headend.store import Access
+from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
 from openami.profile.command import CommandState
 from openami.sip.actions import Action
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
+# Often enough that some billing readings are among what is lost.
+BILLING_S = 2
 # Two minutes are for a bad radio link; here everything is on one machine.
-IMPATIENT = "\n[completeness]\ngrace_s = 3\n"
+IMPATIENT = f"""
+[completeness]
+grace_s = 3
+intervals_s = {{ {FEEDER_ID} = {BILLING_S} }}
+"""
 DEADLINE_S = 60.0
 
 
@@ -29,14 +39,19 @@ async def test_what_a_killed_broker_lost_comes_back_by_itself(
     # Nothing on its disk in between: what it has acknowledged is gone with it.
     forgetful = {"autosave_interval 1": "autosave_interval 3600"}
     async with commanded_village(
-        mosquitto, tmp_path, meters=4, broker_changes=forgetful, headend_more=IMPATIENT
+        mosquitto,
+        tmp_path,
+        meters=4,
+        broker_changes=forgetful,
+        billing_s=BILLING_S,
+        headend_more=IMPATIENT,
     ) as system:
         async with open_store(system.store_url, Access.READ) as store, asyncio.timeout(DEADLINE_S):
             while not await store.numberings():  # something has come before the loss
                 await asyncio.sleep(0.1)
         await system.headend.kill()
         at_kill = len(taken_in(system.outbox, "sent"))
-        await until(lambda: len(taken_in(system.outbox, "sent")) > at_kill + 50)
+        await until(lambda: len(taken_in(system.outbox, "sent")) > at_kill + 200)
         await asyncio.to_thread(system.broker.kill)
         await asyncio.to_thread(system.broker.start)
         await system.headend.start()
@@ -46,6 +61,10 @@ async def test_what_a_killed_broker_lost_comes_back_by_itself(
             lost = await missing(system, store)
             assert len(lost) > 20, "the broker has lost nothing, so nothing is shown"
             async with asyncio.timeout(DEADLINE_S):
+                while not await intervals_missing(
+                    store
+                ):  # seen as soon as something newer has come
+                    await asyncio.sleep(0.1)
                 while not lost <= {identity for identity, _ in await stored(store, FEEDER_ID)}:
                     await asyncio.sleep(0.1)
                 while any(gap.lives for gap in await store.gaps()):
@@ -60,5 +79,18 @@ async def test_what_a_killed_broker_lost_comes_back_by_itself(
                 (GapState.CLOSED, 0)
             }
             assert (await store.totals()).conflicts == 0
+            await system.gateway.stop()
+            async with asyncio.timeout(DEADLINE_S):
+                while await intervals_missing(store):
+                    await asyncio.sleep(0.5)
         assert system.village.orders == []
         system.assert_sound()
+
+
+async def intervals_missing(store: HeadEndStore) -> int:
+    """Return how many intervals the day account misses, up to the last reading that has come."""
+    last = max([row.last_ts for row in await store.meters(feeder_id=FEEDER_ID)])
+    now = last - timedelta(seconds=BILLING_S) + timedelta(seconds=SETTLED_AFTER_S)
+    accounts = [each async for each in day_accounts(store, FEEDER_ID, [last.date()], now=now)]
+    assert sum(each.expected or 0 for each in accounts) > 0
+    return sum(each.missing or 0 for each in accounts)

@@ -341,6 +341,7 @@ def test_a_kept_message_that_is_not_there(url: str, command: list[str]) -> None:
         ["meter", "readings", "M"],
         ["feeder", "list"],
         ["feeder", "show", "F"],
+        ["feeder", "completeness", "F"],
         ["reject", "list"],
         ["reject", "replay", "1"],
     ],

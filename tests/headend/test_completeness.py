@@ -50,7 +50,7 @@ def arrivals(*quarters: int, **wanted: Any) -> list[Arrival]:
 
 
 def accounted(found: list[Arrival], **wanted: Any) -> DayAccount:
-    around = {
+    around: dict[str, Any] = {
         "interval_s": 900,
         "known_since": MIDNIGHT - HOUR,
         # By default the gateway has measured something in every interval.

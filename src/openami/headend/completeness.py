@@ -128,12 +128,13 @@ def account(
     ``arrivals`` ascend and are of this day. The day begins when the meter was first known and ends now.
     """
     feeder_id, gateway_id, meter_serial = meter
-    begin = datetime.combine(day, time(), known_since.tzinfo)
-    end = min(begin + _DAY, now - timedelta(seconds=SETTLED_AFTER_S))
-    begin = max(begin, min(known_since, arrivals[0].ts if arrivals else known_since))
-    grid = None if interval_s is None else _Grid(interval_s, [each.ts for each in arrivals], begin)
+    midnight = datetime.combine(day, time(), known_since.tzinfo)
+    begin = max(midnight, min(known_since, arrivals[0].ts if arrivals else known_since))
+    over = min(midnight + _DAY, now - timedelta(seconds=SETTLED_AFTER_S))
+    times = [each.ts for each in arrivals]
+    grid = None if interval_s is None else _Grid(interval_s, times, begin, midnight + _DAY)
     filled = _by_interval(arrivals, grid)
-    slots = [] if grid is None else [n for n in grid.between(begin, end) if n not in filled]
+    slots = [] if grid is None else [n for n in grid.until(over) if n not in filled]
     firsts = list(filled.values())
     late = timedelta(minutes=LATE_AFTER_MINUTES)
     return DayAccount(
@@ -153,7 +154,9 @@ def account(
 class _Grid:
     """The moments at which a reading is expected: every interval, in step with what came."""
 
-    def __init__(self, interval_s: int, times: Sequence[datetime], begin: datetime) -> None:
+    def __init__(
+        self, interval_s: int, times: Sequence[datetime], begin: datetime, end: datetime
+    ) -> None:
         self._interval = timedelta(seconds=interval_s)
         self._origin = begin.replace(hour=0, minute=0, second=0, microsecond=0)
         if times:
@@ -161,10 +164,13 @@ class _Grid:
             half = self._interval / 2
             steps = [(each - middle + half) % self._interval - half for each in times]
             self._origin = middle + median_low(steps)
+        self._first = -((self._origin - begin) // self._interval)
+        self._last = -((self._origin - end) // self._interval) - 1
 
     def number(self, moment: datetime) -> int:
-        """Return the interval that a moment belongs to."""
-        return round((moment - self._origin) / self._interval)
+        """Return the interval of this day that a moment is nearest to."""
+        nearest = round((moment - self._origin) / self._interval)
+        return max(self._first, min(nearest, self._last))
 
     def at(self, number: int) -> datetime:
         """Return when a reading is expected."""
@@ -174,14 +180,12 @@ class _Grid:
         """Return the moments whose readings fill an interval."""
         return self.at(number) - self._interval / 2, self.at(number) + self._interval / 2
 
-    def between(self, begin: datetime, end: datetime) -> Iterator[int]:
-        """Yield the intervals whose reading is expected from ``begin`` to before ``end``."""
-        number = self.number(begin) - 1
-        while self.at(number) < begin:
-            number += 1
-        while self.at(number) < end:
+    def until(self, moment: datetime) -> Iterator[int]:
+        """Yield the intervals whose reading is expected before a moment."""
+        for number in range(self._first, self._last + 1):
+            if self.at(number) >= moment:
+                return
             yield number
-            number += 1
 
 
 def _by_interval(arrivals: Sequence[Arrival], grid: _Grid | None) -> dict[int, Arrival]:
