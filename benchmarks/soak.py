@@ -105,7 +105,11 @@ def serial(meter: int) -> MeterSerial:
 
 def values(meter: int, cycle: int) -> tuple[float, float, float]:
     """Return what a meter shows: no two cycles the same, so that a swapped value is seen."""
-    return meter + cycle / 1000, (meter * 7 + cycle) % 9973 / 1000, 210 + (meter + cycle) % 4001 / 100
+    return (
+        meter + cycle / 1000,
+        (meter * 7 + cycle) % 9973 / 1000,
+        210 + (meter + cycle) % 4001 / 100,
+    )
 
 
 class CompressedClock:

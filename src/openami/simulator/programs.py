@@ -44,9 +44,7 @@ class Program:
         assert self._process is None or self._process.returncode is not None
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *_dying_with_us(
-                    (*self._within, sys.executable, "-m", "openami", *self._arguments)
-                ),
+                *_dying_with_us((*self._within, sys.executable, "-m", "openami", *self._arguments)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
