@@ -1,6 +1,6 @@
 """The verdict: each reading the gateway took in durably is stored exactly once, with its value.
 
-Both ends are read where they lie: the gateway's outbox file entry by entry, the head-end's store reading by reading.
+Both ends are read where they lie: the gateway's outbox file, the head-end's store, reading by reading.
 """
 
 import asyncio
