@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from tests.e2e.accounting import Identity, assert_stored_once, stored, taken_in, unsent
-from tests.e2e.commanded import DEADLINE_S, FEEDER_ID, GATEWAY_ID, System
+from tests.e2e.commanded import DEADLINE_S, FEEDER_ID, GATEWAY_ID, System, until
 
 from openami.clock import SystemClock
 from openami.headend.store import Access
@@ -127,3 +127,9 @@ async def bring_back(system: System, lost: set[Identity], since: datetime) -> No
 def moment(at: datetime) -> str:
     """Return a time as a command's arguments have it."""
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+async def said(system: System, part: str, words: str) -> None:
+    """Wait until a part's log says it."""
+    log = system.directory / f"{part}.log"
+    await until(lambda: words in log.read_text())
