@@ -58,7 +58,7 @@ class Wire:
         ends = ((self.ours, ()), (self.theirs, ("-n", self.namespace)))
         netem = ("netem", "delay", "350ms", "100ms", "loss", "5%", "rate", "20kbit", "limit", "200")
         bucket = ("tbf", "rate", "20kbit", "burst", "1600", "latency", "3s")
-        for name, discipline in (("netem", netem), ("tbf", bucket)):
+        for discipline in (netem, bucket):
             if all(
                 _can("tc", *at, "qdisc", "add", "dev", d, "root", *discipline) for d, at in ends
             ):
@@ -66,7 +66,7 @@ class Wire:
         else:
             pytest.skip("neither sch_netem nor sch_tbf in this kernel")
         try:
-            yield name
+            yield discipline[0]
         finally:
             _undo([("tc", *at, "qdisc", "del", "dev", d, "root") for d, at in ends])
 
@@ -108,8 +108,7 @@ class _Silencer:
                 there = ("ip", "netns", "exec", wire.namespace, "nft")
                 return [(*there, "delete", "table", "inet", "cut")]
             case "iptables":
-                there = ("ip", "netns", "exec", wire.namespace, "iptables", "-F")
-                return [there]
+                return [("ip", "netns", "exec", wire.namespace, "iptables", "-F")]
             case _:
                 return [
                     ("tc", "qdisc", "del", "dev", wire.ours, "root"),
