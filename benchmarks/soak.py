@@ -196,7 +196,6 @@ class Drain:
     headend: Program
     outbox: Path
     store: Store
-    before: Tally
 
 
 @asynccontextmanager
@@ -213,7 +212,6 @@ async def draining(directory: Path, limits: OutboxLimits) -> AsyncIterator[Drain
             data_dir=directory / "gateway",
             mqtt=mqtt,
             lines=[LinePlace("live", port, [MeterPlace(MeterSerial("LIVE-1"), "sdm120", 1, None)])],
-            tables={},
         ).replace("[uplink]", "[uplink]\nbackfill_per_s = 0\nin_flight_max = 100")
         toml += f"\n[outbox]\nbytes_max = {limits.bytes_max}\n"
         (directory / "gateway.toml").write_text(toml)
@@ -240,7 +238,6 @@ async def draining(directory: Path, limits: OutboxLimits) -> AsyncIterator[Drain
             programs["headend"],
             directory / "gateway" / DATABASE_FILE,
             store,
-            Tally(),
         )
 
 
@@ -259,7 +256,7 @@ async def drain(directory: Path, silence: Silence, limits: OutboxLimits) -> dict
                 assert program.pid is not None
                 memory.note(program.pid, done)
             if traffic(running.outbox).backlog == 0 and await everything_arrived(
-                running.outbox, running.store, before=running.before
+                running.outbox, running.store, before=Tally()
             ):
                 break
             await asyncio.sleep(LOOK_S)
