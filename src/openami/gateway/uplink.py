@@ -36,8 +36,8 @@ MARK_RETRY_INTERVAL_S: Final = 5.0
 # The broker's ACL is corrected by a person; until then each try costs the link for nothing.
 REFUSED_OFFERED_AGAIN_AFTER: Final = timedelta(hours=1)
 READMIT_INTERVAL_S: Final = 600.0  # how often is looked who is due
-# Looked up at once, so that a long backlog does not cost a walk to the disk's thread for each window. In
-# memory: 40 kB of readings as they are, 6 MB if each were as large as a message may be (64 KiB).
+# Looked up at once (or a window, where that is more), so that a long backlog does not cost a walk to the disk's
+# thread for each window. In memory: 40 kB of readings as they are, 6 MB if each were as large as a message may be.
 READY_ENTRIES_MAX: Final = 100
 
 _log = structlog.get_logger(__name__)
@@ -86,7 +86,7 @@ class _Uplink:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._under_way: dict[asyncio.Task[None], Entry] = {}
-        self._ready: deque[Entry] = deque()  # fetched, in order; bound: READY_ENTRIES_MAX
+        self._ready: deque[Entry] = deque()  # fetched, in order; bound: see _fetch
         self._acknowledged: list[int] = []
         self._mark_at_s = 0.0
         self._backlog_until = outbox.last_seq
@@ -136,7 +136,7 @@ class _Uplink:
 
     async def _fetch(self) -> None:
         """Look up what is to be sent next: what is live, and then the backlog."""
-        at_most = READY_ENTRIES_MAX
+        at_most = max(READY_ENTRIES_MAX, self._settings.in_flight_max)
         busy = {entry.seq for entry in self._under_way.values()} | set(self._acknowledged)
         now_s = self._loop.time()
         paused = [topic for topic, rest in self._rests.items() if rest.until_s > now_s]
