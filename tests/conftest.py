@@ -1,7 +1,7 @@
 """Fixtures with real parts: brokers, certificates, a database server. No mocks."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,10 +27,10 @@ def mosquitto(tmp_path: Path) -> Iterator[StartMosquitto]:
     require_tool("mosquitto")
     started: list[Mosquitto] = []
 
-    def start(*lines: str) -> Mosquitto:
+    def start(*lines: str, within: Sequence[str] = ()) -> Mosquitto:
         directory = tmp_path / f"mosquitto-{len(started)}"
         directory.mkdir()
-        broker = Mosquitto(directory, lines)
+        broker = Mosquitto(directory, lines, within=within)
         started.append(broker)
         broker.start()
         return broker

@@ -19,11 +19,14 @@ class Mosquitto:
 
     ``lines`` are added to the configuration; a ``listener`` line of one's own replaces the plain
     loopback listener (write ``{port}`` for the port). Anonymous clients are let in unless a line says
-    otherwise.
+    otherwise. ``within`` goes before the command: a namespace to run it in.
     """
 
-    def __init__(self, directory: Path, lines: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, lines: Sequence[str] = (), *, within: Sequence[str] = ()
+    ) -> None:
         self.directory = directory
+        self.within = tuple(within)
         self.lines = tuple(lines)
         self.port = free_port()
         self.config = directory / "mosquitto.conf"
@@ -64,7 +67,10 @@ class Mosquitto:
         # What is wrong with the configuration it says before it knows where its log is.
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [program, "-c", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self.within, program, "-c", self.config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         for _ in range(int(START_TIMEOUT_S / _POLL_S)):
             # Not "the port answers": on a shared machine somebody else's broker could.

@@ -6,11 +6,12 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from tests.conftest import StartMosquitto
 from tests.headend.program import openami
 from tests.keys.villages import client_file
@@ -67,11 +68,12 @@ class System:
     village: CountedVillage
     operator: DemoVillage
     directory: Path
+    data_dir: Path
     store_url: str
 
     @property
     def outbox(self) -> Path:
-        return self.directory / "gateway" / "gateway.db"
+        return self.data_dir / "gateway.db"
 
     @property
     def serials(self) -> Sequence[MeterSerial]:
@@ -100,7 +102,7 @@ class System:
         """Return how somebody with a certificate of this name reaches the broker."""
         now = SystemClock().now()
         return BrokerSettings(
-            url=secure_url(self.broker),
+            url=secure_url(self.broker.port),
             client_id=name,
             ca_file=str(self.operator.village.broker_directory / "ca.pem"),
             cert_file=str(client_file(self.operator.village, self.directory, name, now=now)),
@@ -121,8 +123,8 @@ class System:
             assert "Traceback" not in (self.directory / log).read_text()
 
 
-def secure_url(broker: Mosquitto) -> str:
-    return f"mqtts://localhost:{broker.port}"
+def secure_url(port: int, host: str = "localhost") -> str:
+    return f"mqtts://{host}:{port}"
 
 
 def broker_lines(village: OperatorVillage, directory: Path, changes: dict[str, str]) -> list[str]:
@@ -132,7 +134,7 @@ def broker_lines(village: OperatorVillage, directory: Path, changes: dict[str, s
     """
     acl = directory / "openami.acl"
     acl.write_text(mosquitto_acl(BrokerRights(headends=(HES, TAMPERER), observers=(OBSERVER,))))
-    (directory / "data").mkdir()
+    (directory / "data").mkdir(exist_ok=True)
     text = mosquitto_conf(certs=str(village.broker_directory), acl_file=str(acl))
     lines = [line for line in text.splitlines() if line and not line.startswith(("#", "log_"))]
     changes = {
@@ -141,6 +143,25 @@ def broker_lines(village: OperatorVillage, directory: Path, changes: dict[str, s
     } | changes
     assert changes.keys() <= set(lines), lines
     return [changes.get(line, line) for line in lines]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Where the parts are, when a test wants them elsewhere than side by side on this machine."""
+
+    store_url: str | None = None
+    """The head-end's store; a SQLite file in the test's directory otherwise."""
+    data_dir: Path | None = None
+    """The gateway's."""
+    operator_side: Sequence[str] = ()
+    """What goes before the broker's and the head-end's commands: a namespace."""
+    broker_host: str = "localhost"
+    """How broker and clients are called and found."""
+    link: Callable[[int], AbstractAsyncContextManager[int]] | None = None
+    """What lies between the gateway and the broker's port: yields the port the gateway is told."""
+    keepalive_s: int = 60
+    uplink: str = ""
+    """Lines for the gateway's table ``[uplink]``."""
 
 
 @asynccontextmanager
@@ -153,6 +174,7 @@ async def commanded_village(
     fast_s: int = 1,
     billing_s: int = 10,
     headend_more: str = "",
+    around: Surroundings = Surroundings(),
 ) -> AsyncIterator[System]:
     """Start meters with relays, broker, head-end and enrolled gateway; stop them in the end.
 
@@ -160,9 +182,16 @@ async def commanded_village(
     """
     clock = SystemClock()
     now = clock.now()
-    operator = demo_village(directory, FEEDER_ID, GATEWAY_ID, now=now, limits=LIMITS)
-    broker = mosquitto(*broker_lines(operator.village, directory, broker_changes or {}))
-    url = secure_url(broker)
+    operator = demo_village(
+        directory, FEEDER_ID, GATEWAY_ID, now=now, limits=LIMITS,
+        broker_names=(around.broker_host, "127.0.0.1"),
+    )  # fmt: skip
+    broker = mosquitto(
+        *broker_lines(operator.village, directory, broker_changes or {}),
+        within=around.operator_side,
+    )
+    url = secure_url(broker.port, around.broker_host)
+    data_dir = around.data_dir or directory / "gateway"
     plan = village_tonight(meters=meters, seed=SEED, now=now)
     customers = tuple(
         dataclasses.replace(c, model=RELAY_MODEL, credit_uj=None, bypass_permille=0)
@@ -170,8 +199,11 @@ async def commanded_village(
     )
     village = CountedVillage(dataclasses.replace(plan, customers=customers))
     village.orders = []
-    store_url = f"sqlite:///{directory / 'headend.db'}"
+    store_url = around.store_url or f"sqlite:///{directory / 'headend.db'}"
     async with AsyncExitStack() as parts:
+        gateway_url = url
+        if around.link is not None:
+            gateway_url = secure_url(await parts.enter_async_context(around.link(broker.port)))
         places = [
             line.place(await parts.enter_async_context(serving(line.modbus)))
             for line in village_lines(village, clock)
@@ -179,7 +211,7 @@ async def commanded_village(
         (directory / "headend.toml").write_text(
             headend_toml(
                 store_url=store_url,
-                mqtt=operator.headend_settings(url),
+                mqtt=replace(operator.headend_settings(url), keepalive_s=around.keepalive_s),
                 tables=operator.headend_tables,
             )
             + headend_more
@@ -187,21 +219,23 @@ async def commanded_village(
         toml = gateway_toml(
             feeder_id=FEEDER_ID,
             gateway_id=GATEWAY_ID,
-            data_dir=directory / "gateway",
-            mqtt=operator.gateway_settings(url),
+            data_dir=data_dir,
+            mqtt=replace(operator.gateway_settings(gateway_url), keepalive_s=around.keepalive_s),
             lines=places,
             tables=operator.gateway_tables,
         )
         toml = toml.replace("fast_s = 2", f"fast_s = {fast_s}")
         toml = toml.replace("billing_s = 10", f"billing_s = {billing_s}")
+        toml = toml.replace("[uplink]\n", f"[uplink]\n{around.uplink}\n")
         (directory / "gateway.toml").write_text(toml)
         programs = {
             name: Program(
                 name,
                 [name, "run", "-c", str(directory / f"{name}.toml")],
                 log=directory / f"{name}.log",
+                within=within,
             )
-            for name in ("headend", "gateway")
+            for name, within in (("headend", around.operator_side), ("gateway", ()))
         }
         for program in programs.values():
             parts.push_async_callback(program.stop)
@@ -217,6 +251,7 @@ async def commanded_village(
             village=village,
             operator=operator,
             directory=directory,
+            data_dir=data_dir,
             store_url=store_url,
         )
         await until(lambda: telemetry_sent(system.outbox) > 0)

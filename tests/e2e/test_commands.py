@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import StartMosquitto
+from tests.e2e.accounting import stored, taken_in
 from tests.e2e.commanded import (
     DEADLINE_S,
     FEEDER_ID,
@@ -24,7 +25,6 @@ from tests.e2e.commanded import (
     commanded_village,
     until,
 )
-from tests.e2e.test_kill import stored, taken_in
 from tests.tools import require_tool
 
 from openami.clock import SystemClock

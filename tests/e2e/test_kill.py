@@ -6,11 +6,9 @@ the gateway's outbox says it took in is compared with what the head-end's store 
 
 import asyncio
 import random
-import sqlite3
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,13 +16,14 @@ from pathlib import Path
 import pytest
 from benchmarks.publisher import FEEDER
 from tests.conftest import StartMosquitto
+from tests.e2e.accounting import Identity, assert_stored_once, stored, taken_in, unsent
 from tests.mosquitto import Mosquitto
 
 from openami.clock import SystemClock
-from openami.headend.store import Access, Store
+from openami.headend.store import Access
 from openami.headend.store.open import open_store
 from openami.mqtt.settings import BrokerSettings
-from openami.profile import FeederId, GatewayId, Value, decode_envelope
+from openami.profile import FeederId, GatewayId, Value
 from openami.simulator.config_files import gateway_toml, headend_toml
 from openami.simulator.lines import village_lines
 from openami.simulator.modbus_server import serving
@@ -46,9 +45,6 @@ METERS = 10
 KILLS = 6
 DEADLINE_S = 60.0
 SEED = 20261123
-
-Identity = tuple[str, str, str]
-"""Meter, register, measured time."""
 
 
 @dataclass
@@ -121,41 +117,6 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-def taken_in(outbox: Path, state: str = "%") -> dict[Identity, Value]:
-    """Return the readings the outbox took in, and what each was first; ``state`` as SQL LIKE has it."""
-    found: dict[Identity, Value] = {}
-    with closing(sqlite3.connect(f"file:{outbox}?mode=ro", uri=True)) as connection:
-        rows = connection.execute(
-            "SELECT payload FROM outbox_payload JOIN outbox_entry USING (seq) "
-            "WHERE state LIKE ? ORDER BY seq",
-            (state,),
-        ).fetchall()
-    for (payload,) in rows:
-        envelope = decode_envelope(payload)
-        for register in envelope.registers:
-            identity = (envelope.meter_serial, str(register.obis), envelope.ts.isoformat())
-            found.setdefault(identity, register.value)
-    return found
-
-
-def unsent(outbox: Path) -> int:
-    """Return how many entries the broker has not acknowledged."""
-    with closing(sqlite3.connect(f"file:{outbox}?mode=ro", uri=True)) as connection:
-        (count,) = connection.execute(
-            "SELECT count(*) FROM outbox_entry WHERE state <> 'sent'"
-        ).fetchone()
-    return int(count)
-
-
-async def stored(store: Store, feeder_id: FeederId) -> list[tuple[Identity, Value]]:
-    """Return every reading the store has of a feeder."""
-    return [
-        ((meter.meter_serial, str(reading.obis), reading.ts.isoformat()), reading.value)
-        for meter in await store.meters(feeder_id=feeder_id)
-        async for reading in store.readings(feeder_id, meter.meter_serial)
-    ]
-
-
 @pytest.mark.broker
 @pytest.mark.slow
 async def test_gateway_and_headend_killed_in_turn_and_the_broker_restarted(
@@ -180,26 +141,11 @@ async def test_gateway_and_headend_killed_in_turn_and_the_broker_restarted(
 
 
 async def assert_stored_exactly_once(system: System) -> dict[Identity, Value]:
-    """Stop the gateway; what it sent is stored, nothing is added, doubled or changed. Return it.
-
-    Its last poll may be on disk only. One that was killed between a PUBACK and its own mark has entries
-    that are stored and not marked.
-    """
+    """Stop the gateway and compare both ends; return what was sent."""
     await system.gateway.stop()
     sent, read = taken_in(system.outbox, "sent"), taken_in(system.outbox)
     async with open_store(system.store_url, Access.READ) as store:
-        async with asyncio.timeout(DEADLINE_S):
-            while True:
-                kept = await stored(store, FEEDER_ID)
-                if {identity for identity, _ in kept} >= sent.keys():
-                    break
-                await asyncio.sleep(0.2)
-        assert max(Counter(identity for identity, _ in kept).values()) == 1
-        assert all(read[identity] == value for identity, value in kept)
-        tally = await store.totals()
-        assert tally.conflicts == 0
-        assert tally.rejected_messages == tally.rejected_items == 0
-        assert tally.stored == len(kept)
+        await assert_stored_once(store, FEEDER_ID, sent=sent, read=read, patience_s=DEADLINE_S)
     return sent
 
 

@@ -14,12 +14,12 @@ DISK_BYTES = 24 * _MIB
 
 
 @contextmanager
-def mounted(place: Path) -> Iterator[Path]:
+def mounted(place: Path, size: int = DISK_BYTES) -> Iterator[Path]:
     """Mount a small disk in memory; skip the test where that is not permitted."""
     mount = shutil.which("mount", path="/usr/bin:/bin:/usr/sbin:/sbin")
     place.mkdir()
     done = mount and subprocess.run(
-        [mount, "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "openami-test", str(place)],
+        [mount, "-t", "tmpfs", "-o", f"size={size}", "openami-test", str(place)],
         capture_output=True,
         check=False,
     )

@@ -368,3 +368,38 @@ def test_the_gateway_stands_in_the_meters_place_for_its_own_events() -> None:
         envelope.event.detail or ""
     )
     assert PollGroup.FAST.value == Stage.FAST.value  # the statement of that stage names the group
+
+
+async def sent(outbox: Outbox, clock: ClockDouble, cycles: int) -> None:
+    """Append cycles of five hundred meters, and have them acknowledged."""
+    for _ in range(cycles):
+        drafts = [telemetry(clock.now(), meter, PollGroup.FAST) for meter in range(500)]
+        await outbox.mark_sent((await outbox.append(drafts)).seqs, clock.now())
+
+
+async def test_more_than_a_pass_kept_too_long_is_gone_a_minute_later(tmp_path: Path) -> None:
+    clock = ClockDouble()
+    limits = OutboxLimits(kept_days=1.0)
+    async with open_outbox(tmp_path / "gateway.db", limits, clock) as outbox:
+        await sent(outbox, clock, ENTRIES_PER_PASS // 500 + 2)
+        clock.advance(25 * 3600)
+        await outbox.append([])
+        assert (await outbox.state()).kept == 1_000, "a pass deletes no more"
+        clock.advance(60)
+        await outbox.append([])
+        assert (await outbox.state()).kept == 0
+
+
+async def test_more_than_a_pass_kept_beyond_its_bytes_is_gone_a_minute_later(
+    tmp_path: Path,
+) -> None:
+    clock = ClockDouble()
+    limits = OutboxLimits(kept_bytes_max=100 * KIB)
+    async with open_outbox(tmp_path / "gateway.db", limits, clock) as outbox:
+        await sent(outbox, clock, ENTRIES_PER_PASS // 500 + 2)
+        clock.advance(601)
+        await outbox.append([])
+        assert (await outbox.state()).bytes_used > limits.kept_bytes_max
+        clock.advance(60)
+        await outbox.append([])
+        assert 0 < (await outbox.state()).bytes_used <= limits.kept_bytes_max

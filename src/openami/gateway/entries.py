@@ -89,6 +89,8 @@ class AppendResult:
     held: bool = False
     """Whether the clock is not trusted, so that they wait for their time to be known."""
     unfit: tuple[Unfit, ...] = field(default=())
+    overdue: bool = False
+    """Whether a bound in time, or on what is kept, has more to delete than one pass takes."""
 
 
 @dataclass(frozen=True, slots=True)

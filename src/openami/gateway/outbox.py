@@ -81,6 +81,9 @@ APPEND_ENTRIES_MAX: Final = 2_000
 RESEND_ENTRIES_MAX: Final = 10_000
 # The bounds in time are days: looking every ten minutes is exact enough, and spreads the deleting.
 TIDY_INTERVAL_S: Final = 600.0
+# After a pass that was not enough, as after a long silence was drained: ten thousand a minute is more than any
+# gateway reads, and the walk through millions of entries to find them is not made at every poll.
+TIDY_AGAIN_INTERVAL_S: Final = 60.0
 
 T = TypeVar("T")
 
@@ -138,7 +141,7 @@ class Outbox:
         self._floor_stored = WRITTEN
         self._verdict: Verdict
         self._holding = False
-        self._tidied_s = float("-inf")
+        self._tidy_at_s = float("-inf")
         self._refusal = ""
 
     @property
@@ -174,6 +177,8 @@ class Outbox:
             self._note_appended(full.result)
             raise
         self._floor_stored = batch.floor or self._floor_stored
+        if result.overdue:
+            self._tidy_at_s = look.facts.boottime_s + TIDY_AGAIN_INTERVAL_S
         self._note_appended(result)
         if look.verdict.trusted and self._holding:
             await self._release(look)
@@ -318,9 +323,9 @@ class Outbox:
         self.appended.set()
 
     def _tidy_due(self, look: Look) -> bool:
-        if look.facts.boottime_s - self._tidied_s < TIDY_INTERVAL_S or not look.verdict.trusted:
+        if look.facts.boottime_s < self._tidy_at_s or not look.verdict.trusted:
             return False
-        self._tidied_s = look.facts.boottime_s
+        self._tidy_at_s = look.facts.boottime_s + TIDY_INTERVAL_S
         return True
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -95,14 +95,13 @@ class OutboxTable:
         return _write_sealed(connection, sealed, within, now)
 
     def _append(self, connection: sqlite3.Connection, batch: Batch) -> AppendResult:
-        if batch.tidy:
-            self._tidy(connection, batch.now)
+        overdue = batch.tidy and self._tidy(connection, batch.now)
         result = self._write(connection, batch)
         if isinstance(result, Shortage) and not result.hopeless:
             self._make_room(connection, result, batch.now)
             result = self._write(connection, batch)
         if isinstance(result, AppendResult):
-            return result
+            return replace(result, overdue=overdue)
         events = tuple(item for item in batch.stamped if item.kind is Kind.EVENT)
         written = self._write(connection, replace(batch, stamped=events)) if events else None
         stored = written if isinstance(written, AppendResult) else AppendResult()
@@ -226,19 +225,23 @@ class OutboxTable:
 
     # --- bounds -----------------------------------------------------------------------------------
 
-    def _tidy(self, connection: sqlite3.Connection, now: datetime) -> None:
-        """Keep the bounds in time: what was sent long ago, what stayed unsent too long."""
+    def _tidy(self, connection: sqlite3.Connection, now: datetime) -> bool:
+        """Keep the bounds in time: what was sent long ago, what stayed unsent too long.
+
+        Returns whether there is more than a pass takes: so it is after a long silence was drained.
+        """
         kept_until = to_ms(now - timedelta(days=self._limits.kept_days))
         with transaction(connection):
-            connection.execute(
+            outdated = connection.execute(
                 "DELETE FROM outbox_entry WHERE seq IN (SELECT seq FROM outbox_entry"
                 " WHERE state = 'sent' AND since_ms < ? ORDER BY seq LIMIT ?)",
                 (kept_until, thinning.ENTRIES_PER_PASS),
-            )
+            ).rowcount
         excess = self.books.level(connection).usage.kept - self._limits.kept_bytes_max
         if excess > 0:
-            self._thin(connection, Stage.KEPT, excess, now)
+            excess -= self._thin(connection, Stage.KEPT, excess, now)
         self._thin(connection, Stage.EXPIRED, self._limits.bytes_max, now)
+        return excess > 0 or outdated >= thinning.ENTRIES_PER_PASS
 
     def _make_room(self, connection: sqlite3.Connection, missing: Shortage, now: datetime) -> None:
         """Thin stage by stage; the headroom is for the stage at work, a next one begins only in need."""

@@ -14,6 +14,7 @@ What was set aside is offered again after an hour.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -35,6 +36,9 @@ MARK_RETRY_INTERVAL_S: Final = 5.0
 # The broker's ACL is corrected by a person; until then each try costs the link for nothing.
 REFUSED_OFFERED_AGAIN_AFTER: Final = timedelta(hours=1)
 READMIT_INTERVAL_S: Final = 600.0  # how often is looked who is due
+# Looked up at once (or a window, where that is more), so that a long backlog does not cost a walk to the disk's
+# thread for each window. In memory: 40 kB of readings as they are, 6 MB if each were as large as a message may be.
+READY_ENTRIES_MAX: Final = 100
 
 _log = structlog.get_logger(__name__)
 
@@ -82,7 +86,7 @@ class _Uplink:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._under_way: dict[asyncio.Task[None], Entry] = {}
-        self._ready: list[Entry] = []  # fetched, in order; at most a window
+        self._ready: deque[Entry] = deque()  # fetched, in order; bound: see _fetch
         self._acknowledged: list[int] = []
         self._mark_at_s = 0.0
         self._backlog_until = outbox.last_seq
@@ -128,15 +132,15 @@ class _Uplink:
                 if self._backlog_room() <= 0 or self._pace.wait_s(self._loop.time()) > 0:
                     return
                 self._pace.took_one(self._loop.time())
-            self._start(self._ready.pop(0))
+            self._start(self._ready.popleft())
 
     async def _fetch(self) -> None:
-        """Look up a window of what is to be sent next: what is live, and then the backlog."""
-        at_most = self._settings.in_flight_max
+        """Look up what is to be sent next: what is live, and then the backlog."""
+        at_most = max(READY_ENTRIES_MAX, self._settings.in_flight_max)
         busy = {entry.seq for entry in self._under_way.values()} | set(self._acknowledged)
         now_s = self._loop.time()
         paused = [topic for topic, rest in self._rests.items() if rest.until_s > now_s]
-        self._ready = list(
+        self._ready = deque(
             await self._outbox.pending(
                 at_most, after=self._live_after(), excluding=busy, paused=paused
             )
@@ -200,7 +204,7 @@ class _Uplink:
         for entry, refusal in refused:
             rest = self._rests.setdefault(entry.topic, Rest())
             rest.begin(self._loop.time())
-            self._ready = [each for each in self._ready if each.topic != entry.topic]
+            self._ready = deque(each for each in self._ready if each.topic != entry.topic)
             _log.warning("publish refused", topic=entry.topic, seq=entry.seq, reason=str(refusal))
             with _unless_for_good("refused messages cannot be set aside"):
                 await self._outbox.set_aside([entry.seq], self._clock.now(), str(refusal))

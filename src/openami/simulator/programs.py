@@ -23,12 +23,15 @@ class Program:
     """One ``openami`` command in a process and a session of its own.
 
     The session keeps the terminal's Ctrl-C from it: it is the demo that decides in which order the
-    parts end. Its output goes to a log file.
+    parts end. Its output goes to a log file. ``within`` goes before the command: a namespace to run it in.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], *, log: Path) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], *, log: Path, within: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self._arguments = arguments
+        self._within = within
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
 
@@ -41,7 +44,7 @@ class Program:
         assert self._process is None or self._process.returncode is not None
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *_dying_with_us((sys.executable, "-m", "openami", *self._arguments)),
+                *_dying_with_us((*self._within, sys.executable, "-m", "openami", *self._arguments)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -4,7 +4,7 @@ The same parts an operator uses: `openami headend init`, an enrolment by hand, a
 demo's gateway and head-end show the broker a certificate each, and each may say what the access rules let it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -132,11 +132,12 @@ def demo_village(
     *,
     now: datetime,
     limits: Limits = DEMO_LIMITS,
+    broker_names: Sequence[str] = ("localhost", "127.0.0.1"),
 ) -> DemoVillage:
     """Make the village, and enrol its gateway, below a directory."""
     plan = VillagePlan(
         feeders=(feeder_id,),
-        broker_names=("localhost", "127.0.0.1"),
+        broker_names=broker_names,
         port=8883,
         roots=1,
         threshold=1,
