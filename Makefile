@@ -24,7 +24,7 @@ fuzz: .venv/ready           ## every surface for a minute; FUZZ="store --minutes
 	$(BIN)/python tools/fuzz.py $(FUZZ)
 
 mutants: .venv/ready        ## is each refusal of a signed document missed when it is gone? some 8 minutes
-	$(BIN)/python tools/mutants.py $(MUTANTS)
+	$(BIN)/python -m tools.mutants $(MUTANTS)
 
 format: .venv/ready
 	$(BIN)/ruff format src tests benchmarks tools

@@ -100,6 +100,10 @@ class Door:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.expired = False
+        self.attempts = 0
+        """To connect, so far."""
+        self.watched: Callable[[], None] = lambda: None
+        """Told of each attempt."""
 
     @property
     def client_id(self) -> str:
@@ -108,6 +112,8 @@ class Door:
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:
         """Connect over the link. Raises TransportError."""
+        self.attempts += 1
+        self.watched()
         if self.expired:
             raise TransportError(
                 "the broker refuses our certificate: it has expired",
@@ -258,6 +264,8 @@ class HeadendMachine:
     store: HeadEndStore | None = None
     """While it is open."""
     uplink: Uplink | None = None
+    well_since_s: float = 0.0
+    """The world's second since which its program and its disk work."""
     program: Supervised = field(init=False)
     _ids: int = 0
 
@@ -271,6 +279,7 @@ class HeadendMachine:
     def boot(self) -> None:
         """Start it, with its program."""
         self.link.up = True
+        self.well_since_s = asyncio.get_running_loop().time()
         self.program.start()
 
     async def kill(self) -> None:
