@@ -100,10 +100,8 @@ class Door:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.expired = False
-        self.attempts = 0
-        """To connect, so far."""
-        self.watched: Callable[[], None] = lambda: None
-        """Told of each attempt."""
+        self.tried: Callable[[], None] = lambda: None
+        """Told of each attempt to connect."""
 
     @property
     def client_id(self) -> str:
@@ -112,8 +110,7 @@ class Door:
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:
         """Connect over the link. Raises TransportError."""
-        self.attempts += 1
-        self.watched()
+        self.tried()
         if self.expired:
             raise TransportError(
                 "the broker refuses our certificate: it has expired",
