@@ -58,14 +58,22 @@ def check_relays(
     Raises PromiseBroken.
     """
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        orders = _orders(connection)
         check_ends(connection, now_ms)
         _check_audit(connection)
-    movements = 0
+        orders = _orders(connection)
+    return len(orders), check_movements(database, meters)
+
+
+def check_movements(database: Path, meters: Mapping[str, SimulatedMeter]) -> int:
+    """Raise PromiseBroken unless every movement has a command of its own; return how many movements there were.
+
+    True at any moment, not only at the end: a command is in the ledger before it is out.
+    """
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        orders = _orders(connection)
     for serial, meter in meters.items():
-        movements += len(meter.movements)
         _match(meter.movements, [order for order in orders if order.meter_serial == serial], serial)
-    return len(orders), movements
+    return sum(len(meter.movements) for meter in meters.values())
 
 
 def _orders(connection: sqlite3.Connection) -> list[_Order]:

@@ -22,8 +22,6 @@ LOOK_AFTER_START_S: Final = 30.0
 # A power cut at a write that never comes is disarmed: the gateway was quiet.
 ARMED_S_MAX: Final = 6 * 3600.0
 ARMED_LOOK_S: Final = 0.5
-# An order is waited for; a gateway without power does nothing meanwhile.
-ORDER_LOOK_S: Final = 30.0
 # While it is carried out, after its report, at the end of its life, after its nonce's.
 ECHOED_AFTER_S: Final = (0.0, 0.003, 2.0, 60.0, 280.0, 900.0)
 # A person who set a clock wrong is corrected by the time source when it is next heard.
@@ -235,17 +233,20 @@ class Trouble:
         """Arm the next order: what the gateway writes after it is what the power fails at."""
         meters = [gateway.bench.meters[MeterSerial(serial)] for serial in gateway.serials]
 
+        ordered = asyncio.Event()
+
         def armed() -> None:
             gateway.disk.cut_after_writes = write
+            ordered.set()
 
         for meter in meters:
             meter.ordered = armed
-        for _ in range(int(ARMED_S_MAX / ORDER_LOOK_S)):
-            await asyncio.sleep(ORDER_LOOK_S)
-            if gateway.disk.dead or not gateway.program.running:
-                break
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ARMED_S_MAX):
+                await ordered.wait()
         for meter in meters:
             meter.ordered = None
+        await asyncio.sleep(ARMED_LOOK_S)
         await self._cut_if_dead(gateway)
 
     async def _cut_if_dead(self, gateway: GatewayMachine) -> None:

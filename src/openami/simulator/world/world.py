@@ -26,7 +26,7 @@ from openami.simulator.world.bounds import GatewayBounds
 from openami.simulator.world.keys import HES, VillageKeys
 from openami.simulator.world.ledger import StoreReader, check_truth
 from openami.simulator.world.machines import Door, GatewayMachine, HeadendMachine, Supervised
-from openami.simulator.world.relays import EndsSeen
+from openami.simulator.world.relays import EndsSeen, check_movements
 from openami.simulator.world.scenario import VillageSettings
 from openami.simulator.world.witness import Breach, CardWitness, HeadendWitness, PromiseBroken
 
@@ -71,7 +71,8 @@ class World:
         for gateway in self.gateways:
             gateway.door.tried = partial(self._on_tried, gateway.gateway_id)
         self.headend = self.made_headend()
-        self.ends = EndsSeen()
+        self._ends = EndsSeen()
+        self._movements = 0
 
     def live(self, story: Callable[[], Awaitable[None]]) -> None:
         """Live until the story ends, or the first broken promise, which is then in ``breach``."""
@@ -258,9 +259,11 @@ class World:
 
     def _look_at_commands(self) -> None:
         headend = self.headend
+        if sum(len(meter.movements) for meter in self.meters.values()) > self._movements:
+            self._movements = check_movements(headend.database, self.meters)
         if headend.program.running and not headend.disk.failing and headend.store is not None:
             well_since_ms = self.now_ms() - int((self.loop.time() - headend.well_since_s) * 1000)
-            self.ends.look(headend.database, self.now_ms(), well_since_ms=well_since_ms)
+            self._ends.look(headend.database, self.now_ms(), well_since_ms=well_since_ms)
 
     def _check_bounds(self) -> None:
         """Promise 6: what could grow has its bound. And no program has died of a bug."""
