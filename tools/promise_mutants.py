@@ -40,7 +40,9 @@ class Mutant:
     """Occurs in the file exactly once."""
     replacement: str
     seed: int
-    """Convicts it within a day of thrown faults."""
+    """Convicts it within a day of thrown faults, or within the story."""
+    story: str = ""
+    """A scenario of its own, for what thrown faults meet once in dozens of days."""
 
     def applied(self, source: str) -> str:
         """Return the module's text without the line. Raises ValueError when it is not there, or not alone."""
@@ -60,6 +62,40 @@ class Verdict:
     lived_s: float
 
 
+DAY: Final = """
+title = "A day of thrown faults"
+"""
+BROKER_KILLED: Final = """
+title = "The broker is killed while nobody fetches what it queued"
+days = 0.25
+[[fault]]
+kind = "broker_crash"
+at_h = 2
+lost_tail_s = 1800
+headend_away = true
+"""
+MAST_DARK: Final = """
+title = "The mast is dark for a day, and the outbox is small"
+days = 1
+[village]
+gateways = 1
+meters = 6
+fast_s = 300
+outbox_kib = 96
+[[fault]]
+kind = "uplink_down"
+at_h = 1
+for_h = 22
+"""
+BROKER_AWAY: Final = """
+title = "The broker is away for an hour"
+days = 0.1
+[[fault]]
+kind = "broker_restart"
+at_h = 1
+for_h = 1
+"""
+
 MUTANTS: Final = (
     Mutant(
         "a command is not asked for the nonce in force",
@@ -67,7 +103,7 @@ MUTANTS: Final = (
         "sip/authorise.py",
         'raise SipError(SipCode.STALE_NONCE, "not the nonce in force")',
         "nonce = session.nonces.current",
-        0,
+        3,
     ),
     Mutant(
         "a command's signature is not verified",
@@ -100,7 +136,7 @@ MUTANTS: Final = (
     try:
         yield
 """,
-        0,
+        1,
     ),
     Mutant(
         "a reading is marked as sent when it is sent, not at its PUBACK",
@@ -117,6 +153,7 @@ MUTANTS: Final = (
         "outbox_rows.move(connection, seqs, State.PENDING, State.SENT, now)",
         "outbox_rows.delete(connection, seqs)",
         0,
+        BROKER_KILLED,
     ),
     Mutant(
         "the head-end does not ask for what is missing",
@@ -125,6 +162,7 @@ MUTANTS: Final = (
         "await self.look()",
         "pass",
         0,
+        BROKER_KILLED,
     ),
     Mutant(
         "the head-end acknowledges, and then commits",
@@ -149,7 +187,7 @@ MUTANTS: Final = (
         "gateway/decision.py",
         "journal.write_intent(connection, command)",
         "pass",
-        0,
+        5,
     ),
     Mutant(
         "a command that was running when the power went is ordered again",
@@ -157,7 +195,7 @@ MUTANTS: Final = (
         "gateway/actuation.py",
         "outcome = await read_back(meter, wanted_position(action), sleep)",
         "outcome = await move_relay(meter, wanted_position(action), sleep)",
-        0,
+        1,
     ),
     Mutant(
         "a command that was never sent does not expire",
@@ -173,7 +211,7 @@ MUTANTS: Final = (
         "headend/commands.py",
         "if now >= gives_up:",
         "if False:",
-        0,
+        5,
     ),
     Mutant(
         "a late report ends a command a second time",
@@ -182,7 +220,7 @@ MUTANTS: Final = (
         "return _late_report(command, report, now)",
         "return _at_end(command, _walked(CommandState.ISSUED, _outcome(command, report)),"
         " _code(command, report), now, report=payload)",
-        0,
+        1,
     ),
     Mutant(
         "a refused command is judged anew when it comes again",
@@ -199,6 +237,7 @@ MUTANTS: Final = (
         "if missing := self._missing(connection, rows):",
         "if missing := None:",
         0,
+        MAST_DARK,
     ),
     Mutant(
         "the gateway's log is never copied into its file",
@@ -215,6 +254,7 @@ MUTANTS: Final = (
         "return self.random() * bound_s",
         "return 0.0",
         0,
+        BROKER_AWAY,
     ),
     Mutant(
         "the gateway answers its own accept",
@@ -230,20 +270,20 @@ MUTANTS: Final = (
 # --- in the child: live a day, with the line or without ----------------------------------------------
 
 
-def _child(name: str, seeds: Iterable[int]) -> int:
+def _child(name: str, story: str, seeds: Iterable[int]) -> int:
     for mutant in MUTANTS:
         if mutant.name == name:
             alter(SOURCES / "openami" / mutant.file, partial(_altered, mutant))
     import structlog
 
-    from openami.simulator.world.scenario import Scenario
+    from openami.simulator.world.scenario import read_scenario
     from openami.simulator.world.story import simulate
     from openami.simulator.world.witness import PromiseBroken
 
     silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
     structlog.configure(wrapper_class=silent)
     for seed in seeds:
-        history = simulate(Scenario(title="a day of thrown faults"), seed=seed)
+        history = simulate(read_scenario(story or DAY, where="the mutant's story"), seed=seed)
         breach = history.breach
         promise = breach.promise if isinstance(breach, PromiseBroken) else -1
         seen = "" if breach is None else f"{type(breach).__name__}: {breach}"
@@ -258,10 +298,10 @@ def _altered(mutant: Mutant, source: str) -> ast.Module:
 # --- in the parent -----------------------------------------------------------------------------------
 
 
-def lived(name: str, seeds: Sequence[int]) -> list[Verdict]:
-    """Live a day of each seed with this mutant in place; with no name, with everything in place."""
+def lived(name: str, story: str, seeds: Sequence[int]) -> list[Verdict]:
+    """Live a story with each seed and this mutant in place; with no name, with everything in place."""
     command = [sys.executable, "-m", "tools.promise_mutants", "--child", name]
-    command += ["--seeds-of-child", *map(str, seeds)]
+    command += ["--story", story, "--seeds-of-child", *map(str, seeds)]
     try:
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, timeout=TIMEOUT_S, check=False, text=True
@@ -276,17 +316,17 @@ def lived(name: str, seeds: Sequence[int]) -> list[Verdict]:
 
 def survivors(mutants: Sequence[Mutant] = MUTANTS) -> list[str]:
     """Return a sentence for each mutant that its seed does not convict, and each seed that convicts the honest."""
-    seeds = sorted({mutant.seed for mutant in mutants})
-    work = [("", seeds[:len(seeds) // 2]), ("", seeds[len(seeds) // 2:]), *((m.name, [m.seed]) for m in mutants)]
+    stories = sorted({(mutant.story, mutant.seed) for mutant in mutants})
+    honest = [("", story, [seed]) for story, seed in stories]
+    work = [*honest, *((each.name, each.story, [each.seed]) for each in mutants)]
     with ThreadPoolExecutor(WORKERS) as pool:
         results = list(pool.map(lambda each: lived(*each), work))
     found = [
-        f"seed {each.seed}, nothing removed: {each.seen}"
-        for honest in results[:2]
-        for each in honest
-        if each.promise
+        f"seed {seed}, nothing removed: {verdicts[0].seen if verdicts else 'no end'}"
+        for (_, seed), verdicts in zip(stories, results[: len(honest)], strict=True)
+        if [each.promise for each in verdicts] != [0]
     ]
-    for mutant, verdicts in zip(mutants, results[2:], strict=True):
+    for mutant, verdicts in zip(mutants, results[len(honest) :], strict=True):
         if [each.promise for each in verdicts] != [mutant.promise]:
             seen = verdicts[0].seen if verdicts else "no end"
             found.append(f"{mutant.name}: seed {mutant.seed} says {seen or 'that all is well'}")
@@ -298,7 +338,7 @@ def survey(mutants: Sequence[Mutant], seeds: int) -> int:
     print("| Promise | Without this | Convicted by | First seed | Virtual hours until then |")
     print("|---|---|---|---|---|")
     with ThreadPoolExecutor(WORKERS) as pool:
-        results = pool.map(lambda mutant: lived(mutant.name, range(seeds)), mutants)
+        results = pool.map(lambda mutant: lived(mutant.name, mutant.story, range(seeds)), mutants)
         for mutant, verdicts in zip(mutants, results, strict=True):
             right = [each for each in verdicts if each.promise == mutant.promise]
             other = [each for each in verdicts if each.promise not in (0, mutant.promise)]
@@ -321,10 +361,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", type=int, help="a promise's number")
     parser.add_argument("--seeds", type=int, help="live so many seeds, from 0, and print a table")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--story", default="", help=argparse.SUPPRESS)
     parser.add_argument("--seeds-of-child", nargs="*", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child is not None:
-        return _child(options.child, options.seeds_of_child)
+        return _child(options.child, options.story, options.seeds_of_child)
     mutants = [each for each in MUTANTS if options.only in (None, each.promise)]
     if options.seeds:
         return survey(mutants, options.seeds)
