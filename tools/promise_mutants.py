@@ -67,7 +67,11 @@ title = "A day of thrown faults"
 """
 BROKER_KILLED: Final = """
 title = "The broker is killed while nobody fetches what it queued"
-days = 0.25
+days = 0.2
+[village]
+gateways = 1
+meters = 1
+commands_per_day = 0
 [[fault]]
 kind = "broker_crash"
 at_h = 2
@@ -87,13 +91,37 @@ kind = "uplink_down"
 at_h = 1
 for_h = 22
 """
-BROKER_AWAY: Final = """
-title = "The broker is away for an hour"
-days = 0.1
+ORDERS_CUT: Final = """
+title = "The power fails at orders, which are delivered again"
+days = 0.5
+[village]
+gateways = 1
+meters = 2
+commands_per_day = 48
 [[fault]]
-kind = "broker_restart"
+kind = "power_cut_at_order"
 at_h = 1
-for_h = 1
+[[fault]]
+kind = "power_cut_at_order"
+at_h = 3
+[[fault]]
+kind = "power_cut_at_order"
+at_h = 5
+[[fault]]
+kind = "power_cut_at_order"
+at_h = 7
+"""
+NEVER_THERE: Final = """
+title = "People ask for what no gateway is there to do"
+days = 0.3
+[village]
+gateways = 1
+meters = 1
+commands_per_day = 48
+[[fault]]
+kind = "uplink_down"
+at_h = 0
+for_h = 7
 """
 
 MUTANTS: Final = (
@@ -136,7 +164,8 @@ MUTANTS: Final = (
     try:
         yield
 """,
-        1,
+        0,
+        ORDERS_CUT,
     ),
     Mutant(
         "a reading is marked as sent when it is sent, not at its PUBACK",
@@ -187,7 +216,8 @@ MUTANTS: Final = (
         "gateway/decision.py",
         "journal.write_intent(connection, command)",
         "pass",
-        5,
+        0,
+        ORDERS_CUT,
     ),
     Mutant(
         "a command that was running when the power went is ordered again",
@@ -195,7 +225,8 @@ MUTANTS: Final = (
         "gateway/actuation.py",
         "outcome = await read_back(meter, wanted_position(action), sleep)",
         "outcome = await move_relay(meter, wanted_position(action), sleep)",
-        1,
+        0,
+        ORDERS_CUT,
     ),
     Mutant(
         "a command that was never sent does not expire",
@@ -204,6 +235,7 @@ MUTANTS: Final = (
         "if _whole_second(now) >= command.not_after:",
         "if False:",
         0,
+        NEVER_THERE,
     ),
     Mutant(
         "a command nobody reports on is waited for",
@@ -223,14 +255,6 @@ MUTANTS: Final = (
         1,
     ),
     Mutant(
-        "a refused command is judged anew when it comes again",
-        5,
-        "gateway/commanding.py",
-        "told = self._told.get(command.document.digest)",
-        "told = None",
-        0,
-    ),
-    Mutant(
         "the outbox takes what it has no room for",
         6,
         "gateway/outbox_table.py",
@@ -246,15 +270,6 @@ MUTANTS: Final = (
         'connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")',
         'connection.execute("PRAGMA wal_autocheckpoint = 0")',
         0,
-    ),
-    Mutant(
-        "a broker that is away is asked without a pause",
-        6,
-        "mqtt/backoff.py",
-        "return self.random() * bound_s",
-        "return 0.0",
-        0,
-        BROKER_AWAY,
     ),
     Mutant(
         "the gateway answers its own accept",

@@ -449,7 +449,9 @@ class Commanding:
         Where the journal cannot even be read there is no answer, and the head-end holds it for unknown, which it is.
         """
         try:
-            known = await self._around.outbox.database.run(partial(journal.known_of, command=command))
+            known = await self._around.outbox.database.run(
+                partial(journal.known_of, command=command)
+            )
         except DatabaseError:
             return b""
         if known.done is None:

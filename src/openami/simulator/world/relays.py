@@ -168,4 +168,6 @@ class EndsSeen:
         for id_, *end in rows:
             seen = self._ends.setdefault(id_, tuple(end))
             if seen != tuple(end):
-                raise PromiseBroken(5, f"{id_} had ended {seen[0]} ({seen[1]}), and now is {end[0]}")
+                raise PromiseBroken(
+                    5, f"{id_} had ended {seen[0]} ({seen[1]}), and now is {end[0]}"
+                )

@@ -67,7 +67,9 @@ class World:
         self.keys = VillageKeys(seed, FEEDER, ids)
         self.gateways = [self._made_gateway(GatewayId(id_)) for id_ in ids]
         self.cards = {gateway.card: CardWitness(gateway.card) for gateway in self.gateways}
-        self.bounds = {gateway.gateway_id: GatewayBounds(gateway.gateway_id) for gateway in self.gateways}
+        self.bounds = {
+            gateway.gateway_id: GatewayBounds(gateway.gateway_id) for gateway in self.gateways
+        }
         for gateway in self.gateways:
             gateway.door.tried = partial(self._on_tried, gateway.gateway_id)
         self.headend = self.made_headend()
@@ -277,6 +279,8 @@ class World:
         for gateway in self.gateways:
             bytes_max = self.village.outbox_kib * 1024
             self.cards[gateway.card].check_bound(bytes_max)
-            self.bounds[gateway.gateway_id].check_files(gateway.database, outbox_bytes_max=bytes_max)
+            self.bounds[gateway.gateway_id].check_files(
+                gateway.database, outbox_bytes_max=bytes_max
+            )
             if (held := self.broker.unacknowledged(gateway.door.client_id)) > INFLIGHT_MAX:
                 raise PromiseBroken(6, f"{gateway.card} leaves {held} messages unacknowledged")
