@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STORIES := clock-lost full-disk mast-dark monsoon-week stolen-card tamper-night two-headends
 
-.PHONY: demo check test simulate bench fuzz mutants format lock clean
+.PHONY: demo check test simulate bench fuzz mutants promise-mutants format lock clean
 
 demo: .venv/ready           ## a village of simulated meters, gateway, broker and head-end on this machine
 	$(BIN)/openami demo $(DEMO)
@@ -29,7 +29,10 @@ fuzz: .venv/ready           ## every surface for a minute; FUZZ="store --minutes
 	$(BIN)/python tools/fuzz.py $(FUZZ)
 
 mutants: .venv/ready        ## is each refusal of a signed document missed when it is gone? some 8 minutes
-	$(BIN)/python tools/mutants.py $(MUTANTS)
+	$(BIN)/python -m tools.mutants $(MUTANTS)
+
+promise-mutants: .venv/ready ## is each promise seen to break when the line that keeps it is gone? half a minute
+	$(BIN)/python -m tools.promise_mutants $(MUTANTS)
 
 format: .venv/ready
 	$(BIN)/ruff format src tests benchmarks tools

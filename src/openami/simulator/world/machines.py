@@ -102,6 +102,8 @@ class Door:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.expired = False
+        self.tried: Callable[[], None] = lambda: None
+        """Told of each attempt to connect."""
 
     @property
     def client_id(self) -> str:
@@ -110,6 +112,7 @@ class Door:
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:
         """Connect over the link. Raises TransportError."""
+        self.tried()
         if self.expired:
             raise TransportError(
                 "the broker refuses our certificate: it has expired",
@@ -260,6 +263,8 @@ class HeadendMachine:
     store: HeadEndStore | None = None
     """While it is open."""
     uplink: Uplink | None = None
+    well_since_s: float = 0.0
+    """The world's second since which its program and its disk work."""
     program: Supervised = field(init=False)
     _ids: int = 0
 
@@ -273,6 +278,7 @@ class HeadendMachine:
     def boot(self) -> None:
         """Start it, with its program."""
         self.link.up = True
+        self.well_since_s = asyncio.get_running_loop().time()
         self.program.start()
 
     async def kill(self) -> None:
