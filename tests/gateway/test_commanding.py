@@ -583,9 +583,7 @@ async def test_where_nothing_can_be_read_no_command_is_told_to_be_refused() -> N
             order = pole.parties.command(Action.DISCONNECT, pole.nonces["s-1"], seq=1)
             await gateway.command(order)
             disk.cut_after_writes = 1
-            await gateway.command(
-                pole.parties.command(Action.RECONNECT, pole.nonces["s-1"], seq=2)
-            )
+            await gateway.command(pole.parties.command(Action.RECONNECT, pole.nonces["s-1"], seq=2))
             assert disk.dead
             pole.announced.clear()
             await gateway.command(order)
