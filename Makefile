@@ -1,8 +1,9 @@
 # Each target works first, on a clean clone: what it needs it makes.
 PYTHON ?= python3
 BIN := .venv/bin
+STORIES := clock-lost full-disk mast-dark monsoon-week stolen-card tamper-night two-headends
 
-.PHONY: demo check test bench fuzz mutants format lock clean
+.PHONY: demo check test simulate bench fuzz mutants promise-mutants format lock clean
 
 demo: .venv/ready           ## a village of simulated meters, gateway, broker and head-end on this machine
 	$(BIN)/openami demo $(DEMO)
@@ -17,6 +18,10 @@ check: .venv/ready          ## format, lint, types, import contracts, all tests
 test: .venv/ready           ## the tests alone; T=tests/profile for a part
 	$(BIN)/pytest -q $(T)
 
+simulate: .venv/ready       ## ten thousand village-days of thrown faults, and each story ten times; DAYS=100 for fewer
+	$(BIN)/openami simulate --seeds $(or $(DAYS),10000)
+	for story in $(STORIES); do $(BIN)/openami simulate --scenario $$story --seeds 10 || exit 1; done
+
 bench: .venv/ready          ## the figures of benchmarks/RESULTS.md, measured on this machine
 	$(BIN)/python -m benchmarks
 
@@ -24,7 +29,10 @@ fuzz: .venv/ready           ## every surface for a minute; FUZZ="store --minutes
 	$(BIN)/python tools/fuzz.py $(FUZZ)
 
 mutants: .venv/ready        ## is each refusal of a signed document missed when it is gone? some 8 minutes
-	$(BIN)/python tools/mutants.py $(MUTANTS)
+	$(BIN)/python -m tools.mutants $(MUTANTS)
+
+promise-mutants: .venv/ready ## is each promise seen to break when the line that keeps it is gone? half a minute
+	$(BIN)/python -m tools.promise_mutants $(MUTANTS)
 
 format: .venv/ready
 	$(BIN)/ruff format src tests benchmarks tools

@@ -1,8 +1,8 @@
 """Is every refusal of a signed document noticed when it is gone?
 
     make mutants                                    all of them; survivors are listed, exit code 1
-    python tools/mutants.py --sample 10             ten of them, the same ten every day
-    python tools/mutants.py --only handshake        those of one module
+    python -m tools.mutants --sample 10             ten of them, the same ten every day
+    python -m tools.mutants --only handshake        those of one module
 
 Each ``raise`` in ``openami.sip`` and in the gateway's handshake is taken out in turn, and the tests of signed
 documents have to fail. A refusal that nobody misses is either not tested or not needed. What is covered by a second
@@ -17,15 +17,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_loader
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
-ROOT: Final = Path(__file__).parent.parent
-SOURCE: Final = ROOT / "src" / "openami"
+from tools.altered_module import ROOT, SOURCES, alter, module_of
+
+SOURCE: Final = SOURCES / "openami"
 TARGETS: Final = [*sorted((SOURCE / "sip").glob("*.py")), SOURCE / "gateway" / "handshake.py"]
 # Written by the head-end's keyring desk and tested there.
 NOT_HERE: Final = {"keyring_draft.py"}
@@ -62,7 +60,7 @@ class Mutant:
 
     @property
     def module(self) -> str:
-        return ".".join(self.path.relative_to(ROOT / "src").with_suffix("").parts)
+        return module_of(self.path)
 
     @property
     def text(self) -> str:
@@ -108,28 +106,12 @@ class _Without(ast.NodeTransformer):
         return ast.copy_location(ast.Pass(), node)
 
 
-class _Finder(MetaPathFinder, Loader):
-    def __init__(self, module: str, line: int, column: int) -> None:
-        self.module, self.line, self.column = module, line, column
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname != self.module:
-            return None
-        return spec_from_loader(fullname, self, origin=str(self._path))
-
-    @property
-    def _path(self) -> Path:
-        return ROOT / "src" / Path(*self.module.split(".")).with_suffix(".py")
-
-    def exec_module(self, module: ModuleType) -> None:
-        without = _Without(self.line, self.column)
-        tree = without.visit(ast.parse(self._path.read_text()))
-        assert without.removed == 1
-        module.__file__ = str(self._path)
-        code = compile(ast.fix_missing_locations(tree), str(self._path), "exec")
-        exec(code, module.__dict__)  # noqa: S102 - our own source, less one statement
+def _without(source: str, *, line: int, column: int) -> ast.Module:
+    without = _Without(line, column)
+    tree = ast.parse(source)
+    without.visit(tree)
+    assert without.removed == 1
+    return tree
 
 
 def _child(text: str) -> int:
@@ -137,7 +119,8 @@ def _child(text: str) -> int:
 
     if text:
         module, line, column = text.split(":")
-        sys.meta_path.insert(0, _Finder(module, int(line), int(column)))
+        path = SOURCES / Path(*module.split(".")).with_suffix(".py")
+        alter(path, partial(_without, line=int(line), column=int(column)))
     options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
     return int(pytest.main([*options, *TESTS]))
 
@@ -147,7 +130,7 @@ def _child(text: str) -> int:
 
 def _passes(mutant: str) -> bool:
     """Whether the tests pass without this refusal; with an empty text, with all of them."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--child"]
+    command = [sys.executable, "-m", "tools.mutants", "--child"]
     try:
         done = subprocess.run(
             command,

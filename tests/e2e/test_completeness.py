@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import StartMosquitto
+from tests.e2e.accounting import stored, taken_in
 from tests.e2e.commanded import FEEDER_ID, commanded_village, until
 from tests.e2e.test_commands import missing
-from tests.e2e.test_kill import stored, taken_in
 
 from openami.headend.accounting import day_accounts
 from openami.headend.completeness import SETTLED_AFTER_S

@@ -21,6 +21,7 @@ from openami.gateway.commanding import (
 )
 from openami.gateway.driver import RelayPosition
 from openami.profile import decode_envelope
+from openami.simulator.disk import Disk
 from openami.sip.actions import Action
 from openami.sip.acts import ActType, verified_acts
 from openami.sip.canonical import read_document
@@ -551,6 +552,44 @@ async def test_where_nothing_can_be_written_nothing_moves(pole: Pole) -> None:
             pole.parties.command(Action.DISCONNECT, pole.nonces["s-1"], seq=1, life_s=200)
         )
         assert moves(pole) == 1
+
+
+async def test_a_command_that_ran_is_not_refused_when_it_comes_again_and_nothing_can_be_written(
+    pole: Pole,
+) -> None:
+    async with pole.running() as gateway:
+        await gateway.ready()
+        order = pole.parties.command(Action.DISCONNECT, pole.nonces["s-1"], seq=1)
+        await gateway.command(order)
+        (report,) = await gateway.reports()
+        with closing(sqlite3.connect(pole.database, isolation_level=None)) as other:
+            await gateway.outbox.database.run(
+                lambda c: c.execute("PRAGMA busy_timeout = 10").fetchall()
+            )
+            other.execute("BEGIN IMMEDIATE")
+            pole.announced.clear()
+            await gateway.command(order)
+            ((_, payload),) = pole.announced
+            assert read_document(payload).members["report"]["status"] == report.status
+            other.execute("ROLLBACK")
+        assert moves(pole) == 1
+
+
+async def test_where_nothing_can_be_read_no_command_is_told_to_be_refused() -> None:
+    with Disk() as disk:
+        pole = Pole(disk.directory, ClockDouble(synchronised=False))
+        async with pole.running() as gateway:
+            await gateway.ready()
+            order = pole.parties.command(Action.DISCONNECT, pole.nonces["s-1"], seq=1)
+            await gateway.command(order)
+            disk.cut_after_writes = 1
+            await gateway.command(pole.parties.command(Action.RECONNECT, pole.nonces["s-1"], seq=2))
+            assert disk.dead
+            pole.announced.clear()
+            await gateway.command(order)
+            assert pole.announced == []
+            assert moves(pole) == 1
+            disk.process_killed()
 
 
 @pytest.mark.parametrize("when", list(At))

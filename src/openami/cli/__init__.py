@@ -28,6 +28,7 @@ _COMMANDS: Mapping[str, str] = {
     "meter": "meter:meter",
     "reject": "reject:reject",
     "session": "session:session",
+    "simulate": "simulate:simulate",
     "spec": "spec:spec",
     "verify": "verify:verify",
     "watch": "watch:watch",

@@ -434,7 +434,7 @@ class Commanding:
                 decision = await self._around.outbox.database.run(judge)
             except DatabaseError as error:
                 _log.error("command not stored", reason=str(error), remedy=error.remedy)
-                return await self._refuse(command, Refusal(SipCode.STORAGE, str(error), command))
+                return await self._unstored(command, Refusal(SipCode.STORAGE, str(error), command))
             match decision.verdict:
                 case Permit() as permit:
                     return self._begin(permit, plan)
@@ -442,6 +442,19 @@ class Commanding:
                     return self._repeat(command, decision.report)
                 case Refusal() as refusal:
                     return await self._refuse(command, refusal)
+
+    async def _unstored(self, command: Command, refusal: Refusal) -> bytes:
+        """Refuse what cannot be stored, if it is certain that it has not run; else it may be a repetition.
+
+        Where the journal cannot even be read there is no answer, and the head-end holds it for unknown, which it is.
+        """
+        try:
+            known = await self._around.outbox.database.run(partial(journal.known_of, command=command))
+        except DatabaseError:
+            return b""
+        if known.done is None:
+            return await self._refuse(command, refusal)
+        return self._repeat(command, known.report)
 
     def _facts(self, claim: Claim, time: TimeFacts) -> GatewayFacts:
         """Return what is in memory of the facts; `judge_and_commit` adds the journal's."""

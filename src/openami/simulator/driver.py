@@ -81,6 +81,8 @@ class SimulatedMeter:
     """The contactor does not move, whatever it is ordered."""
     answer_lost: bool = False
     """The contactor moves, and nobody is told."""
+    ordered: Callable[[], None] | None = None
+    """Told of each order, once the contactor has it."""
     movements: list[Movement] = field(default_factory=list)
     told: dict[Decimal, tuple[int, int]] = field(default_factory=dict)
     """Each state of the counter it told, with the first and the last millisecond it did."""
@@ -103,7 +105,7 @@ class SimulatedMeter:
     async def read(self, wanted: Sequence[Obis]) -> Sequence[RawReading]:
         """Answer, late or never."""
         await self._answer()
-        values = {obis: self.register(obis) for obis in wanted}
+        values = {obis: self.register(obis) for obis in wanted if obis in _UNITS}
         if (counter := values.get(IMPORT)) is not None:
             first_ms, _ = self.told.get(counter, (self._counted_ms, 0))
             self.told[counter] = first_ms, self._counted_ms
@@ -121,6 +123,8 @@ class SimulatedMeter:
         self.movements.append(Movement(self._counted_ms, position))
         if not self.stuck:
             self.position = position
+        if self.ordered is not None:
+            self.ordered()
         if self.answer_lost:
             await asyncio.sleep(ANSWER_TIMEOUT_S)
             raise MeterSilent(f"{self.serial} did not answer the order")

@@ -64,6 +64,7 @@ class Eavesdropper:
         self._recordings_max = recordings_max
         self._recordings: dict[str, list[Recording]] = {}
         self._passed: dict[str, int] = {}
+        self._overhears: dict[str, Callable[[Recording], None] | None] = {}
         broker.listen(self._record)
 
     def recordings(self, kind: str) -> Sequence[Recording]:
@@ -83,11 +84,21 @@ class Eavesdropper:
         self._broker.inject(topic, payload, retain=forgery is Forgery.RETAINED)
         return Injected(forgery, original, topic, payload)
 
+    def overhear(self, kind: str, listener: Callable[[Recording], None] | None) -> None:
+        """Tell a listener of each message of this kind as it passes; with None, nobody any more."""
+        self._overhears[kind] = listener
+
+    def inject(self, topic: str, payload: bytes) -> None:
+        """Publish this."""
+        self._broker.inject(topic, payload)
+
     def _record(self, client_id: str, topic: str, payload: bytes) -> None:
         kind = kind_of(topic)
         if kind not in self._recordings and len(self._recordings) >= KINDS_MAX:
             kind = _OTHER
         kept = self._recordings.setdefault(kind, [])
+        if (listener := self._overhears.get(kind)) is not None:
+            listener(Recording(client_id, topic, payload))
         passed = self._passed[kind] = self._passed.get(kind, 0) + 1
         if len(kept) < self._recordings_max:
             kept.append(Recording(client_id, topic, payload))

@@ -74,6 +74,13 @@ class PowerCutAtWrite(_Fault, frozen=True, kw_only=True, tag="power_cut_at_write
     write: int = 1
 
 
+class PowerCutAtOrder(_Fault, frozen=True, kw_only=True, tag="power_cut_at_order"):
+    """The power fails when a contactor of the gateway has just been ordered, at this write after it."""
+
+    gateway: int = 0
+    write: int = 1
+
+
 class GatewayKilled(_Fault, frozen=True, kw_only=True, tag="gateway_killed"):
     """The gateway's process dies (kill -9) and is started again by its supervisor."""
 
@@ -183,6 +190,10 @@ class Replayed(_Fault, frozen=True, kw_only=True, tag="replayed"):
     messages: int = 20
 
 
+class Echoed(_Lasting, frozen=True, kw_only=True, tag="echoed"):
+    """An attacker at the broker plays back every command it hears: at once, soon, when its time is nearly over."""
+
+
 class Forged(_Fault, frozen=True, kw_only=True, tag="forged"):
     """An attacker at the broker publishes what it has heard, changed."""
 
@@ -196,6 +207,7 @@ Fault = (
     | BrokerCrash
     | PowerCut
     | PowerCutAtWrite
+    | PowerCutAtOrder
     | GatewayKilled
     | HeadendKilled
     | HeadendPowerCut
@@ -214,6 +226,7 @@ Fault = (
     | ClonedCard
     | SecondHeadend
     | Replayed
+    | Echoed
     | Forged
 )
 
@@ -313,6 +326,8 @@ _KINDS: Final[Sequence[_Kind]] = (
     _Kind(0.1, lambda d, at: SecondHeadend(at_h=at, for_h=_hours(d, 0.02, 0.5))),
     _Kind(1.0, lambda d, at: Replayed(at_h=at, messages=d.randint(1, 40))),
     _Kind(1.0, lambda d, at: Forged(at_h=at, messages=d.randint(1, 40))),
+    _Kind(0.5, lambda d, at: Echoed(at_h=at, for_h=_hours(d, 1, 12))),
+    _Kind(0.6, lambda d, at: PowerCutAtOrder(at_h=at, gateway=_who(d), write=d.randint(1, 3))),
 )
 
 

@@ -41,6 +41,8 @@ RESTART_S: Final = 5.0
 # Timers of a second are looked at less often: every rule they serve is in minutes, and a year has 31 million
 # seconds.
 LOOK_S: Final = 120.0
+# Within what a collector must show that it lives.
+CLOCK_LOOK_S: Final = 60.0
 # What a session's nonce is made of.
 NONCE_BYTES: Final = 16
 # A battery-less machine whose clock was last set by nobody: years from now.
@@ -100,6 +102,8 @@ class Door:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.expired = False
+        self.tried: Callable[[], None] = lambda: None
+        """Told of each attempt to connect."""
 
     @property
     def client_id(self) -> str:
@@ -108,6 +112,7 @@ class Door:
 
     def connect(self) -> AbstractAsyncContextManager[Connection]:
         """Connect over the link. Raises TransportError."""
+        self.tried()
         if self.expired:
             raise TransportError(
                 "the broker refuses our certificate: it has expired",
@@ -207,7 +212,7 @@ class GatewayMachine:
             dice=self.dice,
             fresh_nonce=self._fresh_nonce,
             look_s=LOOK_S,
-            clock_look_s=LOOK_S,
+            clock_look_s=CLOCK_LOOK_S,
         )
         async with opened_outbox(config, machine) as outbox:
             gateway = await Gateway.made(config, drivers, outbox=outbox, machine=machine)
@@ -258,6 +263,8 @@ class HeadendMachine:
     store: HeadEndStore | None = None
     """While it is open."""
     uplink: Uplink | None = None
+    well_since_s: float = 0.0
+    """The world's second since which its program and its disk work."""
     program: Supervised = field(init=False)
     _ids: int = 0
 
@@ -271,6 +278,7 @@ class HeadendMachine:
     def boot(self) -> None:
         """Start it, with its program."""
         self.link.up = True
+        self.well_since_s = asyncio.get_running_loop().time()
         self.program.start()
 
     async def kill(self) -> None:

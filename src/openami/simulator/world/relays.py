@@ -6,9 +6,10 @@ replayed or forged has none; a command that ran twice has one too few.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,8 @@ from openami.sip.actions import ACTIONS, Action
 # A permitted command may wait for its meter's turn and its relay's spreading before it is ordered
 # (gateway.commanding).
 ORDERED_AFTER_END_MS_MAX: Final = 240_000
-_MS = 1000
+# A head-end that works ends a command so long after its time: the report's grace, and some looks.
+ENDED_AFTER_MS_MAX: Final = (REPORT_GRACE_S + 600) * 1000
 _ENTRY = ("who", "what", "why", "result", "session_id", "command_id", "digest")
 _NOTHING_DONE = (CommandState.REFUSED, CommandState.EXPIRED)
 
@@ -56,14 +58,22 @@ def check_relays(
     Raises PromiseBroken.
     """
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        orders = _orders(connection)
-        _check_ends(connection, now_ms)
+        check_ends(connection, now_ms)
         _check_audit(connection)
-    movements = 0
+        orders = _orders(connection)
+    return len(orders), check_movements(database, meters)
+
+
+def check_movements(database: Path, meters: Mapping[str, SimulatedMeter]) -> int:
+    """Raise PromiseBroken unless every movement has a command of its own; return how many movements there were.
+
+    True at any moment, not only at the end: a command is in the ledger before it is out.
+    """
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        orders = _orders(connection)
     for serial, meter in meters.items():
-        movements += len(meter.movements)
         _match(meter.movements, [order for order in orders if order.meter_serial == serial], serial)
-    return len(orders), movements
+    return sum(len(meter.movements) for meter in meters.values())
 
 
 def _orders(connection: sqlite3.Connection) -> list[_Order]:
@@ -100,14 +110,14 @@ def _match(movements: Sequence[Movement], orders: Sequence[_Order], serial: str)
             raise PromiseBroken(5, f"{order.id} is CONFIRMED, and {serial} was never ordered")
 
 
-def _check_ends(connection: sqlite3.Connection, now_ms: int) -> None:
-    """Every command whose time is over has ended, in a terminal state, with a code."""
+def check_ends(connection: sqlite3.Connection, now_ms: int) -> None:
+    """Raise PromiseBroken unless every command whose time is over has ended, in a terminal state, with a code."""
     rows = connection.execute("SELECT id, state, not_after, ended_at, code FROM command").fetchall()
     for id_, state, not_after_ms, ended_at, code in rows:
         terminal = COMMAND_LIFE.is_terminal(CommandState[state])
         if terminal != (ended_at is not None) or (terminal and not code):
             raise PromiseBroken(5, f"{id_} is {state}, ended at {ended_at} with code {code}")
-        if not terminal and now_ms > not_after_ms + (REPORT_GRACE_S + 600) * _MS:
+        if not terminal and now_ms > not_after_ms + ENDED_AFTER_MS_MAX:
             raise PromiseBroken(5, f"{id_} is over and stands as {state}")
 
 
@@ -123,3 +133,30 @@ def _check_audit(connection: sqlite3.Connection) -> None:
     found = first_break(links)
     if found is not None:
         raise Breach(f"the audit log breaks at {found.number}: {found.why}")
+    ends = Counter(link.entry.command_id for link in links if link.entry.what == "command ended")
+    for id_, times in ends.items():
+        if times > 1:
+            raise PromiseBroken(5, f"{id_} ended {times} times, says the audit log")
+
+
+@dataclass(slots=True)
+class EndsSeen:
+    """How each command was seen to have ended: that does not change any more."""
+
+    _ends: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+
+    def look(self, database: Path, now_ms: int, *, well_since_ms: int) -> None:
+        """Hold the head-end's commands against what was seen before. Raises PromiseBroken.
+
+        ``well_since_ms``: since when the head-end has been able to end what is over.
+        """
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            if now_ms > well_since_ms + ENDED_AFTER_MS_MAX:
+                check_ends(connection, now_ms)
+            rows = connection.execute(
+                "SELECT id, state, code, ended_at FROM command WHERE ended_at IS NOT NULL"
+            ).fetchall()
+        for id_, *end in rows:
+            seen = self._ends.setdefault(id_, tuple(end))
+            if seen != tuple(end):
+                raise PromiseBroken(5, f"{id_} had ended {seen[0]} ({seen[1]}), and now is {end[0]}")

@@ -9,7 +9,8 @@ from typing import Final, assert_never
 from openami.mqtt.port import TransportError
 from openami.profile import MeterSerial
 from openami.simulator.driver import SimulatedMeter
-from openami.simulator.eavesdropper import Forgery
+from openami.simulator.eavesdropper import Forgery, Recording
+from openami.simulator.forged_order import forged_order
 from openami.simulator.network import NO_FAULTS, LinkFaults
 from openami.simulator.world import faults as f
 from openami.simulator.world.machines import GatewayMachine, HeadendMachine
@@ -21,6 +22,8 @@ LOOK_AFTER_START_S: Final = 30.0
 # A power cut at a write that never comes is disarmed: the gateway was quiet.
 ARMED_S_MAX: Final = 6 * 3600.0
 ARMED_LOOK_S: Final = 0.5
+# While it is carried out, after its report, at the end of its life, after its nonce's.
+ECHOED_AFTER_S: Final = (0.0, 0.003, 2.0, 60.0, 280.0, 900.0)
 # A person who set a clock wrong is corrected by the time source when it is next heard.
 CLOCK_CORRECTED_AFTER_S: Final = 3600.0
 # A new card is a trip to the pole.
@@ -74,6 +77,8 @@ class Trouble:
                 await self._power_cut(self._gateway(fault.gateway), fault)
             case f.PowerCutAtWrite():
                 await self._power_cut_at_write(self._gateway(fault.gateway), fault)
+            case f.PowerCutAtOrder():
+                await self._power_cut_at_order(self._gateway(fault.gateway), fault.write)
             case f.GatewayKilled():
                 await self._gateway_killed(self._gateway(fault.gateway))
             case f.HeadendKilled():
@@ -93,8 +98,11 @@ class Trouble:
                 door.expired = False
             case f.Replayed():
                 self._attack(_REPLAYS, fault.messages)
+            case f.Echoed():
+                await self._echoed(fault.for_h)
             case f.Forged():
                 self._attack(_FORGERIES, fault.messages)
+                self._forge_order()
             case f.DatabaseDown() | f.DiskFull() | f.DiskSlow():
                 await self._disk(fault)
             case f.ClockJump() | f.ClockLost():
@@ -162,6 +170,30 @@ class Trouble:
         for _ in range(messages):
             self._world.attacker.attack(*self._dice.choice(ways))
 
+    async def _echoed(self, hours: float) -> None:
+        """Each command once more at each of these times, some of them while it is being carried out."""
+        attacker, loop = self._world.attacker, self._world.loop
+
+        def heard(command: Recording) -> None:
+            for after_s in ECHOED_AFTER_S:
+                loop.call_later(after_s, attacker.inject, command.topic, command.payload)
+
+        attacker.overhear("command", heard)
+        await _hours(hours)
+        attacker.overhear("command", None)
+
+    def _forge_order(self) -> None:
+        attacker = self._world.attacker
+        order = forged_order(
+            attacker.recordings("command"),
+            attacker.recordings("session"),
+            self._world.keys.signer("attacker"),
+            self._world.now(),
+        )
+        if order is not None:
+            topic, payload = order
+            attacker.inject(str(topic), payload)
+
     # --- gateways --------------------------------------------------------------------------------
 
     async def _power_cut(self, gateway: GatewayMachine, fault: f.PowerCut) -> None:
@@ -195,6 +227,29 @@ class Trouble:
             await asyncio.sleep(ARMED_LOOK_S)
             if gateway.disk.dead or not gateway.program.running:
                 break
+        await self._cut_if_dead(gateway)
+
+    async def _power_cut_at_order(self, gateway: GatewayMachine, write: int) -> None:
+        """Arm the next order: what the gateway writes after it is what the power fails at."""
+        meters = [gateway.bench.meters[MeterSerial(serial)] for serial in gateway.serials]
+
+        ordered = asyncio.Event()
+
+        def armed() -> None:
+            gateway.disk.cut_after_writes = write
+            ordered.set()
+
+        for meter in meters:
+            meter.ordered = armed
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ARMED_S_MAX):
+                await ordered.wait()
+        for meter in meters:
+            meter.ordered = None
+        await asyncio.sleep(ARMED_LOOK_S)
+        await self._cut_if_dead(gateway)
+
+    async def _cut_if_dead(self, gateway: GatewayMachine) -> None:
         gateway.disk.cut_after_writes = None
         if gateway.disk.dead and gateway.program.running:
             gateway.disk.power_cut(self._dice)
@@ -252,10 +307,11 @@ class Trouble:
     async def _disk(self, fault: f.DatabaseDown | f.DiskFull | f.DiskSlow) -> None:
         match fault:
             case f.DatabaseDown():
-                disk = self._world.headend.disk
-                disk.failing = True
+                headend = self._world.headend
+                headend.disk.failing = True
                 await _hours(fault.for_h)
-                disk.failing = False
+                headend.disk.failing = False
+                headend.well_since_s = self._world.loop.time()
             case f.DiskFull():
                 disk = self._gateway(fault.gateway).disk
                 disk.bytes_free = 0

@@ -22,9 +22,11 @@ from openami.simulator.driver import MeterBench, SimulatedMeter
 from openami.simulator.eavesdropper import Eavesdropper
 from openami.simulator.network import Link, Tap
 from openami.simulator.virtual_time import MachineClock, VirtualTimeLoop
+from openami.simulator.world.bounds import GatewayBounds
 from openami.simulator.world.keys import HES, VillageKeys
 from openami.simulator.world.ledger import StoreReader, check_truth
 from openami.simulator.world.machines import Door, GatewayMachine, HeadendMachine, Supervised
+from openami.simulator.world.relays import EndsSeen, check_movements
 from openami.simulator.world.scenario import VillageSettings
 from openami.simulator.world.witness import Breach, CardWitness, HeadendWitness, PromiseBroken
 
@@ -65,7 +67,12 @@ class World:
         self.keys = VillageKeys(seed, FEEDER, ids)
         self.gateways = [self._made_gateway(GatewayId(id_)) for id_ in ids]
         self.cards = {gateway.card: CardWitness(gateway.card) for gateway in self.gateways}
+        self.bounds = {gateway.gateway_id: GatewayBounds(gateway.gateway_id) for gateway in self.gateways}
+        for gateway in self.gateways:
+            gateway.door.tried = partial(self._on_tried, gateway.gateway_id)
         self.headend = self.made_headend()
+        self._ends = EndsSeen()
+        self._movements = 0
 
     def live(self, story: Callable[[], Awaitable[None]]) -> None:
         """Live until the story ends, or the first broken promise, which is then in ``breach``."""
@@ -118,7 +125,10 @@ class World:
         dice = self.dice(gateway_id)
         serials = [f"M-{gateway_id[-4:]}-{n:03d}" for n in range(1, self.village.meters + 1)]
         bench = MeterBench({MeterSerial(s): self.made_meter(s, dice) for s in serials})
-        tap = Tap(on_published=partial(self._on_published, gateway_id))
+        tap = Tap(
+            on_sent=partial(self._on_sent, gateway_id),
+            on_published=partial(self._on_published, gateway_id),
+        )
         return GatewayMachine(
             feeder_id=FEEDER,
             gateway_id=gateway_id,
@@ -199,6 +209,20 @@ class World:
 
     # --- what the witness sees -------------------------------------------------------------------
 
+    def _on_tried(self, gateway_id: str) -> None:
+        try:
+            self.bounds[gateway_id].attempted(self.loop.time())
+        except Breach as breach:
+            self._stop(breach)
+
+    def _on_sent(self, gateway_id: str, _: str, topic: str, payload: bytes) -> None:
+        if "/session/" not in topic:
+            return
+        try:
+            self.bounds[gateway_id].acted(self.loop.time())
+        except Breach as breach:
+            self._stop(breach)
+
     def _on_published(self, gateway_id: str, _: str, topic: str, payload: bytes) -> None:
         if "/session/" in topic or self._stopped.is_set():
             return
@@ -225,12 +249,21 @@ class World:
         for gateway in self.gateways:
             self.look_at(gateway)
         self._check_bounds()
+        self._look_at_commands()
         self.stored += StoreReader(self.headend.database).settle(self.cards.values())
 
     def look_at(self, gateway: GatewayMachine) -> None:
         """Hold a card against what it was seen to have; nothing, while its program is not running."""
         if gateway.program.running and not gateway.disk.dead:
             self.cards[gateway.card].look(gateway.database)
+
+    def _look_at_commands(self) -> None:
+        headend = self.headend
+        if sum(len(meter.movements) for meter in self.meters.values()) > self._movements:
+            self._movements = check_movements(headend.database, self.meters)
+        if headend.program.running and not headend.disk.failing and headend.store is not None:
+            well_since_ms = self.now_ms() - int((self.loop.time() - headend.well_since_s) * 1000)
+            self._ends.look(headend.database, self.now_ms(), well_since_ms=well_since_ms)
 
     def _check_bounds(self) -> None:
         """Promise 6: what could grow has its bound. And no program has died of a bug."""
@@ -242,6 +275,8 @@ class World:
         if tasks > len(programs) * TASKS_PER_MACHINE_MAX + len(self._tasks):
             raise PromiseBroken(6, f"{tasks} tasks on {len(programs)} machines")
         for gateway in self.gateways:
-            self.cards[gateway.card].check_bound(self.village.outbox_kib * 1024)
+            bytes_max = self.village.outbox_kib * 1024
+            self.cards[gateway.card].check_bound(bytes_max)
+            self.bounds[gateway.gateway_id].check_files(gateway.database, outbox_bytes_max=bytes_max)
             if (held := self.broker.unacknowledged(gateway.door.client_id)) > INFLIGHT_MAX:
                 raise PromiseBroken(6, f"{gateway.card} leaves {held} messages unacknowledged")
