@@ -51,7 +51,7 @@ def meter(serial: str, **changed: object) -> MeterRecord:
         memory={Obis.parse("1.8.0"): Remembered(known=known)},
         answered_at=NOW - timedelta(seconds=42),
     )
-    return msgspec.structs.replace(record, **changed)  # type: ignore[arg-type]
+    return msgspec.structs.replace(record, **changed)
 
 
 def snapshot(**changed: object) -> Snapshot:

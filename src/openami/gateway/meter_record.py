@@ -11,7 +11,6 @@ register, time and value): the head-end keeps the stored reading and lowers the 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -115,8 +114,7 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
         return TimedReading(to_the_millisecond(self.now), reading, self.boottime_s)
 
 
-@dataclass(frozen=True, slots=True)
-class PollResult:
+class PollResult(msgspec.Struct, frozen=True):
     """The record after a poll, and what is to be stored of it."""
 
     record: MeterRecord

@@ -8,10 +8,10 @@ import json
 import sqlite3
 from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from openami.gateway.entries import Entry, Kind, State, Unfit
@@ -42,8 +42,7 @@ def from_ms(ms: int) -> datetime:
     return _EPOCH + ms * _MS
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """An entry about to be inserted."""
 
     seq: int
