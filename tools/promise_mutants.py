@@ -86,8 +86,8 @@ MUTANTS: Final = (
         0,
     ),
     Mutant(
-        "what is stored is committed with what comes next",
-        2,
+        "what is stored is committed with what comes next: the intent, once its order is out",
+        4,
         "gateway/database.py",
         """    connection.execute("BEGIN IMMEDIATE")
     try:

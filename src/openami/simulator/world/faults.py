@@ -54,6 +54,8 @@ class BrokerCrash(_Fault, frozen=True, kw_only=True, tag="broker_crash"):
     """The broker is killed: what it queued last is lost though acknowledged, what was taken last comes again."""
 
     lost_tail_s: float = 60.0
+    headend_away: bool = False
+    """Whether nobody fetched what was queued: then it is readings of which every PUBACK was seen that are lost."""
 
 
 class PowerCut(_Lasting, frozen=True, kw_only=True, tag="power_cut"):
@@ -75,7 +77,10 @@ class PowerCutAtWrite(_Fault, frozen=True, kw_only=True, tag="power_cut_at_write
 
 
 class PowerCutAtOrder(_Fault, frozen=True, kw_only=True, tag="power_cut_at_order"):
-    """The power fails when a contactor of the gateway has just been ordered, at this write after it."""
+    """The power fails when a contactor of the gateway has just been ordered, at this write after it.
+
+    Its PUBACK was lost with the power: the order is delivered again.
+    """
 
     gateway: int = 0
     write: int = 1
@@ -326,8 +331,11 @@ _KINDS: Final[Sequence[_Kind]] = (
     _Kind(0.1, lambda d, at: SecondHeadend(at_h=at, for_h=_hours(d, 0.02, 0.5))),
     _Kind(1.0, lambda d, at: Replayed(at_h=at, messages=d.randint(1, 40))),
     _Kind(1.0, lambda d, at: Forged(at_h=at, messages=d.randint(1, 40))),
+    _Kind(
+        0.3, lambda d, at: BrokerCrash(at_h=at, lost_tail_s=_hours(d, 600, 7200), headend_away=True)
+    ),
     _Kind(0.5, lambda d, at: Echoed(at_h=at, for_h=_hours(d, 1, 12))),
-    _Kind(0.6, lambda d, at: PowerCutAtOrder(at_h=at, gateway=_who(d), write=d.randint(1, 3))),
+    _Kind(1.0, lambda d, at: PowerCutAtOrder(at_h=at, gateway=_who(d), write=d.randint(1, 3))),
 )
 
 

@@ -39,6 +39,7 @@ class _Order:
     wanted: RelayPosition
     state: CommandState
     sent_ms: int | None
+    """First."""
     not_after_ms: int
 
     def covers(self, movement: Movement) -> bool:
@@ -78,7 +79,10 @@ def check_movements(database: Path, meters: Mapping[str, SimulatedMeter]) -> int
 
 def _orders(connection: sqlite3.Connection) -> list[_Order]:
     rows = connection.execute(
-        "SELECT id, meter_serial, action, state, sent_at, not_after FROM command ORDER BY not_after"
+        # A command that is signed again has its last sending only; the audit log has the first.
+        "SELECT id, meter_serial, action, state, (SELECT min(at) FROM audit"
+        " WHERE command_id = command.id AND what = 'command sent'), not_after"
+        " FROM command ORDER BY not_after"
     )
     return [
         _Order(id_, serial, RelayPosition(relay), CommandState[state], sent, end)

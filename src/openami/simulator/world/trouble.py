@@ -69,10 +69,7 @@ class Trouble:
                 await _hours(fault.for_h)
                 world.broker.start()
             case f.BrokerCrash():
-                world.broker.save()
-                await asyncio.sleep(fault.lost_tail_s)
-                world.broker.crash()
-                world.broker.start()
+                await self._broker_crash(fault)
             case f.PowerCut():
                 await self._power_cut(self._gateway(fault.gateway), fault)
             case f.PowerCutAtWrite():
@@ -166,6 +163,17 @@ class Trouble:
                         await connection.receive(_TAKEN_MAX)
             await asyncio.sleep(CLONE_S)
 
+    async def _broker_crash(self, fault: f.BrokerCrash) -> None:
+        broker, headend = self._world.broker, self._world.headend
+        broker.save()
+        if fault.headend_away and headend.program.running:
+            await self._end(headend, powerless=False)
+        await asyncio.sleep(fault.lost_tail_s)
+        broker.crash()
+        broker.start()
+        if fault.headend_away and not headend.program.running:
+            headend.boot()
+
     def _attack(self, ways: Sequence[tuple[str, Forgery]], messages: int) -> None:
         for _ in range(messages):
             self._world.attacker.attack(*self._dice.choice(ways))
@@ -248,6 +256,8 @@ class Trouble:
             meter.ordered = None
         await asyncio.sleep(ARMED_LOOK_S)
         await self._cut_if_dead(gateway)
+        for order in self._world.attacker.recordings("command")[-1:]:
+            self._world.attacker.inject(order.topic, order.payload)
 
     async def _cut_if_dead(self, gateway: GatewayMachine) -> None:
         gateway.disk.cut_after_writes = None

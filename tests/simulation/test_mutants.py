@@ -1,0 +1,38 @@
+"""The simulated village can fail: without the line that keeps a promise, its witness says which one is broken."""
+
+from dataclasses import replace
+from typing import Final
+
+import pytest
+from tools.altered_module import SOURCES
+from tools.promise_mutants import MUTANTS, Mutant, survivors
+
+PROMISES: Final = {1, 2, 3, 4, 5, 6}
+
+
+def source_of(mutant: Mutant) -> str:
+    return (SOURCES / "openami" / mutant.file).read_text("utf-8")
+
+
+def test_every_promise_has_a_line_that_keeps_it() -> None:
+    assert {mutant.promise for mutant in MUTANTS} == PROMISES
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda each: each.name)
+def test_the_line_is_there_exactly_once(mutant: Mutant) -> None:
+    source = source_of(mutant)
+    assert mutant.applied(source) != source
+
+
+def test_a_line_that_is_gone_or_stands_twice_is_said() -> None:
+    mutant, source = MUTANTS[0], source_of(MUTANTS[0])
+    with pytest.raises(ValueError, match="0 times"):
+        replace(mutant, original="no such line").applied(source)
+    with pytest.raises(ValueError, match="2 times"):
+        mutant.applied(source + mutant.original)
+
+
+@pytest.mark.timeout(300)
+def test_each_mutant_is_convicted_by_its_seed_and_nobody_honest_is() -> None:
+    assert survivors() == []
