@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -85,10 +86,14 @@ def _orders(connection: sqlite3.Connection) -> list[_Order]:
         " FROM command ORDER BY not_after"
     )
     return [
-        _Order(id_, serial, RelayPosition(relay), CommandState[state], sent, end)
+        _Order(id_, serial, RelayPosition(relay), CommandState[state], _ms(sent), end)
         for id_, serial, action, state, sent, end in rows
         if (relay := ACTIONS[Action(action)].relay_state) is not None
     ]
+
+
+def _ms(text: str | None) -> int | None:
+    return None if text is None else int(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def _match(movements: Sequence[Movement], orders: Sequence[_Order], serial: str) -> None:
