@@ -1,8 +1,9 @@
 # Each target works first, on a clean clone: what it needs it makes.
 PYTHON ?= python3
 BIN := .venv/bin
+STORIES := clock-lost full-disk mast-dark monsoon-week stolen-card tamper-night two-headends
 
-.PHONY: demo check test bench fuzz mutants promise-mutants format lock clean
+.PHONY: demo check test simulate bench fuzz mutants promise-mutants format lock clean
 
 demo: .venv/ready           ## a village of simulated meters, gateway, broker and head-end on this machine
 	$(BIN)/openami demo $(DEMO)
@@ -16,6 +17,10 @@ check: .venv/ready          ## format, lint, types, import contracts, all tests
 
 test: .venv/ready           ## the tests alone; T=tests/profile for a part
 	$(BIN)/pytest -q $(T)
+
+simulate: .venv/ready       ## ten thousand village-days of thrown faults, and each story ten times; DAYS=100 for fewer
+	$(BIN)/openami simulate --seeds $(or $(DAYS),10000)
+	for story in $(STORIES); do $(BIN)/openami simulate --scenario $$story --seeds 10 || exit 1; done
 
 bench: .venv/ready          ## the figures of benchmarks/RESULTS.md, measured on this machine
 	$(BIN)/python -m benchmarks

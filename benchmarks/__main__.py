@@ -14,6 +14,7 @@ ALWAYS = (
     ("bench_ingest", "sqlite"),
     ("bench_gateway_idle",),
     ("bench_command",),
+    ("bench_world",),
 )
 WITH_POSTGRES = (("bench_ingest", "postgres"),)
 

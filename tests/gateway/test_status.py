@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import httpx
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -50,7 +51,7 @@ def meter(serial: str, **changed: object) -> MeterRecord:
         memory={Obis.parse("1.8.0"): Remembered(known=known)},
         answered_at=NOW - timedelta(seconds=42),
     )
-    return replace(record, **changed)  # type: ignore[arg-type]
+    return msgspec.structs.replace(record, **changed)
 
 
 def snapshot(**changed: object) -> Snapshot:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
+
 from openami.gateway.driver import PollGroup
 from openami.profile import Envelope, ProfileError
 
@@ -29,8 +31,7 @@ class State(StrEnum):
     """The broker refused it; it is offered again later."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """An envelope to be sent; the outbox gives it its ``seq``.
 
     ``boottime_s`` is the second of this boot at which ``envelope.ts`` was (``Clock.boottime``), where that
@@ -61,8 +62,7 @@ Within = Callable[[sqlite3.Connection, bytes], None]
 """Work that is to be in the same transaction as a sealed event; it is given the event's payload."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """An envelope as it will be published, byte for byte, however often."""
 
     seq: int

@@ -8,10 +8,10 @@ each with its own time.
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from openami.gateway.database import Database, transaction
 from openami.gateway.meter_record import MeterRecord

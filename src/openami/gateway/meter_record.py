@@ -11,9 +11,12 @@ register, time and value): the head-end keeps the stored reading and lowers the 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+import msgspec
+from msgspec import field
+from msgspec.structs import replace
 
 from openami.gateway.driver import IdentityMismatch, PollGroup, RawReading, RegisterInfo
 from openami.gateway.entries import Draft, Kind
@@ -53,8 +56,7 @@ class MeterState(StrEnum):
     NEVER_SEEN = "never_seen"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeterRecord:
+class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one configured meter.
 
     ``fault`` is the driver's last complaint, empty after an answer; ``unusable`` are the registers whose
@@ -65,8 +67,8 @@ class MeterRecord:
 
     serial: MeterSerial
     line: str
-    infos: Mapping[Obis, RegisterInfo] = field(default_factory=dict)
-    memory: Memory = field(default_factory=dict)
+    infos: Mapping[Obis, RegisterInfo] = {}
+    memory: Memory = {}
     reach: Reachability = field(default_factory=Reachability)
     answered_at: datetime | None = None
     fault: str = ""
@@ -96,8 +98,7 @@ class MeterRecord:
         return replace(self, infos={info.obis: info for info in infos})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Poll:
+class Poll(msgspec.Struct, frozen=True, kw_only=True):
     """What surrounds one poll: whose gateway, which groups, when."""
 
     source: Source
@@ -113,8 +114,7 @@ class Poll:
         return TimedReading(to_the_millisecond(self.now), reading, self.boottime_s)
 
 
-@dataclass(frozen=True, slots=True)
-class PollResult:
+class PollResult(msgspec.Struct, frozen=True):
     """The record after a poll, and what is to be stored of it."""
 
     record: MeterRecord
@@ -187,8 +187,8 @@ def _settled(record: MeterRecord, poll: Poll) -> MeterRecord:
     """Put right what an untrusted clock had dated, once it is trusted (decision 0018)."""
     if not poll.clock_trusted:
         return record
-    booted_at = poll.now - timedelta(seconds=poll.boottime_s)
-    return replace(record, memory=settled(record.memory, booted_at))
+    memory = settled(record.memory, poll.now - timedelta(seconds=poll.boottime_s))
+    return record if memory is record.memory else replace(record, memory=memory)
 
 
 # --- envelopes -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
+from functools import cache
 from itertools import groupby
 from typing import assert_never
 
@@ -114,8 +115,7 @@ class Unusable:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TimedReading:
+class TimedReading(msgspec.Struct, frozen=True):
     """A register and when it was measured.
 
     ``boottime_s`` is the second of this boot, where ``ts`` was taken from the gateway's own clock.
@@ -168,7 +168,7 @@ def unit_faults(infos: Iterable[RegisterInfo], catalogue: RegisterCatalogue) -> 
 
 
 def _same_unit(one: str, other: str) -> bool:
-    return one.casefold() == other.casefold()
+    return one == other or one.casefold() == other.casefold()
 
 
 def normalise(
@@ -189,6 +189,7 @@ def normalise(
     changes: list[Change] = []
     unusable: list[Unusable] = []
     remembered = dict(memory)
+    ts = to_the_millisecond(now)
     for told in raw:
         info, entry = infos.get(told.obis), catalogue.get(told.obis)
         value = _wire_value(told, info, entry)
@@ -201,7 +202,7 @@ def normalise(
             info=info,
             entry=entry,
             before=before,
-            ts=to_the_millisecond(now),
+            ts=ts,
             boottime_s=boottime_s,
             meter_time=told.meter_time,
             clock_trusted=clock_trusted,
@@ -256,10 +257,16 @@ def _number(obis: Obis, number: int | Decimal, decimals: int | None) -> int | fl
     if not number.is_finite():
         return Unusable(obis, "not a number")
     if decimals is not None and number.adjusted() < _INTEGER_MAX.bit_length():
-        number = number.quantize(Decimal(1).scaleb(-decimals), context=_EXACT)
+        number = number.quantize(_last_place(decimals), context=_EXACT)
     if decimals == 0 and abs(number) <= _INTEGER_MAX:
         return int(number)
     return _double(obis, number)
+
+
+@cache
+def _last_place(decimals: int) -> Decimal:
+    """Return a one in the last of so many decimal places."""
+    return Decimal(1).scaleb(-decimals)
 
 
 def _double(obis: Obis, number: Decimal) -> float | Unusable:
@@ -272,16 +279,14 @@ def _double(obis: Obis, number: Decimal) -> float | Unusable:
 # --- can it be believed? -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
+class _Verdict(msgspec.Struct, frozen=True):
     doubt: Doubt | None = None
     detail: str = ""
     restart: float | None = None
     restart_readings: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a value stands: its register, its past, its time."""
 
     info: RegisterInfo
@@ -425,7 +430,7 @@ def settled(memory: Memory, boot_moment: datetime) -> Memory:
 
     ``boot_moment`` is when this machine booted, by the trusted clock.
     """
-    if all(_is_settled(remembered) for remembered in memory.values()):
+    if all(map(_is_settled, memory.values())):
         return memory
     return {obis: _settle(remembered, boot_moment) for obis, remembered in memory.items()}
 

@@ -8,10 +8,10 @@ import json
 import sqlite3
 from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from openami.gateway.entries import Entry, Kind, State, Unfit
@@ -42,8 +42,7 @@ def from_ms(ms: int) -> datetime:
     return _EPOCH + ms * _MS
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """An entry about to be inserted."""
 
     seq: int
@@ -74,9 +73,9 @@ def insert(
 ) -> None:
     """Insert entries, held where they name a second of the boot, otherwise pending."""
     now_ms = to_ms(now)
+    topics = [row.source.topic for row in rows]
     connection.executemany(
-        "INSERT OR IGNORE INTO outbox_topic (topic) VALUES (?)",
-        [(topic,) for topic in {row.source.topic for row in rows}],
+        "INSERT OR IGNORE INTO outbox_topic (topic) VALUES (?)", [(topic,) for topic in set(topics)]
     )
     connection.executemany(
         "INSERT INTO outbox_entry VALUES"
@@ -87,12 +86,12 @@ def insert(
                 State.PENDING if row.source.held_at_s is None else State.HELD,
                 row.source.kind,
                 row.source.group,
-                row.source.topic,
+                topic,
                 to_ms(row.source.envelope.ts),
                 now_ms,
                 row.bytes,
             )
-            for row in rows
+            for row, topic in zip(rows, topics, strict=True)
         ],
     )
     connection.executemany(
@@ -167,9 +166,10 @@ def move(
     connection: sqlite3.Connection, seqs: Collection[int], old: State, new: State, now: datetime
 ) -> None:
     """Move entries from one state to another; those that are not in it, or are gone, are passed over."""
+    now_ms = to_ms(now)
     connection.executemany(
         "UPDATE outbox_entry SET state = ?, since_ms = ? WHERE seq = ? AND state = ?",
-        [(new, to_ms(now), seq, old) for seq in seqs],
+        [(new, now_ms, seq, old) for seq in seqs],
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 from msgspec.structs import replace
 
 from openami.gateway.driver import PollGroup
@@ -18,8 +19,7 @@ from openami.profile import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stamped:
+class Stamped(msgspec.Struct, frozen=True):
     """A draft with its time settled, or, where ``held_at_s`` names a second of this boot, with a bound."""
 
     envelope: Envelope

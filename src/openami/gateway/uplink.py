@@ -16,9 +16,9 @@ What was set aside is offered again after an hour.
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 import structlog
@@ -86,7 +86,10 @@ class _Uplink:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._under_way: dict[asyncio.Task[None], Entry] = {}
+        self._ended: list[asyncio.Task[None]] = []  # of those, what is over; bound: in_flight_max
+        self._stirred = asyncio.Event()  # something ended, or something is new
         self._ready: deque[Entry] = deque()  # fetched, in order; bound: see _fetch
+        self._drained = False  # nothing more is there until something is appended
         self._acknowledged: list[int] = []
         self._mark_at_s = 0.0
         self._backlog_until = outbox.last_seq
@@ -95,24 +98,33 @@ class _Uplink:
         self._readmit_at_s = 0.0
 
     async def run(self) -> None:
-        wakened = asyncio.ensure_future(self._outbox.appended.wait())
+        wakened = self._until_appended()
         try:
             while True:
                 await self._readmit_when_due()
                 if wakened.done():
                     self._outbox.appended.clear()
                     self._ready.clear()  # something newer goes first
-                    wakened = asyncio.ensure_future(self._outbox.appended.wait())
+                    self._drained = False
+                    wakened = self._until_appended()
                 await self._fill_window()
-                await asyncio.wait(
-                    {wakened, *self._under_way},
-                    timeout=self._wait_s(),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                await self._wait()
                 await self._collect()
                 await self._mark_when_due()
         finally:
             wakened.cancel()
+
+    def _until_appended(self) -> "asyncio.Future[Literal[True]]":
+        wakened = asyncio.ensure_future(self._outbox.appended.wait())
+        wakened.add_done_callback(lambda _: self._stirred.set())
+        return wakened
+
+    async def _wait(self) -> None:
+        """Wait until something ended, is new, or is due."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._wait_s()):
+                await self._stirred.wait()
+        self._stirred.clear()
 
     async def stop(self) -> None:
         """Leave nothing running. What was acknowledged and not marked is sent again: harmless."""
@@ -124,7 +136,7 @@ class _Uplink:
 
     async def _fill_window(self) -> None:
         """Start what the window, the pace and the outbox allow."""
-        if self._room() and not self._ready:
+        if self._room() and not self._ready and not self._drained:
             await self._fetch()
         while self._ready and self._room():
             entry = self._ready[0]
@@ -150,12 +162,18 @@ class _Uplink:
             self._ready += await self._outbox.pending(
                 at_most - len(self._ready), excluding=busy, paused=paused
             )
+        self._drained = len(self._ready) < at_most and not self._rests
 
     def _start(self, entry: Entry) -> None:
         task = self._loop.create_task(
             self._connection.publish(entry.topic, entry.payload), name=f"publish {entry.seq}"
         )
         self._under_way[task] = entry
+        task.add_done_callback(self._note_ended)
+
+    def _note_ended(self, task: asyncio.Task[None]) -> None:
+        self._ended.append(task)
+        self._stirred.set()
 
     def _room(self) -> int:
         if len(self._acknowledged) >= UNMARKED_ENTRIES_MAX:
@@ -177,11 +195,11 @@ class _Uplink:
 
     async def _collect(self) -> None:
         """Take the results of what has ended. Raises TransportError."""
-        ended = [task for task in self._under_way if task.done()]
-        entries = [(task, self._under_way.pop(task)) for task in ended]
+        ended, self._ended = self._ended, []
         broken: BaseException | None = None
         refused: list[tuple[Entry, PublishRefused]] = []
-        for task, entry in entries:
+        for task in ended:
+            entry = self._under_way.pop(task)
             match task.exception():
                 case None:
                     self._note_acknowledged(entry)
@@ -202,6 +220,7 @@ class _Uplink:
 
     async def _set_aside(self, refused: Sequence[tuple[Entry, PublishRefused]]) -> None:
         for entry, refusal in refused:
+            self._drained = False  # what rests with it is still there
             rest = self._rests.setdefault(entry.topic, Rest())
             rest.begin(self._loop.time())
             self._ready = deque(each for each in self._ready if each.topic != entry.topic)

@@ -9,7 +9,8 @@ A gap closes only by what the store has received, never by what a gateway says o
 reason that proves it (decision 0031); until then it is asked for, with longer and longer pauses.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -221,38 +222,42 @@ def noticed(
 
     A gap keeps its extent from when it was noticed; what comes within it makes ``missing`` less.
     """
-    holes = numbering.holes()
+    holes: dict[int, list[Hole]] = {}
+    for hole in numbering.holes():
+        holes.setdefault(hole.epoch, []).append(hole)
     changed = [
         after for gap in known if gap.epoch and (after := _filled(gap, holes, numbering, now))
     ]
-    for hole in holes:
-        if any(_overlap(gap, hole) for gap in known):
-            continue
-        changed.append(
-            Gap(
-                feeder_id=gateway[0],
-                gateway_id=gateway[1],
-                epoch=hole.epoch,
-                first=hole.first,
-                last=hole.last,
-                missing=hole.missing,
-                measured_from=_moment(hole.from_ms),
-                measured_to=_moment(hole.to_ms),
-                noticed_at=now,
-                changed_at=now,
-            )
+    noted = {hole for gap in known for hole in _within(gap, holes)}
+    new = (hole for of_count in holes.values() for hole in of_count if hole not in noted)
+    changed.extend(
+        Gap(
+            feeder_id=gateway[0],
+            gateway_id=gateway[1],
+            epoch=hole.epoch,
+            first=hole.first,
+            last=hole.last,
+            missing=hole.missing,
+            measured_from=_moment(hole.from_ms),
+            measured_to=_moment(hole.to_ms),
+            noticed_at=now,
+            changed_at=now,
         )
+        for hole in new
+    )
     return changed
 
 
-def _filled(gap: Gap, holes: Sequence[Hole], numbering: Numbering, now: datetime) -> Gap | None:
+def _filled(
+    gap: Gap, holes: Mapping[int, Sequence[Hole]], numbering: Numbering, now: datetime
+) -> Gap | None:
     """Return a gap after what came; None if nothing of it did."""
     if gap.state is GapState.CLOSED:
         return None
     counts = {epoch.number for epoch in (numbering.current, numbering.previous) if epoch}
     if gap.epoch not in counts:
         return None  # forgotten with its count, not filled
-    within = [hole for hole in holes if _overlap(gap, hole)]
+    within = _within(gap, holes)
     missing = sum(_overlap(gap, hole) for hole in within)
     if missing == gap.missing:
         return None
@@ -271,9 +276,14 @@ def _filled(gap: Gap, holes: Sequence[Hole], numbering: Numbering, now: datetime
     )
 
 
+def _within(gap: Gap, holes: Mapping[int, Sequence[Hole]]) -> Sequence[Hole]:
+    """Return the holes of the gap's count that lie in it, or partly. Holes are in order and never touch."""
+    of_count = holes.get(gap.epoch, ())
+    begin = bisect_left(of_count, gap.first, key=lambda hole: hole.last)
+    return of_count[begin : bisect_right(of_count, gap.last, key=lambda hole: hole.first)]
+
+
 def _overlap(gap: Gap, hole: Hole) -> int:
-    if gap.epoch != hole.epoch:
-        return 0
     return max(0, min(gap.last, hole.last) - max(gap.first, hole.first) + 1)
 
 

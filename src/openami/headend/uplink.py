@@ -93,7 +93,8 @@ class Uplink:
         self._beside = beside
         self._intake = Intake(store, catalogue=catalogue, statistics=self.statistics)
         self._has_joined = False
-        self._joined_at_s = 0.0
+        self._joined_at_s: float | None = None
+        """Since when the connection of now holds."""
         self._said_lost = False
 
     async def run(self) -> None:
@@ -115,6 +116,7 @@ class Uplink:
             except StoreError as error:
                 if not self._has_joined:
                     raise
+                self._joined_at_s = None
                 self.statistics.store_losses += 1
                 _log.error(
                     "the store failed; nothing is acknowledged, the broker keeps the messages",
@@ -123,8 +125,11 @@ class Uplink:
                 await self._until_store_answers()
 
     def _has_proved_itself(self) -> bool:
-        held_s = asyncio.get_running_loop().time() - self._joined_at_s
-        return self._has_joined and held_s >= PROVEN_AFTER_S
+        """Whether the connection that has just ended held; an attempt that never joined has proved nothing."""
+        joined_at_s, self._joined_at_s = self._joined_at_s, None
+        if joined_at_s is None:
+            return False
+        return asyncio.get_running_loop().time() - joined_at_s >= PROVEN_AFTER_S
 
     async def _stream_while_connected(self) -> None:
         """Receive, judge, commit, acknowledge; one after the other.
@@ -132,8 +137,8 @@ class Uplink:
         While the store works the connection's queue fills, so the next batch is there when this one is done.
         Judging it meanwhile was tried and showed no gain that could be told from the machine's noise.
         """
-        await self._intake.recall()
         async with self._port.connect() as connection:
+            await self._intake.recall()
             beside = self._beside
             await connection.subscribe([*FILTERS, *(() if beside is None else beside.filters)])
             self._say_joined(connection)

@@ -183,7 +183,7 @@ def _has_nul(register: RegisterReading) -> bool:
 def encode_envelope(envelope: Envelope) -> bytes:
     """Return the message's bytes. Raises ProfileError if a receiver would reject it, or part of it."""
     for index, register in enumerate(envelope.registers):
-        _check_value(register.value, pointer("registers", index, "value"))
+        _check_value(register.value, index)
     try:
         payload = _encode_wire(_to_wire(envelope))
     except UnicodeEncodeError as error:
@@ -204,17 +204,22 @@ def encode_envelope(envelope: Envelope) -> bytes:
     return payload
 
 
-def _check_value(value: object, path: str) -> None:
+def _check_value(value: object, index: int) -> None:
     """Refuse what JSON would carry as something else: NaN as null, a Decimal as a string."""
     if type(value) not in (bool, int, float, str):
         raise ProfileError(
             Code.WRONG_TYPE,
             "OA-REG-004",
-            path,
+            pointer("registers", index, "value"),
             f"value is a {type(value).__name__}; a bool, int, float or str is asked for",
         )
     if isinstance(value, float) and not math.isfinite(value):
-        raise ProfileError(Code.BAD_NUMBER, "OA-REG-011", path, f"{value} is not a JSON number")
+        raise ProfileError(
+            Code.BAD_NUMBER,
+            "OA-REG-011",
+            pointer("registers", index, "value"),
+            f"{value} is not a JSON number",
+        )
 
 
 def _to_wire(envelope: Envelope) -> WireEnvelope:

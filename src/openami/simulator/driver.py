@@ -105,7 +105,7 @@ class SimulatedMeter:
     async def read(self, wanted: Sequence[Obis]) -> Sequence[RawReading]:
         """Answer, late or never."""
         await self._answer()
-        values = {obis: self.register(obis) for obis in wanted}
+        values = {obis: self.register(obis) for obis in wanted if obis in _UNITS}
         if (counter := values.get(IMPORT)) is not None:
             first_ms, _ = self.told.get(counter, (self._counted_ms, 0))
             self.told[counter] = first_ms, self._counted_ms

@@ -124,10 +124,12 @@ class _Tables:
 
         # A simulated day writes some 100,000 pages: this one is short for speed.
         def on_write(address: int, data: int, amount: int, offset: int) -> int:
-            with shim:
+            try:
                 refused = files[address].watched.written(offset, string_at(data, amount))
                 return refused or write(address, data, amount, offset)
-            return sqlite3.SQLITE_IOERR
+            except BaseException as error:
+                shim.keep(error)
+                return sqlite3.SQLITE_IOERR
 
         def on_truncate(address: int, size: int) -> int:
             with shim:
@@ -204,10 +206,13 @@ class _Shim:
         """Begin what SQLite has called us for."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
-        """Keep an error for `raise_error`: through SQLite, which is C, it cannot pass."""
         if error:
-            self._error = self._error or error
+            self.keep(error)
         return True
+
+    def keep(self, error: BaseException) -> None:
+        """Keep an error for `raise_error`: through SQLite, which is C, it cannot pass."""
+        self._error = self._error or error
 
     def raise_error(self) -> None:
         error, self._error = self._error, None

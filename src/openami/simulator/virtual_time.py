@@ -66,10 +66,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         try:
             result = func(*args)
         except Exception as error:
-            self.call_later(self._thread_cost_s(), _fail, done, error)
+            self._let_know(_fail, done, error)
         else:
-            self.call_later(self._thread_cost_s(), _succeed, done, result)
+            self._let_know(_succeed, done, result)
         return done
+
+    def _let_know(self, tell: Callable[..., None], *what: Any) -> None:
+        if cost_s := self._thread_cost_s():
+            self.call_later(cost_s, tell, *what)
+        else:  # what was only read takes no time, but others run first
+            self.call_soon(tell, *what)
 
 
 def _succeed(future: "asyncio.Future[T]", result: T) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import rfc8785
@@ -28,6 +29,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
 # Whole doubles below it print as integers in RFC 8785, as Python's integers do.
 _PLAIN_MAX: Final = 2**53
+# Meters, codes and units of a village, again and again; a flood of others pushes them over, it does not grow.
+_CACHED_TEXTS_MAX: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def element(meter: str, obis: Obis, ts_ms: int, value: Value, unit: str) -> int:
     return int.from_bytes(hashlib.sha256(told.encode()).digest(), "big")
 
 
+@lru_cache(maxsize=_CACHED_TEXTS_MAX)
 def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 

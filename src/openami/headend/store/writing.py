@@ -5,7 +5,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, Final, cast
@@ -391,4 +391,4 @@ _ADD: Final = "UPDATE tally SET " + ", ".join(
 
 
 def _count(tally: Tally) -> Steps[None]:
-    yield from do(_ADD, *astuple(tally))
+    yield from do(_ADD, *(getattr(tally, name) for name in TALLY_COLUMNS))

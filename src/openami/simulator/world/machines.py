@@ -41,6 +41,8 @@ RESTART_S: Final = 5.0
 # Timers of a second are looked at less often: every rule they serve is in minutes, and a year has 31 million
 # seconds.
 LOOK_S: Final = 120.0
+# Within what a collector must show that it lives.
+CLOCK_LOOK_S: Final = 60.0
 # What a session's nonce is made of.
 NONCE_BYTES: Final = 16
 # A battery-less machine whose clock was last set by nobody: years from now.
@@ -210,7 +212,7 @@ class GatewayMachine:
             dice=self.dice,
             fresh_nonce=self._fresh_nonce,
             look_s=LOOK_S,
-            clock_look_s=LOOK_S,
+            clock_look_s=CLOCK_LOOK_S,
         )
         async with opened_outbox(config, machine) as outbox:
             gateway = await Gateway.made(config, drivers, outbox=outbox, machine=machine)

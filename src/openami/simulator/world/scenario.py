@@ -94,8 +94,10 @@ def read_scenario(text: str, *, where: str) -> Scenario:
     """Read a story. Raises ScenarioError."""
     try:
         document: dict[str, Any] = tomllib.loads(text)
-        for fault in document.get("fault", ()):
-            fault["type"] = fault.pop("kind", None)
+        for number, fault in enumerate(document.get("fault", ())):
+            if "kind" not in fault:
+                raise ScenarioError(f"{where}: fault[{number}]: kind is missing")
+            fault["type"] = fault.pop("kind")
         return msgspec.convert(document, Scenario)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, AttributeError, TypeError) as error:
         raise ScenarioError(f"{where}: {str(error).replace('$.', '')}") from None

@@ -53,7 +53,7 @@ class History:
 def simulate(scenario: Scenario, *, seed: int, days: float | None = None) -> History:
     """Live through a scenario and return its history. The same arguments, the same history."""
     days = scenario.days if days is None else days
-    faults = scenario.fault or dice_faults(seed, days)
+    faults = [f for f in scenario.fault or dice_faults(seed, days) if f.at_h < days * 24]
     with ExitStack() as stack:
         world = World(scenario.village or diced_village(seed), stack, seed=seed)
         story = Story(world, days, faults)
