@@ -37,7 +37,7 @@ def test_a_day_of_thrown_faults_breaks_no_promise(seed: int) -> None:
     assert outcome.happened, "a day without a fault proves nothing"
     ledger = outcome.ledger
     assert ledger["expected"] > 100
-    told = ("stored", "thinned", "gone_with_card", "lost")
+    told = ("stored", "thinned", "gone_with_card", "beyond_kept", "lost")
     assert ledger["expected"] == sum(ledger[name] for name in told)
     assert ledger["lost"] == 0
 

@@ -13,9 +13,18 @@ from openami.simulator.world.scenario import DICE, Scenario, ScenarioError, load
 
 # Ten thousand days take an hour; more at a time is a typing mistake.
 SEEDS_MAX = 1_000_000
-_COLUMNS = ("expected", "stored", "thinned", "gone_with_card", "lost", "duplicates", "rejected")
+_COLUMNS = (
+    "expected",
+    "stored",
+    "thinned",
+    "gone_with_card",
+    "beyond_kept",
+    "lost",
+    "duplicates",
+    "rejected",
+)
 _HEADINGS = (
-    *("SEED", "DAYS", "EXPECTED", "STORED", "THINNED", "GONE WITH CARD", "LOST"),
+    *("SEED", "DAYS", "EXPECTED", "STORED", "THINNED", "GONE WITH CARD", "BEYOND KEPT", "LOST"),
     *("DUPLICATES", "REJECTED", "BROKEN"),
 )
 
@@ -53,7 +62,8 @@ def simulate(
     """Run real gateways and a real head-end through bad days, and account for every message.
 
     Only sockets, clocks and disks are simulated. Messages the gateways committed are expected; each must be stored,
-    or thinned by the outbox's stated rule, or gone with a card that was taken away. Readings that came twice are
+    or thinned by the outbox's stated rule, or gone with a card that was taken away, or beyond what a card keeps after
+    a broker lost it. Readings that came twice are
     duplicates; what an attacker wrote is rejected. The same scenario and seed give the same history.
 
     Exit code 1 when a promise was broken: which, with which seed and at which moment.

@@ -31,7 +31,7 @@ Told = tuple[str, str, int, object]
 
 @dataclass(slots=True)
 class Ledger:
-    """What became of every message, in messages; ``expected`` is the sum of the four after ``rejected``."""
+    """What became of every message, in messages; ``expected`` is the sum of the five that follow it."""
 
     expected: int = 0
     """Committed by a gateway, each once."""
@@ -40,6 +40,8 @@ class Ledger:
     """Taken by the outbox's stated rule, counted and reported by the gateway."""
     gone_with_card: int = 0
     """On a card that was taken away, and nowhere else."""
+    beyond_kept: int = 0
+    """Lost by a broker that had acknowledged them, and asked for when their card no longer kept them."""
     lost: int = 0
     duplicates: int = 0
     """Readings that came to the head-end again and were ignored."""

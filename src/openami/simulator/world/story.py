@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from openami.gateway.room import OutboxLimits
 from openami.headend.commands import LedgerCommand
 from openami.simulator.world.faults import Fault, dice_faults, ends_at_h, kind_of
 from openami.simulator.world.keys import HES
@@ -123,12 +124,20 @@ class Story:
         ledger = self.history.ledger
         ledger.stored = self._world.stored
         now = {gateway.card for gateway in self._world.gateways}
+        kept_since = self._world.now() - timedelta(days=OutboxLimits().kept_days)
+        ledger.beyond_kept = sum(
+            self._world.cards[gateway.card].strike_what_is_not_kept(
+                gateway.database, kept_since=kept_since
+            )
+            for gateway in self._world.gateways
+        )
         ledger.lost = sum(len(c.unsettled) for name, c in self._world.cards.items() if name in now)
         ledger.gone_with_card = sum(
             len(c.unsettled) for name, c in self._world.cards.items() if name not in now
         )
         ledger.thinned = sum(card.thinned for card in self._world.cards.values())
-        ledger.expected = ledger.stored + ledger.thinned + ledger.gone_with_card + ledger.lost
+        ledger.expected = ledger.stored + ledger.thinned + ledger.gone_with_card
+        ledger.expected += ledger.beyond_kept + ledger.lost
         seen = sum(card.messages for card in self._world.cards.values())
         unseen = sum(card.thinned - card.thinned_seen for card in self._world.cards.values())
         assert ledger.expected == seen + unseen, "each message is counted once"

@@ -14,11 +14,13 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from openami.gateway.thinning import Stage, is_loss
 from openami.mqtt.port import Delivery
+from openami.profile import decode_envelope
 
 # What is named of a breach; the seed tells the rest.
 _NAMED_MAX: Final = 5
@@ -103,6 +105,26 @@ class CardWitness:
         """Raise PromiseBroken if its outbox holds more than it may."""
         if self.bytes_used > bytes_max:
             raise PromiseBroken(6, f"{self.name} holds {self.bytes_used} bytes of {bytes_max}")
+
+    def strike_what_is_not_kept(self, database: Path, *, kept_since: datetime) -> int:
+        """Strike off what the broker had and lost, and the card no longer keeps; return how many there were.
+
+        A card keeps what was sent for some days, and in so many bytes (decision 0008): only what was measured
+        before ``kept_since``, or what thinning counts as kept and gone, may be missing.
+        """
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            there = {seq for (seq,) in connection.execute("SELECT seq FROM outbox_entry")}
+            (given_up,) = connection.execute(
+                "SELECT coalesce(sum(entries), 0) FROM outbox_thinned WHERE stage = ?",
+                (Stage.KEPT,),
+            ).fetchone()
+        gone = self.unsettled.keys() - self.unacknowledged - there
+        aged = {seq for seq in gone if decode_envelope(self.unsettled[seq]).ts < kept_since}
+        if len(gone - aged) > given_up:
+            return 0
+        for seq in gone:
+            del self.unsettled[seq]
+        return len(gone)
 
     def _note(self, seq: int, payload: bytes) -> None:
         if seq > self.looked_to and seq not in self._early:
