@@ -1,4 +1,4 @@
-"""One module of ours, imported from other source than stands in its file: how a mutant lives in a process of its own.
+"""One module of ours, imported from other source than stands in its file: a mutant in a process of its own.
 
 Nothing is written: the file stays as it is, and so does every other process.
 """

@@ -1,6 +1,6 @@
 """Is every promise seen to break when the line that keeps it is gone?
 
-    make promise-mutants                                  each mutant with the seed that convicts it, each seed honest
+    make promise-mutants                                  each mutant with its seed, and each seed honest
     python -m tools.promise_mutants --only 4 --seeds 40   those of promise 4, over forty seeds: which convict
 
 A simulated village that never finds anything may be a village that cannot. So the lines that keep the promises
@@ -384,7 +384,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seeds:
         return survey(mutants, options.seeds)
     found = survivors(mutants)
-    print("\n".join(found) or f"{len(mutants)} mutants, each convicted; nobody honest is")
+    told = f"{len(mutants)} mutants, each convicted; nobody honest is"
+    print("\n".join(found) if found else told)
     return 1 if found else 0
 
 

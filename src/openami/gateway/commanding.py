@@ -446,7 +446,7 @@ class Commanding:
     async def _unstored(self, command: Command, refusal: Refusal) -> bytes:
         """Refuse what cannot be stored, if it is certain that it has not run; else it may be a repetition.
 
-        Where the journal cannot even be read there is no answer, and the head-end holds it for unknown, which it is.
+        Where the journal cannot even be read there is no answer: the head-end holds it for unknown, which it is.
         """
         try:
             known = await self._around.outbox.database.run(

@@ -18,7 +18,7 @@ _MIB: Final = 1024 * 1024
 LOG_BYTES_MAX: Final = 2 * WAL_PAGES * _PAGE_BYTES
 # Beside the outbox: the journal of 8,000 commands, some hundred meters' memory, free pages of a thinning.
 FILE_BEYOND_OUTBOX_BYTES_MAX: Final = 16 * _MIB
-# A broker that is away is asked about once a minute; a link that breaks at every tenth message begins anew with each.
+# A broker that is away is asked about once a minute; a bad link begins anew with each break.
 ATTEMPTS_PER_HOUR_MAX: Final = 600
 # Eight sessions renewed every half minute, at the most; and all of them at each connection.
 ACTS_PER_HOUR_MAX: Final = 2_000

@@ -82,18 +82,18 @@ def _orders(connection: sqlite3.Connection) -> list[_Order]:
     rows = connection.execute(
         # A command that is signed again has its last sending only; the audit log has the first.
         "SELECT id, meter_serial, action, state, (SELECT min(at) FROM audit"
-        " WHERE command_id = command.id AND what = 'command sent'), not_after"
+        " WHERE command_id = command.id AND what = 'command sent'), sent_at, not_after"
         " FROM command ORDER BY not_after"
     )
     return [
-        _Order(id_, serial, RelayPosition(relay), CommandState[state], _ms(sent), end)
-        for id_, serial, action, state, sent, end in rows
+        _Order(id_, serial, RelayPosition(relay), CommandState[state], _first(said, sent), end)
+        for id_, serial, action, state, said, sent, end in rows
         if (relay := ACTIONS[Action(action)].relay_state) is not None
     ]
 
 
-def _ms(text: str | None) -> int | None:
-    return None if text is None else int(datetime.fromisoformat(text).timestamp() * 1000)
+def _first(said: str | None, sent_ms: int | None) -> int | None:
+    return sent_ms if said is None else int(datetime.fromisoformat(said).timestamp() * 1000)
 
 
 def _match(movements: Sequence[Movement], orders: Sequence[_Order], serial: str) -> None:

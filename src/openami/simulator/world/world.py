@@ -67,7 +67,7 @@ class World:
         self.keys = VillageKeys(seed, FEEDER, ids)
         self.gateways = [self._made_gateway(GatewayId(id_)) for id_ in ids]
         self.cards = {gateway.card: CardWitness(gateway.card) for gateway in self.gateways}
-        self.bounds = {
+        self.bounds: dict[str, GatewayBounds] = {
             gateway.gateway_id: GatewayBounds(gateway.gateway_id) for gateway in self.gateways
         }
         for gateway in self.gateways:
