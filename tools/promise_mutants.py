@@ -321,7 +321,7 @@ def lived(name: str, story: str, seeds: Sequence[int]) -> list[Verdict]:
             command, cwd=ROOT, capture_output=True, timeout=TIMEOUT_S, check=False, text=True
         )
     except subprocess.TimeoutExpired as late:
-        told = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
+        told = (late.stdout or b"").decode()
         return [Verdict(*json.loads(line)) for line in told.splitlines()]
     if done.returncode:
         raise RuntimeError(f"{name or 'nothing removed'}: the village did not run\n{done.stderr}")

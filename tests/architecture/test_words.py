@@ -27,7 +27,8 @@ def test_only_a_composition_root_catches_everything() -> None:
     catching = [
         f"{path.relative_to(SOURCE)}:{node.lineno}"
         for path in SOURCE.rglob("*.py")
-        if path.name != "main.py"
+        # Virtual time does a thread's work on the spot, and hands what it raises to who waits for it.
+        if path.name not in ("main.py", "virtual_time.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ExceptHandler) and _swallows_everything(node)
     ]

@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -171,7 +170,7 @@ async def test_the_largest_part_is_a_signed_document_that_is_read(tmp_path: Path
         drafts = [telemetry(clock.now(), meter) for meter in range(METERS_PER_PART_MAX)]
         await gateway.outbox.append(
             [
-                replace(
+                msgspec.structs.replace(
                     draft,
                     envelope=msgspec.structs.replace(
                         draft.envelope, meter_serial=MeterSerial(f"{longest[:61]}{number:03}")

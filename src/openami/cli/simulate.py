@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections import Counter
+from functools import partial
 
 import click
 import structlog
@@ -61,14 +62,15 @@ def simulate(
 ) -> None:
     """Run real gateways and a real head-end through bad days, and account for every message.
 
-    Only sockets, clocks and disks are simulated. Messages the gateways committed are expected; each must be stored,
-    or thinned by the outbox's stated rule, or gone with a card that was taken away, or beyond what a card keeps after
-    a broker lost it. Readings that came twice are
+    Only sockets, clocks and disks are simulated. Messages the gateways committed are expected; each must be
+    stored, or thinned by the outbox's stated rule, or gone with a card that was taken away, or beyond what a
+    card keeps after a broker lost it. Readings that came twice are
     duplicates; what an attacker wrote is rejected. The same scenario and seed give the same history.
 
     Exit code 1 when a promise was broken: which, with which seed and at which moment.
     """
-    _set_log(log)
+    prepare = partial(_set_log, log)
+    prepare()
     try:
         scenario = Scenario(title="Thrown by the seed") if name == DICE else load_scenario(name)
     except ScenarioError as error:
@@ -76,9 +78,9 @@ def simulate(
     say(scenario.title)
     broken: list[Outcome] = []
     done: list[Outcome] = []
-    for outcome in outcomes(
-        scenario, range(seed, seed + seeds), days=days, jobs=1 if seeds == 1 else jobs
-    ):
+    numbers = range(seed, seed + seeds)
+    jobs = 1 if seeds == 1 else jobs
+    for outcome in outcomes(scenario, numbers, days=days, jobs=jobs, prepare=prepare):
         done.append(outcome)
         if outcome.breach:
             broken.append(outcome)

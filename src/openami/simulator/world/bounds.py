@@ -12,7 +12,7 @@ from typing import Final
 from openami.gateway.database import WAL_PAGES
 from openami.simulator.world.witness import PromiseBroken
 
-_PAGE_BYTES: Final = 4096
+_PAGE_BYTES: Final = 4096  # SQLite's, of every database made by its default
 _MIB: Final = 1024 * 1024
 # The log is copied into the file at WAL_PAGES; a transaction that is longer than what is left goes beyond.
 LOG_BYTES_MAX: Final = 2 * WAL_PAGES * _PAGE_BYTES

@@ -1,7 +1,7 @@
 """The same story in many villages, one for each seed, on every core; every breach is told with its seed."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -45,16 +45,24 @@ def outcome_of(scenario: Scenario, seed: int, days: float | None) -> Outcome:
 
 
 def outcomes(
-    scenario: Scenario, seeds: Iterable[int], *, days: float | None = None, jobs: int | None = None
+    scenario: Scenario,
+    seeds: Iterable[int],
+    *,
+    days: float | None = None,
+    jobs: int | None = None,
+    prepare: Callable[[], None] = lambda: None,
 ) -> Iterator[Outcome]:
-    """Yield each seed's outcome, in the order of the seeds."""
+    """Yield each seed's outcome, in the order of the seeds. Each process is prepared first: its log, for one."""
     jobs = jobs or os.cpu_count() or 1
     if jobs == 1:
         yield from (outcome_of(scenario, seed, days) for seed in seeds)
         return
     # Spawned, not forked: a world's disks are registered in SQLite's own library.
     with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), max_tasks_per_child=VILLAGES_PER_PROCESS
+        jobs,
+        mp_context=get_context("spawn"),
+        max_tasks_per_child=VILLAGES_PER_PROCESS,
+        initializer=prepare,
     ) as pool:
         waiting: list[Future[Outcome]] = []
         for seed in seeds:

@@ -20,7 +20,7 @@ from openami.simulator.driver import IMPORT, SimulatedMeter
 from openami.simulator.world.witness import CardWitness, WrongReading
 
 _EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-_BUCKET_MS: Final = 14_400_000
+_BUCKET_MS: Final = 14_400_000  # the store's four hours (decision 0012)
 # A clock that is believed is right to its drift since the last time source: 100 ppm over two days, and a
 # poll's length.
 CLOCK_ERROR_MS_MAX: Final = 30_000

@@ -6,7 +6,7 @@ by itself here but what the programs do; a village's days are `openami.simulator
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -76,7 +76,7 @@ class World:
         self._ends = EndsSeen()
         self._movements = 0
 
-    def live(self, story: Callable[[], Awaitable[None]]) -> None:
+    def live(self, story: Callable[[], Coroutine[None, None, None]]) -> None:
         """Live until the story ends, or the first broken promise, which is then in ``breach``."""
         asyncio.set_event_loop(self.loop)
         try:
@@ -84,7 +84,7 @@ class World:
         finally:
             asyncio.set_event_loop(None)
 
-    async def _live(self, story: Callable[[], Awaitable[None]]) -> None:
+    async def _live(self, story: Callable[[], Coroutine[None, None, None]]) -> None:
         async def told() -> None:
             await story()
             self._stop(None)
@@ -178,21 +178,21 @@ class World:
 
     # --- living ----------------------------------------------------------------------------------
 
-    def begin(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    def begin(
+        self, name: str, work: Callable[[], Coroutine[None, None, None]]
+    ) -> asyncio.Task[None]:
         """Let somebody live beside the others; what they die of ends the world."""
 
-        async def guarded() -> None:
-            try:
-                await work()
-            except asyncio.CancelledError:
-                raise
-            except BaseException as error:  # a broken promise, or a bug: told with the seed
-                self._stop(error)
-
-        task = asyncio.create_task(guarded(), name=name)
+        task = asyncio.create_task(work(), name=name)
+        task.add_done_callback(self._ended)
         self._tasks = [each for each in self._tasks if not each.done()]
         self._tasks.append(task)
         return task
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """A broken promise, or a bug of somebody's: told with the seed."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._stop(error)
 
     async def in_store(self, work: Callable[[HeadEndStore], Awaitable[T]]) -> T:
         """Ask the head-end's store, again and again while it is away."""
