@@ -83,6 +83,7 @@ from openami.profile import (
     SessionTopic,
     parse_topic,
 )
+from openami.profile.command import CommandEvent
 from openami.sip.actions import RELAY_STATE_OBIS, Role
 from openami.sip.acts import ActType, verified_acts
 from openami.sip.acts import signed as with_acts
@@ -278,10 +279,27 @@ class Downlink:
                 await self._ensure_session(after)
             case Reconcile():
                 await self._reconcile(after)
+            case End(event=CommandEvent.NO_REPORT):
+                await self._introduce_anew(after)
         if work.publish and after.document is not None:
             published = await self._publish(_Outgoing(_command_topic(after), after.document))
             if not published:
                 await self._look_again_later(after)
+
+    async def _introduce_anew(self, command: LedgerCommand) -> None:
+        """Nobody has reported: the gateway may have got a new memory, and know neither keyring nor session.
+
+        Who knows them takes both for echoes.
+        """
+        found = await self._keyring(command.feeder_id, command.gateway_id)
+        session = None
+        if command.session_id is not None:
+            session = await self._store.session(command.session_id)
+        if self._connection is None or found is None or session is None:
+            return
+        if session.state is SessionState.ACTIVE and session.document is not None:
+            await self._publish_keyring(session.feeder_id, session.gateway_id, found)
+            await self._publish(_Outgoing(_session_topic(session), session.document))
 
     async def _look_again_later(self, command: LedgerCommand) -> None:
         now = self._clock.now()
