@@ -387,6 +387,27 @@ async def test_no_report_in_time_is_unknown_and_telemetry_resolves_it(village: V
     assert (resolved.resolved_as, resolved.resolved_by) == (CommandState.CONFIRMED, "telemetry")
 
 
+async def test_a_gateway_that_lost_its_memory_is_given_keyring_and_session_again(
+    village: Village,
+) -> None:
+    """Found by the simulation: a new memory card under the old key, and a session that only we hold for active."""
+    await village.with_keyring()
+    async with village.gatewayed(), village.headed():
+        assert (await village.end((await village.request()).id)).state is CommandState.CONFIRMED
+        village.pole.keyring = None
+        village.pole.sessions.clear()
+        asked = await village.request(Action.RECONNECT)
+        unheard = await village.when(asked.id, lambda command: command.sent_at is not None)
+        village.clock.ahead += timedelta(seconds=362)
+        assert (await village.end(unheard.id)).state is CommandState.UNKNOWN
+        async with asyncio.timeout(PATIENCE_S):
+            while not village.pole.sessions:
+                await asyncio.sleep(0.005)
+        again = await village.end((await village.request(Action.RECONNECT)).id)
+    assert again.state is CommandState.CONFIRMED
+    assert again.session_id == unheard.session_id
+
+
 async def test_a_report_that_comes_days_late_resolves_it(village: Village) -> None:
     await village.with_keyring()
     village.gateway.silent = True
