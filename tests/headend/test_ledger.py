@@ -19,6 +19,8 @@ from tests.headend.village_keys import (
 
 from openami.headend.commands import (
     RECONCILE_DAYS,
+    RECONCILE_FIRST_S,
+    RECONCILE_S_MAX,
     REPORT_GRACE_S,
     STALE_SIGNINGS_MAX,
     CommandFacts,
@@ -37,6 +39,7 @@ from openami.headend.commands import (
     next_step,
     plain,
     reconciled,
+    reconciled_next,
     reported,
     sent,
     signed,
@@ -349,6 +352,19 @@ def test_an_unknown_one_is_looked_at_for_weeks_and_not_for_ever() -> None:
     last = unknown.ended_at + timedelta(days=RECONCILE_DAYS)
     assert next_step(unknown, facts(), last - SECOND) == Reconcile()
     assert next_step(unknown, facts(), last) == Wait(None)
+
+
+def test_an_unknown_one_is_looked_at_less_and_less_often() -> None:
+    unknown = an_unknown()
+    assert unknown.ended_at is not None
+
+    def pause_s(age: timedelta) -> float:
+        now = unknown.ended_at + age if unknown.ended_at is not None else NOW
+        return (reconciled_next(unknown, now) - now).total_seconds()
+
+    assert pause_s(timedelta()) == pause_s(timedelta(minutes=10)) == RECONCILE_FIRST_S
+    assert pause_s(timedelta(minutes=20)) == 2 * RECONCILE_FIRST_S
+    assert pause_s(timedelta(hours=10)) == pause_s(timedelta(days=30)) == RECONCILE_S_MAX
 
 
 def test_withdrawn_only_while_it_is_ours() -> None:
