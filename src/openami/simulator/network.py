@@ -317,7 +317,6 @@ class _LinkConnection:
 
     def break_off(self, reason: str) -> None:
         """End the connection: every wait on it raises TransportError, what is under way is lost."""
-        self._answers.clear()
         self._inner.end(TransportError(reason))
         for woken in self._waits:
             _set(woken)
