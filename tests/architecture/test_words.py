@@ -22,7 +22,7 @@ def _swallows_everything(handler: ast.ExceptHandler) -> bool:
     return catches_all and not isinstance(handler.body[-1], ast.Raise)
 
 
-# They catch for somebody else: for who waits for a thread's work, and for who leaves a disk that SQLite called back.
+# They catch for somebody else: for who waits for a thread's work, and for who leaves a disk SQLite called back.
 HANDING_ON = ("virtual_time.py", "sqlite_vfs.py")
 
 

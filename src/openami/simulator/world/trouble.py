@@ -26,6 +26,8 @@ ARMED_LOOK_S: Final = 0.5
 ECHOED_AFTER_S: Final = (0.0, 0.003, 2.0, 60.0, 280.0, 900.0)
 # A person who set a clock wrong is corrected by the time source when it is next heard.
 CLOCK_CORRECTED_AFTER_S: Final = 3600.0
+# A crystal without temperature compensation.
+USUAL_DRIFT_PPM: Final = 20.0
 # A new card is a trip to the pole.
 NEW_CARD_AFTER_S: Final = 1800.0
 # A clone that is thrown out comes again after so long, and holds the connection as long.
@@ -212,17 +214,28 @@ class Trouble:
         gateway.disk.power_cut(self._dice)
         await gateway.kill()
         await _hours(fault.for_h)
-        await self._start(gateway, gateway.wall_after(fault.wall_after, stopped_at), fault)
+        await self._start(
+            gateway,
+            gateway.wall_after(fault.wall_after, stopped_at),
+            drift_ppm=fault.drift_ppm,
+            no_time_h=fault.no_time_h,
+        )
 
     async def _start(
-        self, gateway: GatewayMachine, wall: datetime | None, fault: f.PowerCut
+        self,
+        gateway: GatewayMachine,
+        wall: datetime | None = None,
+        *,
+        drift_ppm: float = USUAL_DRIFT_PPM,
+        no_time_h: float = 0.0,
     ) -> None:
+        """Start a gateway that is off; without ``wall`` a battery kept the time."""
         if gateway.program.running:
             return
-        gateway.boot(wall, drift_ppm=fault.drift_ppm)
+        gateway.boot(wall, drift_ppm=drift_ppm)
         await asyncio.sleep(LOOK_AFTER_START_S)
         self._world.look_at(gateway)
-        await _hours(fault.no_time_h)
+        await _hours(no_time_h)
         if gateway.program.running:
             gateway.clock.follow()
 
@@ -264,7 +277,7 @@ class Trouble:
         if gateway.disk.dead and gateway.program.running:
             gateway.disk.power_cut(self._dice)
             await gateway.kill()
-            await self._start(gateway, None, f.PowerCut(at_h=0, for_h=0))
+            await self._start(gateway)
 
     async def _gateway_killed(self, gateway: GatewayMachine) -> None:
         if not gateway.program.running:
@@ -285,7 +298,7 @@ class Trouble:
         gateway.renew_card()
         self._world.cards[gateway.card] = CardWitness(gateway.card)
         await asyncio.sleep(NEW_CARD_AFTER_S)
-        await self._start(gateway, None, f.PowerCut(at_h=0, for_h=0))
+        await self._start(gateway)
 
     # --- the head-end ----------------------------------------------------------------------------
 
