@@ -212,7 +212,7 @@ async def draining(directory: Path, limits: OutboxLimits) -> AsyncIterator[Drain
             data_dir=directory / "gateway",
             mqtt=mqtt,
             lines=[LinePlace("live", port, [MeterPlace(MeterSerial("LIVE-1"), "sdm120", 1, None)])],
-        ).replace("[uplink]", "[uplink]\nbackfill_per_s = 0\nin_flight_max = 100")
+        ).replace("[uplink]", "[uplink]\nbackfill_per_s = 0\nin_flight_max = 200")
         toml += f"\n[outbox]\nbytes_max = {limits.bytes_max}\n"
         (directory / "gateway.toml").write_text(toml)
         (directory / "headend.toml").write_text(

@@ -163,7 +163,7 @@ class Village:
             await connection.publish(topic, payload)
 
     async def tell_relay(self, state: str) -> None:
-        """Let the gateway measure the relay."""
+        """Let the gateway measure the relay, and return when the store knows it: looks are a minute apart."""
         members = {
             "schemaVersion": "0.1",
             "ts": print_moment(self.clock.now()),
@@ -174,6 +174,9 @@ class Village:
         }
         topic = f"openami/v1/{FEEDER}/{GATEWAY}/meter/{METER}/telemetry"
         await self.publish(topic, json.dumps(members).encode())
+        async with asyncio.timeout(PATIENCE_S):
+            while state not in [r.value for r in await self.store.latest(FEEDER, METER)]:
+                await asyncio.sleep(0.005)
 
     async def approve(self, command: LedgerCommand, name: str) -> None:
         """Add somebody's act, as the command line does."""

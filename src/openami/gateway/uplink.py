@@ -138,11 +138,13 @@ class _Uplink:
         """Start what the window, the pace and the outbox allow."""
         if self._room() and not self._ready and not self._drained:
             await self._fetch()
+        backlog_room = self._backlog_room()
         while self._ready and self._room():
             entry = self._ready[0]
             if self._is_backlog(entry):
-                if self._backlog_room() <= 0 or self._pace.wait_s(self._loop.time()) > 0:
+                if backlog_room <= 0 or self._pace.wait_s(self._loop.time()) > 0:
                     return
+                backlog_room -= 1
                 self._pace.took_one(self._loop.time())
             self._start(self._ready.popleft())
 
