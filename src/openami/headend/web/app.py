@@ -1,0 +1,84 @@
+"""The application: API, console and health checks under one roof.
+
+It cannot be built with a route nobody has declared a role for.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from fastapi import Depends, FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from openami import __version__
+from openami.headend.store import StoreError
+from openami.headend.web.admission import admit, declared, open_to_all
+from openami.headend.web.api import api_routes
+from openami.headend.web.console import console_routes
+from openami.headend.web.console.rendering import problem_page
+from openami.headend.web.problems import Problem
+from openami.headend.web.site import Site
+
+API: Final = "/api/v1"
+
+
+def build_app(site: Site) -> FastAPI:
+    """Return the application. Raises UndeclaredRoute when a route has no declared role."""
+    app = FastAPI(
+        title="OpenAMI head-end",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(admit)],
+    )
+    app.state.site = site
+    app.add_exception_handler(Problem, answer_problem)  # type: ignore[arg-type]
+    app.add_exception_handler(StoreError, _answer_store_error)  # type: ignore[arg-type]
+    app.include_router(api_routes(), prefix=API)
+    app.include_router(console_routes())
+    app.add_api_route("/healthz", _healthz, include_in_schema=False)
+    app.add_api_route("/version", _version, include_in_schema=False)
+    _refuse_undeclared(app.routes)
+    return app
+
+
+class UndeclaredRoute(Exception):
+    """A route says not who may use it."""
+
+
+def _refuse_undeclared(routes: Iterable[BaseRoute]) -> None:
+    for route in routes:
+        if isinstance(route, Mount):
+            _refuse_undeclared(route.routes)
+        elif not isinstance(route, Route) or declared(route.endpoint) is None:
+            raise UndeclaredRoute(f"{getattr(route, 'path', route)}: @declares(role) is missing")
+
+
+async def answer_problem(request: Request, problem: Problem) -> Response:
+    """Answer a program with a problem document, a person with a page."""
+    if request.url.path.startswith(API):
+        return JSONResponse(
+            problem.document(),
+            status_code=problem.status,
+            media_type="application/problem+json",
+            headers=problem.headers,
+        )
+    if problem.code == "not-signed-in":
+        return RedirectResponse(f"/sign-in?next={request.url.path}", status_code=303)
+    return problem_page(request, problem)
+
+
+async def _answer_store_error(request: Request, error: StoreError) -> Response:
+    return await answer_problem(request, Problem.store_failed(str(error), error.remedy))
+
+
+@open_to_all
+async def _healthz() -> dict[str, Any]:
+    return {"status": "ok"}
+
+
+@open_to_all
+async def _version() -> dict[str, Any]:
+    return {"version": __version__}

@@ -1,0 +1,53 @@
+"""What every route is given: the store, the clock, and what the head-end knows of itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from starlette.requests import HTTPConnection
+
+from openami.clock import Clock
+from openami.headend.accounts import Principal
+from openami.headend.store.commands import HeadEndStore
+from openami.profile import RegisterCatalogue
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerLink:
+    """Whether the head-end hears its broker. While it does not, no meter is called silent."""
+
+    heard: bool
+    since: datetime
+    """When that began."""
+    reason: str = ""
+
+
+class Doorkeeper(Protocol):
+    """Knows who is asking."""
+
+    async def principal(self, request: HTTPConnection) -> Principal | None:
+        """Return who it is; None for a stranger. Raises StoreError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One head-end as its web sees it."""
+
+    store: HeadEndStore
+    clock: Clock
+    catalogue: RegisterCatalogue
+    doorkeeper: Doorkeeper
+    link: Callable[[], BrokerLink]
+    can_command: bool
+    """Whether this head-end has a key to command with."""
+    secure: bool = False
+    """Whether it is reached by HTTPS."""
+
+
+def site_of(request: HTTPConnection) -> Site:
+    """Return the site a request was made to."""
+    site = request.app.state.site
+    assert isinstance(site, Site)
+    return site
