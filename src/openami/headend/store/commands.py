@@ -24,6 +24,7 @@ from openami.headend.commands import (
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
 from openami.headend.store.gaps import GapStore
+from openami.headend.store.waiting import WaitingStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
 DUE_AT_ONCE_MAX = 100
@@ -220,5 +221,5 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, Protocol):
+class HeadEndStore(Store, CommandStore, GapStore, WaitingStore, Protocol):
     """Readings, commands and gaps: what ``open_store`` opens."""
