@@ -23,6 +23,7 @@ from openami.headend.commands import (
 )
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
+from openami.headend.store.assets import AssetStore
 from openami.headend.store.gaps import GapStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
@@ -111,8 +112,13 @@ class CommandStore(Protocol):
         ...
 
     # commands
-    async def request_command(self, new: LedgerCommand, now: datetime) -> RequestVerdict:
-        """Enter a request into the ledger, if ``judge_request`` lets it."""
+    async def request_command(
+        self, new: LedgerCommand, now: datetime, *, engineer: bool = False
+    ) -> RequestVerdict:
+        """Enter a request into the ledger, if ``judge_request`` lets it.
+
+        ``engineer``: an engineer asks, who may cut off a protected meter when they say why.
+        """
         ...
 
     async def change_command(
@@ -220,5 +226,5 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, Protocol):
-    """Readings, commands and gaps: what ``open_store`` opens."""
+class HeadEndStore(Store, CommandStore, GapStore, AssetStore, Protocol):
+    """Readings, commands, gaps and assets: what ``open_store`` opens."""
