@@ -32,6 +32,7 @@ _TABLES = (
     *("unit", "series", "reading", "conflict", "latest", "meter", "gateway", "event"),
     *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
+    *("account", "sign_in", "api_token", "first_link", "sign_in_attempt"),
 )
 _EMPTY = (
     "DO $$ BEGIN IF to_regclass('openami.tally') IS NOT NULL THEN "

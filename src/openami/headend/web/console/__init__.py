@@ -2,7 +2,11 @@
 
 from fastapi import APIRouter
 
+from openami.headend.web.console import signing_in
+
 
 def console_routes() -> APIRouter:
     """Return every page."""
-    return APIRouter(include_in_schema=False)
+    router = APIRouter(include_in_schema=False)
+    router.include_router(signing_in.router)
+    return router
