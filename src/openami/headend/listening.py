@@ -39,8 +39,6 @@ class Listening:
     key_file: str | None
     secure: bool
     """Whether people reach it by HTTPS."""
-    in_the_clear: bool
-    """Whether passwords cross a network readable."""
 
     @property
     def netloc(self) -> str:
@@ -72,15 +70,13 @@ def listening_of(settings: WebSettings, *, machine: str) -> Listening | None:
     scheme = "https" if tls else "http"
     known_as = machine if host in _WILDCARDS else host
     own = f"{scheme}://{f'[{known_as}]' if ':' in known_as else known_as}:{port}"
-    secure = (public.scheme or scheme) == "https"
     return Listening(
         host=host,
         port=port,
         url=settings.public_url.rstrip("/") or own,
         cert_file=settings.cert_file,
         key_file=settings.key_file,
-        secure=secure,
-        in_the_clear=not secure and not loopback,
+        secure=(public.scheme or scheme) == "https",
     )
 
 

@@ -55,6 +55,10 @@ _DUE: Final = (
     "FROM delivery WHERE due_at <= ?1"
     ") AS things WHERE ?3 IN ('', concern) ORDER BY due_at, id LIMIT ?2"
 )
+_PROTECTED: Final = (
+    "SELECT count(*) FROM asset_meter "
+    "WHERE feeder_id = ?1 AND serial = ?2 AND protected = 1 AND valid_to IS NULL"
+)
 _LINK: Final = "number, at, who, what, why, result, session_id, command_id, digest, previous, hash"
 
 
@@ -119,7 +123,7 @@ def note(entry: Entry, now: datetime) -> Steps[Link]:
 # --- commands ------------------------------------------------------------------------------------
 
 
-def request_command(new: LedgerCommand, now: datetime) -> Steps[RequestVerdict]:
+def request_command(new: LedgerCommand, now: datetime, *, engineer: bool) -> Steps[RequestVerdict]:
     """Enter a request into the ledger."""
     yield from in_turn()
     key = new.idempotency_key
@@ -129,11 +133,14 @@ def request_command(new: LedgerCommand, now: datetime) -> Steps[RequestVerdict]:
     )
     trade = new.trade_id
     same_trade = [] if trade is None else (yield from _commands("trade_id = ?1", trade))
+    [(protected,)] = yield from ask(_PROTECTED, new.feeder_id, new.meter_serial)
     verdict = judge_request(
         new,
         same_key=same_key[0] if same_key else None,
         on_meter=on_meter,
         same_trade=same_trade,
+        protected=bool(protected),
+        engineer=engineer,
     )
     match verdict:
         case Requested(command, is_new=True):
@@ -373,8 +380,10 @@ class Ledger(ABC):
     async def wake(self, now: datetime) -> int:
         return await self._write(lambda: wake(now))
 
-    async def request_command(self, new: LedgerCommand, now: datetime) -> RequestVerdict:
-        return await self._write(lambda: request_command(new, now))
+    async def request_command(
+        self, new: LedgerCommand, now: datetime, *, engineer: bool = False
+    ) -> RequestVerdict:
+        return await self._write(lambda: request_command(new, now, engineer=engineer))
 
     async def change_command(
         self,

@@ -140,7 +140,6 @@ async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
             link=web.link,
             can_command=web.can_command,
             secure=listening.secure,
-            in_the_clear=listening.in_the_clear,
             desk=desk,
         )
         server = ending.server = uvicorn.Server(_settings(build_app(site), listening))

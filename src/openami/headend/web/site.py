@@ -35,8 +35,6 @@ class Site:
     """Whether this head-end has a key to command with."""
     secure: bool = False
     """Whether it is reached by HTTPS."""
-    in_the_clear: bool = False
-    """Whether it is reached by HTTP from other machines: then every page says so."""
     desk: SignInDesk | None = None
     """Where people sign in; None where somebody else knows who they are."""
 
