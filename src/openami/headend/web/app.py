@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from fastapi import Depends, FastAPI
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -42,10 +41,10 @@ def build_app(site: Site) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        max_body_size=BODY_BYTES_MAX,
         dependencies=[Depends(admit)],
     )
     app.state.site = site
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_BYTES_MAX)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=GZIP_LEVEL)
     app.add_middleware(SecurityHeaders, secure=site.secure)
     app.add_exception_handler(Problem, answer_problem)  # type: ignore[arg-type]
