@@ -23,8 +23,10 @@ from openami.headend.commands import (
 )
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
+from openami.headend.store.accounts import AccountStore
 from openami.headend.store.assets import AssetStore
 from openami.headend.store.gaps import GapStore
+from openami.headend.store.waiting import WaitingStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
 DUE_AT_ONCE_MAX = 100
@@ -226,5 +228,5 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, AssetStore, Protocol):
-    """Readings, commands, gaps and assets: what ``open_store`` opens."""
+class HeadEndStore(Store, CommandStore, GapStore, WaitingStore, AssetStore, AccountStore, Protocol):
+    """All that ``open_store`` opens."""
