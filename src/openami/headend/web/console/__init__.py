@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
-from openami.headend.web.console import feeders, live, preferences, signing_in, static
+from openami.headend.web.console import feeders, live, meters, preferences, signing_in, static
 from openami.headend.web.console.navigation import count_waiting
 
 
@@ -12,6 +12,7 @@ def console_routes() -> APIRouter:
     router.include_router(static.router)
     router.include_router(preferences.router)
     router.include_router(feeders.router)
+    router.include_router(meters.router)
     router.include_router(live.router)
     router.include_router(signing_in.router)
     return router
