@@ -32,11 +32,13 @@ _TABLES = (
     *("unit", "series", "reading", "conflict", "latest", "meter", "gateway", "event"),
     *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
+    "alarm",
 )
 _EMPTY = (
     "DO $$ BEGIN IF to_regclass('openami.tally') IS NOT NULL THEN "
     + "".join(f"DELETE FROM openami.{table};" for table in _TABLES)
     + "INSERT INTO openami.tally DEFAULT VALUES; TRUNCATE openami.audit; "
+    + "UPDATE openami.alarm_look SET looked_to = 0; "
     + f"UPDATE openami.audit_end SET number = 0, hash = '{GENESIS}'; END IF; END $$"
 )
 
