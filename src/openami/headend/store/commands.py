@@ -25,6 +25,7 @@ from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
 from openami.headend.store.alarms import AlarmStore
 from openami.headend.store.gaps import GapStore
+from openami.headend.store.waiting import WaitingStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
 DUE_AT_ONCE_MAX = 100
@@ -221,5 +222,5 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, AlarmStore, Protocol):
+class HeadEndStore(Store, CommandStore, GapStore, AlarmStore, WaitingStore, Protocol):
     """Readings, commands, gaps and alarms: what ``open_store`` opens."""

@@ -45,6 +45,7 @@ from openami.headend.store.queries import Queries
 from openami.headend.store.sqlite_errors import cannot_write, explained
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table
+from openami.headend.store.waiting import WaitingQueries
 
 # A command beside the head-end waits for a commit of a thousand messages, and the head-end for a command:
 # milliseconds. Ten seconds of a locked file is somebody's open editor.
@@ -90,7 +91,7 @@ async def open_sqlite(
             await loop.run_in_executor(thread, connection.close)
 
 
-class SqliteStore(Queries, Ledger, GapLedger, AlarmLedger):
+class SqliteStore(Queries, Ledger, GapLedger, AlarmLedger, WaitingQueries):
     """The open file. See the port for what its methods promise."""
 
     def __init__(
