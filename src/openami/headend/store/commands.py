@@ -24,6 +24,7 @@ from openami.headend.commands import (
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
 from openami.headend.store.alarms import AlarmStore
+from openami.headend.store.assets import AssetStore
 from openami.headend.store.gaps import GapStore
 from openami.headend.store.waiting import WaitingStore
 
@@ -113,8 +114,13 @@ class CommandStore(Protocol):
         ...
 
     # commands
-    async def request_command(self, new: LedgerCommand, now: datetime) -> RequestVerdict:
-        """Enter a request into the ledger, if ``judge_request`` lets it."""
+    async def request_command(
+        self, new: LedgerCommand, now: datetime, *, engineer: bool = False
+    ) -> RequestVerdict:
+        """Enter a request into the ledger, if ``judge_request`` lets it.
+
+        ``engineer``: an engineer asks, who may cut off a protected meter when they say why.
+        """
         ...
 
     async def change_command(
@@ -222,5 +228,5 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, AlarmStore, WaitingStore, Protocol):
-    """Readings, commands, gaps and alarms: what ``open_store`` opens."""
+class HeadEndStore(Store, CommandStore, GapStore, AlarmStore, WaitingStore, AssetStore, Protocol):
+    """Readings, commands, gaps, alarms and assets: what ``open_store`` opens."""

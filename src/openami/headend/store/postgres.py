@@ -21,6 +21,7 @@ import asyncpg
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
 from openami.headend.store.alarm_ledger import AlarmLedger
+from openami.headend.store.asset_ledger import AssetLedger
 from openami.headend.store.directory import Directory
 from openami.headend.store.gap_ledger import GapLedger
 from openami.headend.store.ledger import Ledger
@@ -85,7 +86,7 @@ async def open_postgres(
         await store.close()
 
 
-class PostgresStore(Queries, Ledger, GapLedger, AlarmLedger, WaitingQueries):
+class PostgresStore(Queries, Ledger, GapLedger, AlarmLedger, WaitingQueries, AssetLedger):
     """A database on a server. See the port for what its methods promise."""
 
     def __init__(self, url: str, access: Access, rejected_bytes_max: int) -> None:
