@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.gateway.clock_double import ClockDouble
 from tests.headend.messages import EVENT, EVENT_TOPIC, EXAMPLE, RECEIVED, message, payload
 
 from openami.headend.alarm_watch import SILENCE, AlarmWatch
@@ -143,19 +144,6 @@ def test_what_stands_is_always_exactly_what_holds(history: list[set[str]]) -> No
 # --- kept, on both engines -----------------------------------------------------------------------
 
 
-class Steady:
-    """A clock that a test moves."""
-
-    def __init__(self, now: datetime) -> None:
-        self.moment = now
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return self.moment.timestamp()
-
-
 def told(event: dict[str, str]) -> Decision:
     """Return what the head-end decides on a message with this event."""
     return ingest(
@@ -168,14 +156,14 @@ def told(event: dict[str, str]) -> Decision:
 async def test_alarms_are_looked_for_kept_seen_and_let_go(store: HeadEndStore) -> None:
     """From events in the store to an acknowledged alarm, over restarts of the watch."""
     await store.commit([told(EVENT)])
-    clock = Steady(RECEIVED)
+    clock = ClockDouble(RECEIVED)
     link = BrokerLink(heard=True, since=clock.now() - timedelta(hours=1))
     for _ in range(2):
         await AlarmWatch(store, clock, lambda: link).look()
     [alarm] = await store.active_alarms()
     assert (alarm.kind, alarm.times, alarm.feeder_id) == ("tamper.cover_open", 1, FEEDER)
 
-    clock.moment += timedelta(minutes=40)
+    clock.advance(40 * 60)
     await AlarmWatch(store, clock, lambda: BrokerLink(False, clock.now())).look()
     assert len(await store.active_alarms()) == 1, "we do not hear the broker: nobody is silent"
     await AlarmWatch(store, clock, lambda: link).look()

@@ -11,7 +11,7 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Final
 
-from openami.headend.alarms import Alarm, StateKind, gravity
+from openami.headend.alarms import Alarm, gravity
 from openami.profile import Severity
 
 # Five houses with one trouble within a quarter of an hour may be chance; a sixth has a cause in common with them.
@@ -120,21 +120,10 @@ def _storm(same: Sequence[Alarm], poles: Mapping[tuple[str, str], str]) -> Storm
 def _in_common(same: Sequence[Alarm], poles: Mapping[tuple[str, str], str]) -> tuple[Cause, str]:
     gateways = {alarm.gateway_id for alarm in same}
     meters = {alarm.meter_serial for alarm in same}
+    on = {poles.get((alarm.feeder_id, alarm.meter_serial), "") for alarm in same}
     if meters == {""}:
-        one = len(gateways) == 1
-        return (Cause.GATEWAY, *gateways) if one else (Cause.GATEWAYS, "")
-    if len(meters) == 1:
-        return (Cause.METER, *meters)
-    on = {poles.get((alarm.feeder_id, alarm.meter_serial)) for alarm in same}
-    if len(on) == 1 and None not in on:
-        [pole] = on
-        assert pole is not None
-        return Cause.POLE, pole
-    if len(gateways) == 1:
-        return (Cause.GATEWAY, *gateways)
+        return (Cause.GATEWAY, gateways.pop()) if len(gateways) == 1 else (Cause.GATEWAYS, "")
+    for cause, names in ((Cause.METER, meters), (Cause.POLE, on), (Cause.GATEWAY, gateways)):
+        if len(names) == 1 and "" not in names:
+            return cause, names.pop()
     return Cause.FEEDER, ""
-
-
-def is_silence(kind: str) -> bool:
-    """Whether a kind is somebody's silence."""
-    return kind in (StateKind.METER_SILENT, StateKind.GATEWAY_SILENT)
