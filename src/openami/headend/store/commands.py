@@ -24,7 +24,9 @@ from openami.headend.commands import (
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
 from openami.headend.store.alarms import AlarmStore
+from openami.headend.store.accounts import AccountStore
 from openami.headend.store.assets import AssetStore
+from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
 from openami.headend.store.waiting import WaitingStore
 
@@ -228,5 +230,5 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, AlarmStore, WaitingStore, AssetStore, Protocol):
+class HeadEndStore(Store, CommandStore, GapStore, AlarmStore, WaitingStore, AssetStore, AccountStore, EnergyStore, Protocol):
     """Readings, commands, gaps, alarms and assets: what ``open_store`` opens."""
