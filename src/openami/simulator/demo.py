@@ -46,6 +46,7 @@ from openami.simulator.scenario import (
 from openami.simulator.security import INTRUDER, DemoVillage, demo_village
 from openami.simulator.view import Picture, clock_text, relay_changes
 from openami.simulator.village import Village
+from openami.simulator.village_assets import tell_assets
 
 # A Python program on a slow, busy machine: imports, schema, subscription.
 START_S_MAX = 30.0
@@ -188,6 +189,7 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
         story_length_s(settings.duration_s),
         begins_ms=epoch_ms(evening) + _GATEWAY_START_MS,
     )
+    await tell_assets(store_url, plan, feeder_id, now=evening)
     village = Village(plan)
     lines = village_lines(village, clock)
     house = house_to_cut_off(plan)

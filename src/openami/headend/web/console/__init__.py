@@ -2,7 +2,15 @@
 
 from fastapi import APIRouter, Depends
 
-from openami.headend.web.console import own_account, preferences, signing_in, static, users
+from openami.headend.web.console import (
+    feeders,
+    live,
+    own_account,
+    preferences,
+    signing_in,
+    static,
+    users,
+)
 from openami.headend.web.console.navigation import count_waiting
 
 
@@ -11,6 +19,8 @@ def console_routes() -> APIRouter:
     router = APIRouter(include_in_schema=False, dependencies=[Depends(count_waiting)])
     router.include_router(static.router)
     router.include_router(preferences.router)
+    router.include_router(feeders.router)
+    router.include_router(live.router)
     router.include_router(signing_in.router)
     router.include_router(own_account.router)
     router.include_router(users.router)
