@@ -2,7 +2,15 @@
 
 from fastapi import APIRouter, Depends
 
-from openami.headend.web.console import feeders, live, preferences, signing_in, static
+from openami.headend.web.console import (
+    feeders,
+    live,
+    own_account,
+    preferences,
+    signing_in,
+    static,
+    users,
+)
 from openami.headend.web.console.navigation import count_waiting
 
 
@@ -14,4 +22,6 @@ def console_routes() -> APIRouter:
     router.include_router(feeders.router)
     router.include_router(live.router)
     router.include_router(signing_in.router)
+    router.include_router(own_account.router)
+    router.include_router(users.router)
     return router
