@@ -24,6 +24,7 @@ from openami.headend.commands import (
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
 from openami.headend.store.gaps import GapStore
+from openami.headend.store.pages import PageStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
 DUE_AT_ONCE_MAX = 100
@@ -220,5 +221,5 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, Protocol):
-    """Readings, commands and gaps: what ``open_store`` opens."""
+class HeadEndStore(Store, CommandStore, GapStore, PageStore, Protocol):
+    """Readings, commands and gaps, whole and in pages: what ``open_store`` opens."""

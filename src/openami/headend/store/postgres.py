@@ -33,6 +33,7 @@ from openami.headend.store.migrations import (
     pending,
     refuse_pending,
 )
+from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.queries import Queries
@@ -83,7 +84,7 @@ async def open_postgres(
         await store.close()
 
 
-class PostgresStore(Queries, Ledger, GapLedger):
+class PostgresStore(Queries, Ledger, GapLedger, Pages):
     """A database on a server. See the port for what its methods promise."""
 
     def __init__(self, url: str, access: Access, rejected_bytes_max: int) -> None:

@@ -39,6 +39,7 @@ from openami.headend.store.migrations import (
     pending,
     refuse_pending,
 )
+from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.queries import Queries
 from openami.headend.store.sqlite_errors import cannot_write, explained
@@ -89,7 +90,7 @@ async def open_sqlite(
             await loop.run_in_executor(thread, connection.close)
 
 
-class SqliteStore(Queries, Ledger, GapLedger):
+class SqliteStore(Queries, Ledger, GapLedger, Pages):
     """The open file. See the port for what its methods promise."""
 
     def __init__(
