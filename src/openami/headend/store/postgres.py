@@ -20,8 +20,8 @@ import asyncpg
 
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
-from openami.headend.store.alarm_ledger import AlarmLedger
 from openami.headend.store.account_ledger import AccountLedger
+from openami.headend.store.alarm_ledger import AlarmLedger
 from openami.headend.store.asset_ledger import AssetLedger
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy_ledger import EnergyLedger
@@ -37,6 +37,7 @@ from openami.headend.store.migrations import (
     pending,
     refuse_pending,
 )
+from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.queries import Queries
@@ -88,7 +89,17 @@ async def open_postgres(
         await store.close()
 
 
-class PostgresStore(Queries, Ledger, GapLedger, AlarmLedger, WaitingQueries, AssetLedger, AccountLedger, EnergyLedger):
+class PostgresStore(
+    Queries,
+    Ledger,
+    GapLedger,
+    AlarmLedger,
+    WaitingQueries,
+    AssetLedger,
+    AccountLedger,
+    EnergyLedger,
+    Pages,
+):
     """A database on a server. See the port for what its methods promise."""
 
     def __init__(self, url: str, access: Access, rejected_bytes_max: int) -> None:
