@@ -19,11 +19,11 @@ from openami.headend.alarms import (
     by_states,
     silences,
 )
+from openami.headend.broker_link import BrokerLink
 from openami.headend.ingest import Decision, ingest
 from openami.headend.store import GatewayRow, MeterRow, StoredEvent
 from openami.headend.store.alarms import NOTE_CHARS_MAX, UNSEEN_KEPT_DAYS
 from openami.headend.store.commands import HeadEndStore
-from openami.headend.web.site import BrokerLink
 from openami.profile import Quality, Severity, shipped_catalogue
 
 NOW = datetime(2026, 6, 22, 14, 30, tzinfo=UTC)
@@ -193,21 +193,3 @@ async def test_alarms_are_looked_for_kept_seen_and_let_go(store: HeadEndStore) -
     later = clock.now() + timedelta(days=UNSEEN_KEPT_DAYS, seconds=1)
     assert await store.prune_alarms(later) == 1
     assert [a.id for a in await store.past_alarms()] == [alarm.id]
-
-
-async def test_the_log_of_events_is_read_backwards_and_filtered(store: HeadEndStore) -> None:
-    events = [
-        {**EVENT, "eventId": f"e-{n}", "type": type_, "severity": severity}
-        for n, (type_, severity) in enumerate([("a", "info"), ("b", "major"), ("a", "major")])
-    ]
-    for event in events:
-        await store.commit([told(event)])
-    log = await store.event_log()
-    assert [each.event.event_id for each in log] == ["e-2", "e-1", "e-0"]
-    assert [each.event.event_id for each in await store.event_log(before=log[0].number)] == [
-        "e-1",
-        "e-0",
-    ]
-    found = await store.event_log(feeder_id=FEEDER, type_="a", severity="major", at_most=1)
-    assert [each.event.event_id for each in found] == ["e-2"]
-    assert await store.event_log(meter_serial="nobody") == []

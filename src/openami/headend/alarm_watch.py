@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from openami.clock import Clock
 from openami.headend.alarms import StateKind, by_events, by_states, silences, unknown_ends
+from openami.headend.broker_link import BrokerLink
 from openami.headend.states import GATEWAY_SILENT_AFTER_MINUTES
 from openami.headend.store import StoreError
 from openami.headend.store.alarms import EVENTS_AT_ONCE_MAX
@@ -25,20 +26,10 @@ SILENCE: Final = frozenset({StateKind.GATEWAY_SILENT, StateKind.METER_SILENT})
 _log = structlog.get_logger("headend.alarms")
 
 
-class Heard(Protocol):
-    """Whether the broker is heard, and since when."""
-
-    @property
-    def heard(self) -> bool: ...
-
-    @property
-    def since(self) -> datetime: ...
-
-
 class AlarmWatch:
     """Looks every LOOK_S. The store's failures are the stream's to deal with: here they are only waited out."""
 
-    def __init__(self, store: HeadEndStore, clock: Clock, link: Callable[[], Heard]) -> None:
+    def __init__(self, store: HeadEndStore, clock: Clock, link: Callable[[], BrokerLink]) -> None:
         self._store = store
         self._clock = clock
         self._link = link

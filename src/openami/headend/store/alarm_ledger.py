@@ -17,7 +17,6 @@ from openami.headend.store.alarms import (
     ALARMS_KEPT_DAYS,
     EVENTS_AT_ONCE_MAX,
     UNSEEN_KEPT_DAYS,
-    LoggedEvent,
     NewEvents,
 )
 from openami.headend.store.identity import to_ms
@@ -56,12 +55,6 @@ _NEW_EVENTS: Final = (
     f"SELECT {EVENT_COLUMNS}, id FROM event "
     "WHERE id > (SELECT looked_to FROM alarm_look) ORDER BY id LIMIT ?1"
 )
-_EVENT_LOG: Final = (
-    f"SELECT {EVENT_COLUMNS}, id FROM event WHERE id < ?1 AND ?3 IN ('', feeder_id) "
-    "AND ?4 IN ('', meter_serial) AND ?5 IN ('', type) AND ?6 IN ('', severity) "
-    "ORDER BY id DESC LIMIT ?2"
-)
-_END_OF_LOG: Final = 2**62  # more than there can be, and within eight bytes
 _END_OF_TIME_MS: Final = 2**62  # later than every moment there can be, and within eight bytes
 
 
@@ -117,25 +110,6 @@ class AlarmLedger(ABC):
     @abstractmethod
     async def _write(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry steps out in one durable transaction; raises StoreError."""
-
-    async def event_log(
-        self,
-        *,
-        feeder_id: str | None = None,
-        meter_serial: str | None = None,
-        type_: str | None = None,
-        severity: str | None = None,
-        before: int | None = None,
-        at_most: int = 100,
-    ) -> Sequence[LoggedEvent]:
-        wanted = (feeder_id, meter_serial, type_, severity)
-        rows = await self._rows(
-            _EVENT_LOG,
-            _END_OF_LOG if before is None else before,
-            min(at_most, ROWS_MAX),
-            *(each or "" for each in wanted),
-        )
-        return [LoggedEvent(cast(int, row[-1]), event_of(row[:-1])) for row in rows]
 
     async def active_alarms(self, feeder_id: str | None = None) -> Sequence[Alarm]:
         rows = await self._rows(_ACTIVE, feeder_id or "", ACTIVE_MAX)

@@ -35,29 +35,8 @@ class NewEvents:
     looked_to: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
-    """An event and its number in the log: a later one came later, whenever it occurred."""
-
-    number: int
-    event: StoredEvent
-
-
 class AlarmStore(Protocol):
-    """What the head-end keeps of alarms, and its log of events. Every method raises StoreError."""
-
-    async def event_log(
-        self,
-        *,
-        feeder_id: str | None = None,
-        meter_serial: str | None = None,
-        type_: str | None = None,
-        severity: str | None = None,
-        before: int | None = None,
-        at_most: int = 100,
-    ) -> Sequence[LoggedEvent]:
-        """Return events as they came, the last first, from before a number on."""
-        ...
+    """What the head-end keeps of alarms. Every method raises StoreError."""
 
     async def active_alarms(self, feeder_id: str | None = None) -> Sequence[Alarm]:
         """Return what stands, then what is over and was not acknowledged; the newest first, ACTIVE_MAX at most."""

@@ -3,10 +3,18 @@
 from fastapi import APIRouter, Depends
 
 from openami.headend.web.console import (
+    alarms,
+    audit,
+    commands,
+    completeness,
     feeders,
+    gateways,
+    help,
     live,
     own_account,
     preferences,
+    rejected,
+    sessions,
     signing_in,
     static,
     users,
@@ -24,4 +32,6 @@ def console_routes() -> APIRouter:
     router.include_router(signing_in.router)
     router.include_router(own_account.router)
     router.include_router(users.router)
+    for each in (alarms, audit, commands, completeness, gateways, help, rejected, sessions):
+        router.include_router(each.router)
     return router

@@ -14,8 +14,10 @@ from openami.headend.accounts import Principal, Role
 from openami.headend.alarms import Alarm, detail_of
 from openami.headend.assets import FeederAssets
 from openami.headend.store.alarms import ACKNOWLEDGED_AT_ONCE_MAX, NOTE_CHARS_MAX
+from openami.headend.store.pages import Wanted
 from openami.headend.storms import STORM_MORE_THAN, STORM_WITHIN, Storm, fold
 from openami.headend.web.admission import declares, in_scope, principal_of
+from openami.headend.web.console.paging import next_page, read_key
 from openami.headend.web.console.rendering import page
 from openami.headend.web.problems import Problem
 from openami.headend.web.site import site_of
@@ -23,8 +25,6 @@ from openami.profile import Severity
 
 # What a page lists: what a person reads before asking for less.
 LISTED_MAX: Final = 100
-# Of a scope's events, so many of all feeders' are looked through for one page.
-LOOKED_THROUGH_MAX: Final = 2_000
 
 router = APIRouter(include_in_schema=False)
 
@@ -163,26 +163,22 @@ async def events(
     store, principal = site_of(request).store, principal_of(request)
     if feeder:
         in_scope(request, feeder)
-    everything = principal.feeders is None or feeder != ""
-    found = await store.event_log(
-        feeder_id=feeder or None,
-        meter_serial=meter or None,
-        type_=kind or None,
-        severity=severity or None,
-        before=int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None,
-        at_most=LISTED_MAX + 1 if everything else LOOKED_THROUGH_MAX,
+    found = await store.events_page(
+        Wanted(
+            feeders=frozenset({feeder}) if feeder else principal.feeders,
+            meter_serial=meter or None,
+            type=kind or None,
+            severity=severity or None,
+        ),
+        after=read_key(before, int, int),
+        at_most=LISTED_MAX,
     )
-    rows = [each for each in found if principal.sees(each.event.feeder_id)]
     filters = {"feeder": feeder, "meter": meter, "kind": kind, "severity": severity}
-    listed = rows[:LISTED_MAX]
-    last = listed[-1].number if len(rows) > LISTED_MAX else None
-    if last is None and not everything and len(found) == LOOKED_THROUGH_MAX:
-        last = found[-1].number
     return page(
         request,
         "events_list.html",
-        rows=[(each.event, detail_of(each.event)) for each in listed],
-        next_page=None if last is None else "/events?" + urlencode({**filters, "before": last}),
+        rows=[(each.row, detail_of(each.row)) for each in found],
+        next_page=next_page("/events", filters, found, LISTED_MAX),
         filters=filters,
         severities=[each.value for each in Severity],
     )

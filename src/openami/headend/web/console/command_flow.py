@@ -1,7 +1,7 @@
 """Relay commands as a person meets them: what is so now, what stands in the way, and how far one has come. Pure.
 
-Nothing is optimistic. A step is done when the ledger has it, and an unknown end is neither a failure nor a reason to
-ask again (decision 0043).
+Nothing is optimistic. A step is done when the ledger has it, and an unknown end is neither a failure nor a reason
+to ask again (decision 0043).
 """
 
 import json

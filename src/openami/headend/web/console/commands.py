@@ -4,8 +4,9 @@ A page asks; the head-end signs and sends. So a browser may be closed at any tim
 """
 
 import secrets
+from dataclasses import replace
 from typing import Annotated, Final
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from openami.headend.ordering import ApprovalFault, Order, OrderFault, approval_
 from openami.headend.states import meter_state
 from openami.headend.store import Reading
 from openami.headend.store.commands import Around
+from openami.headend.store.pages import Wanted
 from openami.headend.web.admission import declares, in_scope, principal_of
 from openami.headend.web.console.command_flow import (
     ORDERED,
@@ -38,6 +40,7 @@ from openami.headend.web.console.command_flow import (
     steps_of,
     stops,
 )
+from openami.headend.web.console.paging import next_page, read_key
 from openami.headend.web.console.rendering import page
 from openami.headend.web.problems import Problem
 from openami.headend.web.site import site_of
@@ -46,15 +49,21 @@ from openami.sip.actions import RELAY_STATE_OBIS
 
 # An id nobody has, and nobody guesses: 96 bits.
 NEW_ID_BYTES: Final = 12
-# A page of the list, and what of it is counted: a month of a large village.
-LISTED_MAX: Final = 200
-LOOKED_AT_MAX: Final = 2_000
+# A page of the list, and what is counted above it: the last of a large village's month.
+LISTED_MAX: Final = 100
+COUNTED_MAX: Final = 500
 # On the page of one meter: what happened lately.
 RECENT_MAX: Final = 5
 # Telemetry of a relay comes at least hourly; the first of these that shows it in its place is the proof.
 PROOF_LOOKED_AT_MAX: Final = 200
 # An act has 300 bytes; what is longer is something else.
 ACT_CHARS_MAX: Final = 8 * 1024
+
+SHOWN: Final = {
+    "approval": frozenset({Standing.WAITS_FOR_APPROVAL}),
+    "unknown": frozenset({Standing.UNKNOWN}),
+}
+"""Where those stand that a filter shows; all, for others."""
 
 _RELAY: Final = Obis.parse(RELAY_STATE_OBIS)
 
@@ -402,41 +411,33 @@ async def _found(request: Request, command_id: str) -> LedgerCommand:
 @router.get("/commands")
 @declares(Role.VIEWER)
 async def commands(
-    request: Request, feeder: str = "", meter: str = "", show: str = "all"
+    request: Request, feeder: str = "", meter: str = "", show: str = "all", before: str = ""
 ) -> Response:
     """List commands, newest first."""
-    site, principal = site_of(request), principal_of(request)
-    now = site.clock.now()
+    store, principal = site_of(request).store, principal_of(request)
     if feeder:
         in_scope(request, feeder)
-    found = [
-        each
-        for each in await site.store.commands(
-            feeder_id=feeder or None, meter_serial=meter or None, at_most=LOOKED_AT_MAX
-        )
-        if principal.sees(each.feeder_id)
-    ]
-    wanted = [each for each in found if _is_shown(each, show)]
+    wanted = Wanted(
+        feeders=frozenset({feeder}) if feeder else principal.feeders,
+        meter_serial=meter or None,
+        only_open=show in ("open", "approval"),
+        state="UNKNOWN" if show == "unknown" else None,
+    )
+    found = await store.commands_page(wanted, after=read_key(before, int, str), at_most=LISTED_MAX)
+    lately = await store.commands_page(
+        replace(wanted, only_open=False, state=None), after=None, at_most=COUNTED_MAX
+    )
+    filters = {"feeder": feeder, "meter": meter, "show": show}
     return page(
         request,
         "commands_list.html",
-        rows=[(each, standing(each)) for each in wanted[:LISTED_MAX]],
-        counts=count_commands(found, now),
-        total=len(found),
-        more=len(wanted) > LISTED_MAX,
-        looked_at_all=len(found) < LOOKED_AT_MAX,
-        filters={"feeder": feeder, "meter": meter, "show": show},
-        query=f"feeder={quote(feeder)}&meter={quote(meter)}",
+        rows=[
+            (each.row, stands)
+            for each in found
+            if (stands := standing(each.row)) in SHOWN.get(show, frozenset(Standing))
+        ],
+        counts=count_commands([each.row for each in lately], site_of(request).clock.now()),
+        filters=filters,
+        next_page=next_page("/commands", filters, found, LISTED_MAX),
+        query=urlencode({"feeder": feeder, "meter": meter}),
     )
-
-
-def _is_shown(command: LedgerCommand, show: str) -> bool:
-    match show:
-        case "open":
-            return command.is_open
-        case "approval":
-            return standing(command) is Standing.WAITS_FOR_APPROVAL
-        case "unknown":
-            return standing(command) is Standing.UNKNOWN
-        case _:
-            return True

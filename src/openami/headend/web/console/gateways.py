@@ -16,7 +16,6 @@ from openami.headend.gap_life import Gap
 from openami.headend.sessions import LedgerSession
 from openami.headend.states import GatewayState, MeterState, gateway_state, states_of
 from openami.headend.store import GatewayRow, MeterRow
-from openami.headend.store.alarms import LoggedEvent
 from openami.headend.store.commands import Delivery
 from openami.headend.web.admission import declares, in_scope, principal_of
 from openami.headend.web.console.rendering import page
@@ -145,7 +144,7 @@ async def gateway(request: Request, feeder_id: str, gateway_id: str) -> Response
     found = [view for view in await _views(request, feeder_id) if view.row.gateway_id == gateway_id]
     if not found:
         raise Problem.not_found(f"no gateway {gateway_id} was ever heard of on feeder {feeder_id}")
-    events: Sequence[LoggedEvent] = await store.event_log(
+    events = await store.events(
         feeder_id=feeder_id, meter_serial=gateway_id, at_most=EVENTS_SHOWN_MAX
     )
     now = site_of(request).clock.now()
@@ -160,7 +159,7 @@ async def gateway(request: Request, feeder_id: str, gateway_id: str) -> Response
         request,
         "gateways_one.html",
         view=found[0],
-        events=[each.event for each in events],
+        events=events,
         meters=sorted(
             meters, key=lambda each: (each[1] is MeterState.REPORTING, each[0].meter_serial)
         ),

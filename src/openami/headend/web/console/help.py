@@ -1,4 +1,4 @@
-"""Help that needs no network: what the words mean, what each problem asks of one, and what to do at three at night."""
+"""Help that needs no network: what the words mean, what a problem asks of one, what to do at three at night."""
 
 from typing import Final
 

@@ -48,7 +48,8 @@ PROBLEMS: Final[Mapping[str, Explained]] = {
     "store-failed": Explained(
         _("The database cannot be read or written at the moment."),
         _(
-            "See whether its disk is full and its server runs; the message names the remedy. Readings wait at the broker meanwhile."
+            "See whether its disk is full and its server runs; the message names the remedy. "
+            "Readings wait at the broker meanwhile."
         ),
     ),
 }

@@ -51,7 +51,7 @@ async def rejected(
         folds=[(each, rule(each.requirement)) for each in fold(chosen)],
         rules=[(name, count, rule(name)) for name, count in by_rule(rows)],
         total=sum(each.count for each in rows),
-        status=status if status in (*RejectStatus, "all") else "open",
+        kept=status if status in (*RejectStatus, "all") else "open",
         rule_id=rule_id,
         gateway=gateway,
         kept_days=REJECTED_KEPT_DAYS,

@@ -9,7 +9,9 @@ from starlette.responses import RedirectResponse, Response
 
 from openami.headend.accounts import Role
 from openami.headend.sessions import LedgerSession, SessionChange, close_requested
+from openami.headend.store.pages import Wanted
 from openami.headend.web.admission import declares, in_scope, principal_of
+from openami.headend.web.console.paging import next_page, read_key
 from openami.headend.web.console.rendering import page
 from openami.headend.web.problems import Problem
 from openami.headend.web.site import site_of
@@ -25,24 +27,28 @@ router = APIRouter(include_in_schema=False)
 @router.get("/sessions")
 @declares(Role.VIEWER)
 async def sessions(
-    request: Request, feeder: str = "", gateway: str = "", show: str = "open"
+    request: Request, feeder: str = "", gateway: str = "", show: str = "open", before: str = ""
 ) -> Response:
     """List sessions, newest first."""
     principal = principal_of(request)
     if feeder:
         in_scope(request, feeder)
-    rows = await site_of(request).store.sessions(
-        feeder_id=feeder or None,
-        gateway_id=gateway or None,
-        only_open=show != "all",
+    found = await site_of(request).store.sessions_page(
+        Wanted(
+            feeders=frozenset({feeder}) if feeder else principal.feeders,
+            gateway_id=gateway or None,
+            only_open=show != "all",
+        ),
+        after=read_key(before, int, str),
         at_most=LISTED_MAX,
     )
+    filters = {"feeder": feeder, "gateway": gateway, "show": show}
     return page(
         request,
         "sessions_list.html",
-        rows=[each for each in rows if principal.sees(each.feeder_id)],
-        filters={"feeder": feeder, "gateway": gateway, "show": show},
-        more=len(rows) == LISTED_MAX,
+        rows=[each.row for each in found],
+        filters=filters,
+        next_page=next_page("/sessions", filters, found, LISTED_MAX),
     )
 
 

@@ -25,4 +25,4 @@ CREATE TABLE alarm_look (looked_to bigint NOT NULL);
 INSERT INTO alarm_look VALUES (0);
 
 -- The events of one meter, the last first.
-CREATE INDEX event_by_meter ON event (feeder_id, meter_serial, id);
+CREATE INDEX event_by_meter ON event (feeder_id, meter_serial, ts, id);
