@@ -240,10 +240,10 @@ async def test_a_wrong_name_costs_the_same_work_as_a_wrong_password(place: Premi
     hasher = place.hasher
     assert isinstance(hasher, QuickHasher)
     await place.has_user()
-    await place.has_user("off", disabled_at=NOW)
-    await place.has_user("new", password=None)
+    await place.has_user("zoe-off", disabled_at=NOW)
+    await place.has_user("zoe-new", password=None)
     answers = []
-    for name in ("ada", "nobody", "off", "new"):
+    for name in ("ada", "nobody", "zoe-off", "zoe-new"):
         before = len(hasher.worked)
         answer = await place.browser().sign_in(name, "not this one at all")
         answers.append((answer.status_code, answer.text.replace(name, "")))
