@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
-from openami.headend.web.console import preferences, signing_in, static
+from openami.headend.web.console import assets, preferences, signing_in, static
 from openami.headend.web.console.navigation import count_waiting
 
 
@@ -12,4 +12,5 @@ def console_routes() -> APIRouter:
     router.include_router(static.router)
     router.include_router(preferences.router)
     router.include_router(signing_in.router)
+    router.include_router(assets.router)
     return router
