@@ -25,6 +25,7 @@ from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
 from openami.headend.store.accounts import AccountStore
 from openami.headend.store.assets import AssetStore
+from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
 from openami.headend.store.waiting import WaitingStore
 
@@ -228,5 +229,14 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, WaitingStore, AssetStore, AccountStore, Protocol):
+class HeadEndStore(
+    Store,
+    CommandStore,
+    GapStore,
+    WaitingStore,
+    AssetStore,
+    AccountStore,
+    EnergyStore,
+    Protocol,
+):
     """All that ``open_store`` opens."""

@@ -24,6 +24,7 @@ from openami.headend.web.returning import asking, path_asked
 from openami.headend.web.site import Site
 
 API: Final = "/api/v1"
+LIVE: Final = "/live/"
 # Where a person is asked for what a program is refused for.
 _ASKED_AT: Final = {"not-signed-in": "/sign-in", "step-up-needed": "/step-up"}
 # An asset sheet of ten thousand meters has a megabyte; forms and API calls have kilobytes.
@@ -73,8 +74,11 @@ def _refuse_undeclared(routes: Iterable[BaseRoute]) -> None:
 
 
 async def answer_problem(request: Request, problem: Problem) -> Response:
-    """Answer a program with a problem document, a person with a page."""
-    if request.url.path.startswith(API):
+    """Answer a program with a problem document, a person with a page.
+
+    A page's stream is a program: sent elsewhere with a success it would come again twice a second.
+    """
+    if request.url.path.startswith((API, LIVE)):
         return JSONResponse(
             problem.document(),
             status_code=problem.status,

@@ -32,7 +32,7 @@ class Place:
 
 
 PLACES: Final = (
-    Place("/", _("Feeders"), first=True),
+    Place("/feeders", _("Feeders"), first=True),
     Place("/meters", _("Meters"), first=True),
     Place("/alarms", _("Alarms"), first=True),
     Place("/commands", _("Commands"), first=True, counts="commands"),
@@ -94,8 +94,6 @@ def navigation(request: Request, principal: Principal | None) -> Sequence[Item]:
 
 
 def _within(path: str, place: str) -> bool:
-    if place == "/":
-        return path == "/" or path.startswith("/feeders")
     return path == place or path.startswith(f"{place}/")
 
 
