@@ -27,6 +27,7 @@ from openami.headend.store.accounts import AccountStore
 from openami.headend.store.assets import AssetStore
 from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
+from openami.headend.store.pages import PageStore
 from openami.headend.store.waiting import WaitingStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
@@ -233,6 +234,7 @@ class HeadEndStore(
     Store,
     CommandStore,
     GapStore,
+    PageStore,
     WaitingStore,
     AssetStore,
     AccountStore,

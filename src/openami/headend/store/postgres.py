@@ -36,6 +36,7 @@ from openami.headend.store.migrations import (
     pending,
     refuse_pending,
 )
+from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.queries import Queries
@@ -88,7 +89,7 @@ async def open_postgres(
 
 
 class PostgresStore(
-    Queries, Ledger, GapLedger, WaitingQueries, AssetLedger, AccountLedger, EnergyLedger
+    Queries, Ledger, GapLedger, Pages, WaitingQueries, AssetLedger, AccountLedger, EnergyLedger
 ):
     """A database on a server. See the port for what its methods promise."""
 

@@ -42,6 +42,7 @@ from openami.headend.store.migrations import (
     pending,
     refuse_pending,
 )
+from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.queries import Queries
 from openami.headend.store.sqlite_errors import cannot_write, explained
@@ -94,7 +95,7 @@ async def open_sqlite(
 
 
 class SqliteStore(
-    Queries, Ledger, GapLedger, WaitingQueries, AssetLedger, AccountLedger, EnergyLedger
+    Queries, Ledger, GapLedger, Pages, WaitingQueries, AssetLedger, AccountLedger, EnergyLedger
 ):
     """The open file. See the port for what its methods promise."""
 
