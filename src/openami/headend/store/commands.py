@@ -236,11 +236,11 @@ class HeadEndStore(
     CommandStore,
     GapStore,
     AlarmStore,
+    PageStore,
     WaitingStore,
     AssetStore,
     AccountStore,
     EnergyStore,
-    PageStore,
     Protocol,
 ):
     """Everything the head-end keeps: what ``open_store`` opens."""
