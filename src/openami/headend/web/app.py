@@ -7,12 +7,16 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from openami import __version__
 from openami.headend.store import StoreError
+from openami.headend.web import refusals
 from openami.headend.web.admission import admit, declared, open_to_all
 from openami.headend.web.api import api_routes
 from openami.headend.web.console import console_routes
@@ -36,6 +40,9 @@ def build_app(site: Site) -> FastAPI:
     app.state.site = site
     app.add_exception_handler(Problem, answer_problem)  # type: ignore[arg-type]
     app.add_exception_handler(StoreError, _answer_store_error)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _answer_http)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _answer_invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _answer_bug)
     app.include_router(api_routes(), prefix=API)
     app.include_router(console_routes())
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
@@ -49,11 +56,12 @@ class UndeclaredRoute(Exception):
 
 
 def _refuse_undeclared(routes: Iterable[BaseRoute]) -> None:
-    for route in routes:
+    for context in iter_route_contexts(tuple(routes)):
+        route = context.original_route
         if isinstance(route, Mount):
             _refuse_undeclared(route.routes)
         elif not isinstance(route, Route) or declared(route.endpoint) is None:
-            raise UndeclaredRoute(f"{getattr(route, 'path', route)}: @declares(role) is missing")
+            raise UndeclaredRoute(f"{context.path or route}: @declares(role) is missing")
 
 
 async def answer_problem(request: Request, problem: Problem) -> Response:
@@ -72,6 +80,18 @@ async def answer_problem(request: Request, problem: Problem) -> Response:
 
 async def _answer_store_error(request: Request, error: StoreError) -> Response:
     return await answer_problem(request, Problem.store_failed(str(error), error.remedy))
+
+
+async def _answer_http(request: Request, error: HTTPException) -> Response:
+    return await answer_problem(request, refusals.of_http(request, error))
+
+
+async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
+    return await answer_problem(request, refusals.of_invalid(error))
+
+
+async def _answer_bug(request: Request, _: Exception) -> Response:
+    return await answer_problem(request, refusals.of_bug())
 
 
 @open_to_all
