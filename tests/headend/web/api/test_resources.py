@@ -232,9 +232,7 @@ async def test_a_rejected_message_is_shown_replayed_and_dropped(village: Village
 
     still = (await village.post("/rejected/3/replay", "operator")).json()
     assert still["stillRejected"][0]["code"] == "BAD_TOPIC"
-    changed = await village.post(
-        "/rejected/1/drop", headers={"If-Match": shown.headers["etag"]}
-    )
+    changed = await village.post("/rejected/1/drop", headers={"If-Match": shown.headers["etag"]})
     assert (changed.status_code, changed.json()["code"]) == (412, "changed-meanwhile")
     dropped = await village.post("/rejected/2/drop")
     assert (dropped.json()["status"], dropped.json()["payloadBase64"]) == ("dropped", "/wA=")

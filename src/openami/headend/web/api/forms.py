@@ -1,5 +1,6 @@
 """The forms of the API: how times, names and resources are written, read and described."""
 
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Final
 
@@ -52,8 +53,13 @@ class Asked(BaseModel):
 # --- times ---------------------------------------------------------------------------------------
 
 
+# No meter was read before, and no clock that says 0000 or 9999 is believed.
+_MOMENT: Final = "^(19[7-9][0-9]|2[01][0-9]{2})" + TIME_PATTERN.removeprefix("[0-9]{4}") + "$"
+_is_moment = re.compile(_MOMENT).match
+
+
 def _read_moment(value: object) -> object:
-    if isinstance(value, str) and (moment := read_time(value)) is not None:
+    if isinstance(value, str) and _is_moment(value) and (moment := read_time(value)) is not None:
         return moment
     if isinstance(value, datetime):
         return value.astimezone(UTC)
@@ -78,7 +84,7 @@ Moment = Annotated[
     datetime,
     BeforeValidator(_read_moment),
     PlainSerializer(utc_text, return_type=str),
-    WithJsonSchema({**_AS_MOMENT, "pattern": f"^{TIME_PATTERN}$"}, mode="validation"),
+    WithJsonSchema({**_AS_MOMENT, "pattern": _MOMENT}, mode="validation"),
     WithJsonSchema(_AS_MOMENT, mode="serialization"),
 ]
 """A moment: RFC 3339 with a zone; answered in UTC with ``Z``."""
@@ -169,6 +175,14 @@ IdempotencyKey = Annotated[
 # --- members of bodies ---------------------------------------------------------------------------
 
 Id = Annotated[str, Field(pattern=_ID, max_length=ID_CHARS_MAX)]
+
+
+def _read_whole(value: object) -> object:
+    # To JSON, 6.0 is a whole number.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_read_whole)]
 Reason = Annotated[
     str,
     Field(pattern=ONE_LINE, max_length=REASON_CHARS_MAX, description="Why; kept in the audit log."),

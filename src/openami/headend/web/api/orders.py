@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from openami.headend.commands import TTL_DEFAULT_S
-from openami.headend.web.api.forms import Asked, Id, Moment, Reason
+from openami.headend.web.api.forms import Asked, Id, Moment, Reason, Whole
 from openami.sip.actions import ACTIONS, Action, Direction
 from openami.sip.command import ARG_CHARS_MAX
 from openami.sip.fields import print_moment
@@ -28,7 +28,7 @@ class _Ordered(Asked):
     feeder_id: Id
     meter_serial: Id
     reason: Reason = ""
-    valid_for_s: int = Field(
+    valid_for_s: Whole = Field(
         default=TTL_DEFAULT_S,
         ge=1,
         le=COMMAND_TTL_S_MAX,
@@ -71,15 +71,15 @@ class ResendOrder(_Ordered):
     args: ResendArgs
 
 
-_Whole = Annotated[int, Field(ge=0, le=WHOLE_MAX)]
+_Amount = Annotated[Whole, Field(ge=0, le=WHOLE_MAX)]
 
 
 class SettlementArgs(Asked):
     """A trade between two neighbours."""
 
     trade_id: Id
-    energy_wh: _Whole = Field(alias="energyWh", description="In watt hours.")
-    amount_minor: _Whole = Field(description="In the smallest unit of the currency.")
+    energy_wh: _Amount = Field(alias="energyWh", description="In watt hours.")
+    amount_minor: _Amount = Field(description="In the smallest unit of the currency.")
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217: KES, INR …")]
     seller: Id
     buyer: Id

@@ -11,15 +11,15 @@ from openami.headend.store import Reading
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 _FIELDS: Final[list["pa.Field[Any]"]] = [
-        pa.field("feederId", pa.string(), nullable=False),
-        pa.field("meterSerial", pa.string(), nullable=False),
-        pa.field("obis", pa.string(), nullable=False),
-        pa.field("ts", _TIME, nullable=False),
-        pa.field("value", pa.float64()),
-        pa.field("text", pa.string()),
-        pa.field("unit", pa.string(), nullable=False),
-        pa.field("quality", pa.string(), nullable=False),
-        pa.field("receivedAt", _TIME, nullable=False),
+    pa.field("feederId", pa.string(), nullable=False),
+    pa.field("meterSerial", pa.string(), nullable=False),
+    pa.field("obis", pa.string(), nullable=False),
+    pa.field("ts", _TIME, nullable=False),
+    pa.field("value", pa.float64()),
+    pa.field("text", pa.string()),
+    pa.field("unit", pa.string(), nullable=False),
+    pa.field("quality", pa.string(), nullable=False),
+    pa.field("receivedAt", _TIME, nullable=False),
 ]
 SCHEMA: Final = pa.schema(_FIELDS)
 
@@ -55,7 +55,9 @@ class ParquetParts:
 
     def __init__(self) -> None:
         self._file = _Handed()
-        self._writer = pq.ParquetWriter(pa.PythonFile(self._file, mode="w"), SCHEMA, compression="zstd")
+        self._writer = pq.ParquetWriter(
+            pa.PythonFile(self._file, mode="w"), SCHEMA, compression="zstd"
+        )
 
     def written(self, group: Sequence[Reading]) -> bytes:
         """Write one row group; return what can be sent of it."""

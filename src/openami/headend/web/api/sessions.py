@@ -34,6 +34,7 @@ from openami.headend.web.api.forms import (
     Reason,
     Resource,
     SessionId,
+    Whole,
 )
 from openami.headend.web.api.paging import NEXT_LINK, Page, first_of, key_of, page_answer
 from openami.headend.web.api.scope import feeders_of, require_can_command, require_gateway
@@ -115,7 +116,7 @@ class NewSession(Asked):
         max_length=METERS_MAX,
         description="Only these meters; every one of the gateway without it.",
     )
-    days: int = Field(
+    days: Whole = Field(
         default=SESSION_DAYS,
         ge=1,
         le=SESSION_LIFE_MAX.days,
