@@ -23,8 +23,12 @@ from openami.headend.commands import (
 )
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
+from openami.headend.store.accounts import AccountStore
+from openami.headend.store.assets import AssetStore
+from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
 from openami.headend.store.pages import PageStore
+from openami.headend.store.waiting import WaitingStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
 DUE_AT_ONCE_MAX = 100
@@ -112,8 +116,13 @@ class CommandStore(Protocol):
         ...
 
     # commands
-    async def request_command(self, new: LedgerCommand, now: datetime) -> RequestVerdict:
-        """Enter a request into the ledger, if ``judge_request`` lets it."""
+    async def request_command(
+        self, new: LedgerCommand, now: datetime, *, engineer: bool = False
+    ) -> RequestVerdict:
+        """Enter a request into the ledger, if ``judge_request`` lets it.
+
+        ``engineer``: an engineer asks, who may cut off a protected meter when they say why.
+        """
         ...
 
     async def change_command(
@@ -221,5 +230,15 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, PageStore, Protocol):
-    """Readings, commands and gaps, whole and in pages: what ``open_store`` opens."""
+class HeadEndStore(
+    Store,
+    CommandStore,
+    GapStore,
+    WaitingStore,
+    AssetStore,
+    AccountStore,
+    EnergyStore,
+    PageStore,
+    Protocol,
+):
+    """All that ``open_store`` opens."""

@@ -62,6 +62,15 @@ class Problem(Exception):
         )
 
     @classmethod
+    def accounts_are_for_all_feeders(cls) -> Self:
+        return cls(
+            HTTPStatus.FORBIDDEN,
+            "scope-too-narrow",
+            "accounts and tokens are for engineers of every feeder",
+            remedy="ask one of them: an account can be given more than its maker has",
+        )
+
+    @classmethod
     def step_up_needed(cls) -> Self:
         return cls(
             HTTPStatus.FORBIDDEN,
