@@ -234,6 +234,7 @@ class HeadEndStore(
     Store,
     CommandStore,
     GapStore,
+    PageStore,
     WaitingStore,
     AssetStore,
     AccountStore,

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Depends
 
 from openami.headend.web.console import (
+    assets,
     feeders,
     live,
     own_account,
@@ -24,4 +25,5 @@ def console_routes() -> APIRouter:
     router.include_router(signing_in.router)
     router.include_router(own_account.router)
     router.include_router(users.router)
+    router.include_router(assets.router)
     return router
