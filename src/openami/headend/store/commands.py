@@ -239,7 +239,6 @@ class HeadEndStore(
     AssetStore,
     AccountStore,
     EnergyStore,
-    PageStore,
     Protocol,
 ):
     """All that ``open_store`` opens."""
