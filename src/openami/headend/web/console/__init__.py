@@ -12,6 +12,7 @@ from openami.headend.web.console import (
     gateways,
     help,
     live,
+    meters,
     own_account,
     preferences,
     rejected,
@@ -29,6 +30,7 @@ def console_routes() -> APIRouter:
     router.include_router(static.router)
     router.include_router(preferences.router)
     router.include_router(feeders.router)
+    router.include_router(meters.router)
     router.include_router(live.router)
     router.include_router(signing_in.router)
     router.include_router(own_account.router)

@@ -58,6 +58,10 @@ class Speech:
         """Return the day: 22 Jun 2026."""
         return str(format_date(at.astimezone(zone_of(zone)), "medium", locale=self.locale))
 
+    def daymonth(self, at: datetime, zone: tzinfo | str | None = None) -> str:
+        """Return the day without its year, for axes: 22 Jun."""
+        return str(format_skeleton("MMMd", at, zone_of(zone), locale=self.locale))
+
     def clock(self, at: datetime, zone: tzinfo | str | None = None) -> str:
         """Return the time of day, of 24 hours: 14:45."""
         return str(format_skeleton("Hm", at, zone_of(zone), locale=self.locale))
