@@ -23,6 +23,7 @@ from openami.headend.commands import (
 )
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
+from openami.headend.store.counts import CountStore
 from openami.headend.store.gaps import GapStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
@@ -220,5 +221,5 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, Protocol):
-    """Readings, commands and gaps: what ``open_store`` opens."""
+class HeadEndStore(Store, CommandStore, GapStore, CountStore, Protocol):
+    """Readings, commands, gaps and counts: what ``open_store`` opens."""

@@ -20,6 +20,7 @@ import asyncpg
 
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
+from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.gap_ledger import GapLedger
 from openami.headend.store.ledger import Ledger
@@ -83,7 +84,7 @@ async def open_postgres(
         await store.close()
 
 
-class PostgresStore(Queries, Ledger, GapLedger):
+class PostgresStore(Queries, Ledger, GapLedger, CountQueries):
     """A database on a server. See the port for what its methods promise."""
 
     def __init__(self, url: str, access: Access, rejected_bytes_max: int) -> None:

@@ -27,6 +27,7 @@ from urllib.parse import quote
 
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
+from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.gap_ledger import GapLedger
 from openami.headend.store.ledger import Ledger
@@ -89,7 +90,7 @@ async def open_sqlite(
             await loop.run_in_executor(thread, connection.close)
 
 
-class SqliteStore(Queries, Ledger, GapLedger):
+class SqliteStore(Queries, Ledger, GapLedger, CountQueries):
     """The open file. See the port for what its methods promise."""
 
     def __init__(

@@ -4,7 +4,7 @@ It cannot be built with a route nobody has declared a role for.
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Depends, FastAPI
 from starlette.requests import Request
@@ -13,10 +13,12 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from openami import __version__
 from openami.headend.store import StoreError
-from openami.headend.web.admission import admit, declared, open_to_all
+from openami.headend.web.admission import admit, declared
 from openami.headend.web.api import api_routes
 from openami.headend.web.console import console_routes
 from openami.headend.web.console.rendering import problem_page
+from openami.headend.web.measuring import Measured
+from openami.headend.web.operations import METRICS, operations_routes
 from openami.headend.web.problems import Problem
 from openami.headend.web.site import Site
 
@@ -38,8 +40,8 @@ def build_app(site: Site) -> FastAPI:
     app.add_exception_handler(StoreError, _answer_store_error)  # type: ignore[arg-type]
     app.include_router(api_routes(), prefix=API)
     app.include_router(console_routes())
-    app.add_api_route("/healthz", _healthz, include_in_schema=False)
-    app.add_api_route("/version", _version, include_in_schema=False)
+    app.include_router(operations_routes(site))
+    app.add_middleware(Measured, metrics=site.metrics, tracing=site.tracing)
     _refuse_undeclared(app.routes)
     return app
 
@@ -58,7 +60,7 @@ def _refuse_undeclared(routes: Iterable[BaseRoute]) -> None:
 
 async def answer_problem(request: Request, problem: Problem) -> Response:
     """Answer a program with a problem document, a person with a page."""
-    if request.url.path.startswith(API):
+    if request.url.path.startswith((API, METRICS)):
         return JSONResponse(
             problem.document(),
             status_code=problem.status,
@@ -72,13 +74,3 @@ async def answer_problem(request: Request, problem: Problem) -> Response:
 
 async def _answer_store_error(request: Request, error: StoreError) -> Response:
     return await answer_problem(request, Problem.store_failed(str(error), error.remedy))
-
-
-@open_to_all
-async def _healthz() -> dict[str, Any]:
-    return {"status": "ok"}
-
-
-@open_to_all
-async def _version() -> dict[str, Any]:
-    return {"version": __version__}

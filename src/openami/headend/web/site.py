@@ -1,7 +1,7 @@
 """What every route is given: the store, the clock, and what the head-end knows of itself."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -9,7 +9,9 @@ from starlette.requests import HTTPConnection
 
 from openami.clock import Clock
 from openami.headend.accounts import Principal
+from openami.headend.metrics import HeadendMetrics
 from openami.headend.store.commands import HeadEndStore
+from openami.headend.tracing import Tracing, Untraced
 from openami.profile import RegisterCatalogue
 
 
@@ -44,6 +46,12 @@ class Site:
     """Whether this head-end has a key to command with."""
     secure: bool = False
     """Whether it is reached by HTTPS."""
+    metrics: HeadendMetrics = field(default_factory=HeadendMetrics)
+    """What is counted, and told to Prometheus."""
+    tracing: Tracing = field(default_factory=Untraced)
+    """Where spans go, if anywhere."""
+    store_free_bytes: Callable[[], int | None] = lambda: None
+    """What the store's disk has left; None where it is not a disk of this machine. Raises OSError."""
 
 
 def site_of(request: HTTPConnection) -> Site:
