@@ -32,6 +32,7 @@ _TABLES = (
     *("unit", "series", "reading", "conflict", "latest", "meter", "gateway", "event"),
     *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
+    *("asset_feeder", "asset_pole", "asset_meter", "asset_customer", "asset_tariff"),
 )
 _EMPTY = (
     "DO $$ BEGIN IF to_regclass('openami.tally') IS NOT NULL THEN "

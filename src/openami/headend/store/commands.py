@@ -23,8 +23,10 @@ from openami.headend.commands import (
 )
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
+from openami.headend.store.assets import AssetStore
 from openami.headend.store.counts import CountStore
 from openami.headend.store.gaps import GapStore
+from openami.headend.store.waiting import WaitingStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
 DUE_AT_ONCE_MAX = 100
@@ -112,8 +114,13 @@ class CommandStore(Protocol):
         ...
 
     # commands
-    async def request_command(self, new: LedgerCommand, now: datetime) -> RequestVerdict:
-        """Enter a request into the ledger, if ``judge_request`` lets it."""
+    async def request_command(
+        self, new: LedgerCommand, now: datetime, *, engineer: bool = False
+    ) -> RequestVerdict:
+        """Enter a request into the ledger, if ``judge_request`` lets it.
+
+        ``engineer``: an engineer asks, who may cut off a protected meter when they say why.
+        """
         ...
 
     async def change_command(
@@ -221,5 +228,5 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, CountStore, Protocol):
-    """Readings, commands, gaps and counts: what ``open_store`` opens."""
+class HeadEndStore(Store, CommandStore, GapStore, WaitingStore, AssetStore, CountStore, Protocol):
+    """All that ``open_store`` opens."""

@@ -20,6 +20,7 @@ import asyncpg
 
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
+from openami.headend.store.asset_ledger import AssetLedger
 from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.gap_ledger import GapLedger
@@ -39,6 +40,7 @@ from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.queries import Queries
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table, Type
+from openami.headend.store.waiting import WaitingQueries
 
 # A server on another continent answers in one; a firewall that swallows packets never does.
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -84,7 +86,7 @@ async def open_postgres(
         await store.close()
 
 
-class PostgresStore(Queries, Ledger, GapLedger, CountQueries):
+class PostgresStore(Queries, Ledger, GapLedger, WaitingQueries, AssetLedger, CountQueries):
     """A database on a server. See the port for what its methods promise."""
 
     def __init__(self, url: str, access: Access, rejected_bytes_max: int) -> None:

@@ -27,6 +27,7 @@ from urllib.parse import quote
 
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
+from openami.headend.store.asset_ledger import AssetLedger
 from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.gap_ledger import GapLedger
@@ -45,6 +46,7 @@ from openami.headend.store.queries import Queries
 from openami.headend.store.sqlite_errors import cannot_write, explained
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table
+from openami.headend.store.waiting import WaitingQueries
 
 # A command beside the head-end waits for a commit of a thousand messages, and the head-end for a command:
 # milliseconds. Ten seconds of a locked file is somebody's open editor.
@@ -90,7 +92,7 @@ async def open_sqlite(
             await loop.run_in_executor(thread, connection.close)
 
 
-class SqliteStore(Queries, Ledger, GapLedger, CountQueries):
+class SqliteStore(Queries, Ledger, GapLedger, WaitingQueries, AssetLedger, CountQueries):
     """The open file. See the port for what its methods promise."""
 
     def __init__(

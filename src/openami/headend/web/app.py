@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from fastapi import Depends, FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -17,12 +18,15 @@ from openami.headend.web.admission import admit, declared
 from openami.headend.web.api import api_routes
 from openami.headend.web.console import console_routes
 from openami.headend.web.console.rendering import problem_page
-from openami.headend.web.measuring import Measured
+from openami.headend.web.measuring import Measured, patterns
 from openami.headend.web.operations import METRICS, operations_routes
 from openami.headend.web.problems import Problem
 from openami.headend.web.site import Site
 
 API: Final = "/api/v1"
+# Below it the header costs more than is saved; and level 6 costs half of level 9 for two hundredths more bytes.
+GZIP_FROM_BYTES: Final = 500
+GZIP_LEVEL: Final = 6
 
 
 def build_app(site: Site) -> FastAPI:
@@ -36,13 +40,16 @@ def build_app(site: Site) -> FastAPI:
         dependencies=[Depends(admit)],
     )
     app.state.site = site
+    app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=GZIP_LEVEL)
     app.add_exception_handler(Problem, answer_problem)  # type: ignore[arg-type]
     app.add_exception_handler(StoreError, _answer_store_error)  # type: ignore[arg-type]
     app.include_router(api_routes(), prefix=API)
     app.include_router(console_routes())
     app.include_router(operations_routes(site))
-    app.add_middleware(Measured, metrics=site.metrics, tracing=site.tracing)
     _refuse_undeclared(app.routes)
+    app.add_middleware(
+        Measured, patterns=patterns(app.routes), metrics=site.metrics, tracing=site.tracing
+    )
     return app
 
 
@@ -52,7 +59,10 @@ class UndeclaredRoute(Exception):
 
 def _refuse_undeclared(routes: Iterable[BaseRoute]) -> None:
     for route in routes:
-        if isinstance(route, Mount):
+        # FastAPI leaves an included router whole since 0.160, and says so by a route of its own.
+        if (included := getattr(route, "original_router", None)) is not None:
+            _refuse_undeclared(included.routes)
+        elif isinstance(route, Mount):
             _refuse_undeclared(route.routes)
         elif not isinstance(route, Route) or declared(route.endpoint) is None:
             raise UndeclaredRoute(f"{getattr(route, 'path', route)}: @declares(role) is missing")

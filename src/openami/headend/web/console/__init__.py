@@ -1,8 +1,14 @@
 """The operator's console: pages made by the server, read on a poor link, of use without JavaScript."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
+
+from openami.headend.web.console import preferences, static
+from openami.headend.web.console.navigation import count_waiting
 
 
 def console_routes() -> APIRouter:
     """Return every page."""
-    return APIRouter(include_in_schema=False)
+    router = APIRouter(include_in_schema=False, dependencies=[Depends(count_waiting)])
+    router.include_router(static.router)
+    router.include_router(preferences.router)
+    return router
