@@ -419,7 +419,7 @@ async def test_a_partly_bad_message_is_stored_and_kept(
         await eventually(has_stored(store, 1))
     (kept,) = await store.rejects()
     assert (kept.code, kept.path, kept.partial) == ("WRONG_UNIT", "/registers/1/unit", True)
-    assert uplink.statistics.faults == {"WRONG_UNIT": 1}
+    assert uplink.statistics.register_faults == {"WRONG_UNIT": 1}
 
 
 async def test_findings_are_stored_beside_the_reading(

@@ -215,7 +215,7 @@ async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
 def _say(findings: Sequence[BrokerFinding]) -> None:
     for finding in findings:
         say = _log.warning if finding.severity is Severity.LOSES_DATA else _log.info
-        say(finding.sentence, code=finding.code, remedy=finding.remedy)
+        say("broker judged", about=finding.sentence, code=finding.code, remedy=finding.remedy)
 
 
 async def _announce(uplink: Uplink, on_ready: Callable[[], None]) -> None:

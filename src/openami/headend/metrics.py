@@ -169,9 +169,10 @@ def _stream(done: Statistics) -> Iterator[Metric]:
     yield _counter("rejects_pruned", "Rejected messages deleted by their bounds", done.pruned)
     at_most = 0
     buckets = []
-    for bound, count in zip([*LAG_CLASSES_S, "+Inf"], done.lags.by_class, strict=True):
+    bounds = [*(str(float(bound_s)) for bound_s in LAG_CLASSES_S), "+Inf"]
+    for bound, count in zip(bounds, done.lags.by_class, strict=True):
         at_most += count
-        buckets.append((str(bound), float(at_most)))
+        buckets.append((bound, float(at_most)))
     yield HistogramMetricFamily(
         f"{_PREFIX}ingest_lag_seconds",
         "Time from measuring to receiving an accepted message",
