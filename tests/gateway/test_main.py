@@ -1,6 +1,7 @@
 """The gateway as the program it is: Modbus meters, a real broker, its page, its signals."""
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence

@@ -15,6 +15,7 @@ from tests.headend.decisions import FEEDER, METER, NOON, accepted, rejected
 from tests.headend.test_ledger import a_command
 
 from openami.headend.accounts import Means, Principal, Role
+from openami.headend.ingest import Decision
 from openami.headend.metrics import HeadendMetrics
 from openami.headend.readiness import (
     CERTIFICATE_SOON,
@@ -90,7 +91,8 @@ def samples(exposition: str) -> dict[tuple[str, ...], float]:
 async def test_metrics_tell_what_the_stream_and_the_store_know(store: HeadEndStore) -> None:
     metrics = HeadendMetrics(refused_documents=lambda: 4)
     late = NOON + timedelta(hours=2)
-    batch = [accepted(seq=1), accepted(seq=3, received_at=late), rejected()]
+    refused = rejected()
+    batch: list[Decision] = [accepted(seq=1), accepted(seq=3, received_at=late), refused]
     metrics.statistics.committed(batch, await store.commit(batch))
     await store.request_command(a_command(requested_at=NOON, not_after=late), NOON)
     site = a_site(store, metrics=metrics, link=lambda: BrokerLink(heard=False, since=NOON))
@@ -99,7 +101,7 @@ async def test_metrics_tell_what_the_stream_and_the_store_know(store: HeadEndSto
     name = "openami_headend_"
     feeder = f"feeder={FEEDER}"
     assert told[f"{name}messages_total",] == 3
-    assert told[f"{name}messages_rejected_total", f"rule={batch[2].errors[0].code}"] == 1
+    assert told[f"{name}messages_rejected_total", f"rule={refused.errors[0].code}"] == 1
     assert told[f"{name}ingest_lag_seconds_bucket", "le=5.0"] == 1
     assert told[f"{name}ingest_lag_seconds_count",] == 2
     assert told[f"{name}ingest_lag_seconds_sum",] == 7200 + 2
