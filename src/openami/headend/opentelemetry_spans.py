@@ -17,7 +17,7 @@ from openami.headend.tracing import Attributes, Kind, Life, Span
 
 _KINDS: Final = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER}
 SERVICE: Final = "openami-headend"
-_NS_PER_MS: Final = 1_000_000
+_NS_PER_MS: Final = 1_000_000  # nanoseconds in a millisecond
 # The end of the program does not wait longer for a collector that is away.
 FLUSH_TIMEOUT_MS: Final = 2_000
 
