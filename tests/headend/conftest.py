@@ -31,7 +31,9 @@ def empty_database(postgres: Postgres, store_database: str) -> str:
 _TABLES = (
     *("unit", "series", "reading", "conflict", "latest", "meter", "gateway", "event"),
     *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
+    *("energy_day", "energy_due"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
+    *("account", "sign_in", "api_token", "first_link", "sign_in_attempt"),
     *("asset_feeder", "asset_pole", "asset_meter", "asset_customer", "asset_tariff"),
 )
 _EMPTY = (

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
 
+from openami.profile import Obis
+
 QUARTER_MS: Final = 900_000
 """The finest energy is told in: the profile's longest billing interval, and a part of every time zone's offset."""
 DAY_MS: Final = 86_400_000
@@ -35,6 +37,9 @@ _ROLLOVER_WIDTHS_WH: Final = tuple(10**n * 1000 for n in range(4, 10))
 _NEAR_WIDTH: Final = (99, 100)
 # Below half of where it stood, a register has begun anew; above, it has been moved back.
 _ANEW: Final = 2
+
+# Value groups of an OBIS code: medium, time integral, the first C of abstract objects, the current value.
+_ELECTRICITY, _TIME_INTEGRAL, _ABSTRACT, _CURRENT = 1, 8, 94, 255
 
 _WH_PER: Final = {
     **dict.fromkeys(("kwh", "kvarh", "kvah"), 1000),
@@ -127,6 +132,12 @@ class DayFold:
     marks: bytes = b""
     """How well each quarter is known, a byte of Known each; empty where all is measured."""
     breaks: tuple[Break, ...] = ()
+
+
+def counts_energy(obis: Obis) -> bool:
+    """Return whether a register counts energy: the time integral (D = 8) of an electrical quantity (A = 1)."""
+    a, _, c, d, _, f = obis.groups
+    return d == _TIME_INTEGRAL and c < _ABSTRACT and a in (None, _ELECTRICITY) and f == _CURRENT
 
 
 def to_wh(value: object, unit: str) -> int | None:

@@ -11,11 +11,13 @@ which keeps the session's messages on its own disk, and comes back when the stor
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, Protocol
 
 import structlog
 
 from openami.clock import Clock
+from openami.headend.broker_link import BrokerLink
 from openami.headend.ingest import Decision, Message
 from openami.headend.intake import Intake
 from openami.headend.statistics import Statistics
@@ -87,6 +89,8 @@ class Uplink:
         self.statistics = Statistics()
         self.subscribed = asyncio.Event()
         """Set while the broker delivers to us."""
+        self.link = BrokerLink(False, clock.now(), "not connected yet")
+        """A value that is put here anew whenever it changes: other threads may look at it."""
         self._port = port
         self._store = store
         self._clock = clock
@@ -113,6 +117,7 @@ class Uplink:
                 if error.permanent and not self._has_joined:
                     raise
                 self._say_broker_lost(error)
+                self.link = replace(self.link, reason=str(error))
                 if self._has_proved_itself():
                     self._broker_backoff.reset()
                 await asyncio.sleep(self._broker_backoff.next_s())
@@ -121,6 +126,7 @@ class Uplink:
                     raise
                 self._joined_at_s = None
                 self.statistics.store_losses += 1
+                self.link = replace(self.link, reason=f"the store failed: {error}")
                 _log.error(
                     "the store failed; nothing is acknowledged, the broker keeps the messages",
                     **why(error),
@@ -157,6 +163,7 @@ class Uplink:
                             await self._to_its_end(connection, batch, decisions, span)
             finally:
                 self.subscribed.clear()
+                self.link = BrokerLink(False, self._clock.now())
                 if beside is not None:
                     beside.left()
 
@@ -236,6 +243,7 @@ class Uplink:
         self._joined_at_s = asyncio.get_running_loop().time()
         self._said_lost = False
         self.subscribed.set()
+        self.link = BrokerLink(True, self._clock.now())
         _log.info("connected to the broker", subscribed=list(FILTERS))
 
     def _say_broker_lost(self, error: TransportError) -> None:

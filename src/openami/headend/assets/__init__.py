@@ -11,6 +11,7 @@ drafts.py       rows into drafts, with the faults of each row
 importing.py    drafts beside what is known: what changes, or why not
 spreadsheet.py  CSV and XLSX as rows
 geojson.py      GeoJSON as rows, and back
+files.py        a file of any kind into drafts
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """The AssetStore port: what stands in the village, in the same database as the readings.
 
-A change is one durable transaction, in turn with every other change of the ledger: it loads the feeders it is about,
-lets a pure decision say what they are afterwards, writes the difference, and appends its entries to the audit log.
+A change is one durable transaction, in turn with every other change of the ledger: it loads the feeders it is
+about, lets a pure decision say what they are afterwards, writes the difference, and appends its entries to the
+audit log.
 """
 
 from collections.abc import Callable, Mapping, Sequence

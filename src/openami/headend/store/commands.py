@@ -23,8 +23,10 @@ from openami.headend.commands import (
 )
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
+from openami.headend.store.accounts import AccountStore
 from openami.headend.store.assets import AssetStore
 from openami.headend.store.counts import CountStore
+from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
 from openami.headend.store.waiting import WaitingStore
 
@@ -228,5 +230,15 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, WaitingStore, AssetStore, CountStore, Protocol):
+class HeadEndStore(
+    Store,
+    CommandStore,
+    GapStore,
+    WaitingStore,
+    AssetStore,
+    AccountStore,
+    EnergyStore,
+    CountStore,
+    Protocol,
+):
     """All that ``open_store`` opens."""

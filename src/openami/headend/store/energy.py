@@ -11,10 +11,10 @@ Steps are counted in the feeder's time zone: a day there may have 23 or 25 hours
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from enum import StrEnum
 from typing import Final, Protocol
 
 from openami.headend.consumption import Break, Known
+from openami.headend.periods import Step
 from openami.headend.store import MeterRow, Reading
 from openami.profile import Obis
 
@@ -35,15 +35,6 @@ FEEDER_DAYS_MAX: Final = 95
 METER_DAYS_MAX: Final = 400
 # Folded in one transaction: some 20 ms during which no message is committed.
 FOLDS_AT_ONCE_MAX: Final = 64
-
-
-class Step(StrEnum):
-    """How long a period is."""
-
-    QUARTER = "15m"
-    HOUR = "1h"
-    DAY = "1d"
-    MONTH = "month"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +95,14 @@ class ChartPoint:
     least: float
     mean: float
     greatest: float
-    last: float
     suspect: int
     """How many of them nobody vouches for."""
     lost: int
     """How many only repeat an old value, because the meter was silent."""
     late: int
     """How many came more than 35 minutes after they were measured."""
+    last_at: datetime
+    """When the last of them was measured."""
 
 
 class EnergyStore(Protocol):

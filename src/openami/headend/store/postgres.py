@@ -20,9 +20,11 @@ import asyncpg
 
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
+from openami.headend.store.account_ledger import AccountLedger
 from openami.headend.store.asset_ledger import AssetLedger
 from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
+from openami.headend.store.energy_ledger import EnergyLedger
 from openami.headend.store.gap_ledger import GapLedger
 from openami.headend.store.ledger import Ledger
 from openami.headend.store.migrations import (
@@ -86,7 +88,16 @@ async def open_postgres(
         await store.close()
 
 
-class PostgresStore(Queries, Ledger, GapLedger, WaitingQueries, AssetLedger, CountQueries):
+class PostgresStore(
+    Queries,
+    Ledger,
+    GapLedger,
+    WaitingQueries,
+    AssetLedger,
+    AccountLedger,
+    EnergyLedger,
+    CountQueries,
+):
     """A database on a server. See the port for what its methods promise."""
 
     def __init__(self, url: str, access: Access, rejected_bytes_max: int) -> None:
@@ -94,7 +105,7 @@ class PostgresStore(Queries, Ledger, GapLedger, WaitingQueries, AssetLedger, Cou
         self._access = access
         self._session = _SESSION | (_READ_ONLY if access is Access.READ else {})
         self._rejected_bytes_max = rejected_bytes_max
-        self._directory = Directory()
+        self._directory = Directory(folds=access is Access.OWN)
         self._turn = asyncio.Lock()
         self._writer: Connection | None = None
         self._readers: Connection | None = None
@@ -291,6 +302,7 @@ def _statement(sql: str) -> str:
             "{differs}",
             "r.number IS DISTINCT FROM given.number OR r.text IS DISTINCT FROM given.text",
         )
+        .replace("{number}", "r.number")
     )
 
 

@@ -159,7 +159,7 @@ class Queries(ABC):
     async def latest(self, feeder_id: str, meter_serial: str) -> Sequence[Reading]:
         rows = await self._rows(_LATEST, feeder_id, meter_serial, ROWS_MAX)
         return [
-            _reading(feeder_id, meter_serial, obis, told, quality)
+            reading_of(feeder_id, meter_serial, obis, told, quality)
             for *told, obis, quality in cast(Any, rows)
         ]
 
@@ -187,7 +187,7 @@ class Queries(ABC):
                 *(*after, *end, PAGE_ROWS_MAX),
             )
             for *told, name in cast(Any, rows):
-                yield _reading(feeder_id, meter_serial, name, told)
+                yield reading_of(feeder_id, meter_serial, name, told)
             if len(rows) == PAGE_ROWS_MAX:
                 bucket, ms, *_, name = cast(Any, rows[-1])
                 after = (bucket, ms, name)
@@ -198,8 +198,8 @@ class Queries(ABC):
         rows = await self._rows(_CONFLICTS, feeder_id, meter_serial, ROWS_MAX)
         return [
             Conflict(
-                _reading(feeder_id, meter_serial, row[7], row[:7]),
-                _reading(feeder_id, meter_serial, row[7], (*row[:2], *row[8:])),
+                reading_of(feeder_id, meter_serial, row[7], row[:7]),
+                reading_of(feeder_id, meter_serial, row[7], (*row[:2], *row[8:])),
             )
             for row in cast(Any, rows)
         ]
@@ -248,9 +248,10 @@ class Queries(ABC):
         return cast(list[tuple[Any, ...]], rows)
 
 
-def _reading(
+def reading_of(
     feeder_id: str, meter_serial: str, obis: str, told: Sequence[Any], quality: int | None = None
 ) -> Reading:
+    """Return the reading that a row of ``bucket, ms, value, flags, lag_ms, unit`` tells."""
     bucket, ms, number, text, flags, lag_ms, unit = told
     ts = ms_at(bucket, ms)
     return Reading(

@@ -27,9 +27,11 @@ from urllib.parse import quote
 
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
+from openami.headend.store.account_ledger import AccountLedger
 from openami.headend.store.asset_ledger import AssetLedger
 from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
+from openami.headend.store.energy_ledger import EnergyLedger
 from openami.headend.store.gap_ledger import GapLedger
 from openami.headend.store.ledger import Ledger
 from openami.headend.store.migrations import (
@@ -86,13 +88,22 @@ async def open_sqlite(
     with _lock(path, access), ThreadPoolExecutor(1, "openami-store") as thread:
         connection = await loop.run_in_executor(thread, _open, path, access, schema)
         try:
-            yield SqliteStore(connection, thread, path, rejected_bytes_max)
+            yield SqliteStore(connection, thread, path, access, rejected_bytes_max)
         finally:
             # What a cancelled caller began is finished first; only then the file is closed.
             await loop.run_in_executor(thread, connection.close)
 
 
-class SqliteStore(Queries, Ledger, GapLedger, WaitingQueries, AssetLedger, CountQueries):
+class SqliteStore(
+    Queries,
+    Ledger,
+    GapLedger,
+    WaitingQueries,
+    AssetLedger,
+    AccountLedger,
+    EnergyLedger,
+    CountQueries,
+):
     """The open file. See the port for what its methods promise."""
 
     def __init__(
@@ -100,13 +111,14 @@ class SqliteStore(Queries, Ledger, GapLedger, WaitingQueries, AssetLedger, Count
         connection: sqlite3.Connection,
         thread: ThreadPoolExecutor,
         path: str,
+        access: Access,
         rejected_bytes_max: int,
     ) -> None:
         self._connection = connection
         self._thread = thread
         self._path = path
         self._rejected_bytes_max = rejected_bytes_max
-        self._directory = Directory()
+        self._directory = Directory(folds=access is Access.OWN)
         self._file = _identity(path)
 
     async def commit(self, batch: Sequence[Decision]) -> Tally:
@@ -272,6 +284,7 @@ def _with_values(sql: str) -> str:
         sql.replace("{value}", "r.value, NULL")
         .replace("{other}", "c.value, NULL")
         .replace("{differs}", "r.value <> given.value")
+        .replace("{number}", "r.value")
     )
 
 

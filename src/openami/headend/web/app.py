@@ -19,12 +19,19 @@ from openami.headend.web.admission import admit, declared
 from openami.headend.web.api import api_routes
 from openami.headend.web.console import console_routes
 from openami.headend.web.console.rendering import problem_page
+from openami.headend.web.headers import SecurityHeaders
 from openami.headend.web.measuring import Measured, patterns
 from openami.headend.web.operations import METRICS, operations_routes
 from openami.headend.web.problems import Problem
+from openami.headend.web.returning import asking, path_asked
 from openami.headend.web.site import Site
 
 API: Final = "/api/v1"
+LIVE: Final = "/live/"
+# Where a person is asked for what a program is refused for.
+_ASKED_AT: Final = {"not-signed-in": "/sign-in", "step-up-needed": "/step-up"}
+# An asset sheet of ten thousand meters has a megabyte; forms and API calls have kilobytes.
+BODY_BYTES_MAX: Final = 8 * 1024 * 1024
 # Below it the header costs more than is saved; and level 6 costs half of level 9 for two hundredths more bytes.
 GZIP_FROM_BYTES: Final = 500
 GZIP_LEVEL: Final = 6
@@ -46,11 +53,13 @@ def build_app(site: Site) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        max_body_size=BODY_BYTES_MAX,
         dependencies=[Depends(admit)],
         telemetry=_NO_TELEMETRY,
     )
     app.state.site = site
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=GZIP_LEVEL)
+    app.add_middleware(SecurityHeaders, secure=site.secure)
     app.add_exception_handler(Problem, answer_problem)  # type: ignore[arg-type]
     app.add_exception_handler(StoreError, _answer_store_error)  # type: ignore[arg-type]
     app.include_router(api_routes(), prefix=API)
@@ -79,17 +88,27 @@ def _refuse_undeclared(routes: Iterable[BaseRoute]) -> None:
 
 
 async def answer_problem(request: Request, problem: Problem) -> Response:
-    """Answer a program with a problem document, a person with a page."""
-    if request.url.path.startswith((API, METRICS)):
+    """Answer a program with a problem document, a person with a page.
+
+    A page's stream is a program: sent elsewhere with a success it would come again twice a second.
+    """
+    if request.url.path.startswith((API, LIVE, METRICS)):
         return JSONResponse(
             problem.document(),
             status_code=problem.status,
             media_type="application/problem+json",
             headers=problem.headers,
         )
-    if problem.code == "not-signed-in":
-        return RedirectResponse(f"/sign-in?next={request.url.path}", status_code=303)
+    if (page := _ASKED_AT.get(problem.code)) is not None:
+        return _sent_to(request, asking(page, path_asked(request)))
     return problem_page(request, problem)
+
+
+def _sent_to(request: Request, address: str) -> Response:
+    """Send a browser to a page; where a script of ours has asked, the page itself and not a part of it."""
+    if "hx-request" in request.headers:
+        return Response(status_code=204, headers={"HX-Redirect": address})
+    return RedirectResponse(address, status_code=303)
 
 
 async def _answer_store_error(request: Request, error: StoreError) -> Response:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
-from openami.headend.web.console import preferences, static
+from openami.headend.web.console import feeders, live, meters, preferences, signing_in, static
 from openami.headend.web.console.navigation import count_waiting
 
 
@@ -11,4 +11,8 @@ def console_routes() -> APIRouter:
     router = APIRouter(include_in_schema=False, dependencies=[Depends(count_waiting)])
     router.include_router(static.router)
     router.include_router(preferences.router)
+    router.include_router(feeders.router)
+    router.include_router(meters.router)
+    router.include_router(live.router)
+    router.include_router(signing_in.router)
     return router

@@ -1,7 +1,7 @@
 """Templates into pages: one environment for each language, and what every page is told."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
@@ -39,6 +39,7 @@ def environment(language: str) -> Environment:
     made.filters.update(
         moment=said.moment,
         day=said.day,
+        daymonth=said.daymonth,
         clock=said.clock,
         ago=said.ago,
         number=said.number,
@@ -97,7 +98,7 @@ def problem_page(request: Request, problem: Problem) -> Response:
 
 
 def _iso(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 __all__: Sequence[str] = (

@@ -16,7 +16,7 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_date, format_skeleton, format_timedelta
+from babel.dates import format_date, format_skeleton, format_timedelta, get_datetime_format
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
@@ -50,11 +50,17 @@ class Speech:
 
     def moment(self, at: datetime, zone: tzinfo | str | None = None) -> str:
         """Return day and time on the feeder's clock: 22 Jun 2026, 14:45."""
-        return str(format_skeleton("yMMMdHm", at, zone_of(zone), locale=self.locale))
+        # How a language puts a time beside a day, as babel.dates.format_datetime does it.
+        pattern = str(get_datetime_format("medium", locale=self.locale)).replace("'", "")
+        return pattern.replace("{0}", self.clock(at, zone)).replace("{1}", self.day(at, zone))
 
     def day(self, at: datetime, zone: tzinfo | str | None = None) -> str:
         """Return the day: 22 Jun 2026."""
         return str(format_date(at.astimezone(zone_of(zone)), "medium", locale=self.locale))
+
+    def daymonth(self, at: datetime, zone: tzinfo | str | None = None) -> str:
+        """Return the day without its year, for axes: 22 Jun."""
+        return str(format_skeleton("MMMd", at, zone_of(zone), locale=self.locale))
 
     def clock(self, at: datetime, zone: tzinfo | str | None = None) -> str:
         """Return the time of day, of 24 hours: 14:45."""
