@@ -18,6 +18,7 @@ from typing import Any, Final
 import structlog
 
 from openami.clock import Clock
+from openami.headend.alarm_watch import AlarmWatch
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
 from openami.headend.certificate_watch import watch_certificate
 from openami.headend.config import ConfigError, HeadendConfig
@@ -215,6 +216,7 @@ async def _run_tasks(
             group.create_task(_report(uplink), name="statistics"),
             group.create_task(_prune_hourly(uplink, resending, store, clock), name="prune"),
             group.create_task(resending.run(), name="resending"),
+            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
         ]
         if downlink is not None:
             tasks.append(group.create_task(downlink.run(), name="downlink"))

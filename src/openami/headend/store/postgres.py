@@ -21,6 +21,7 @@ import asyncpg
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
 from openami.headend.store.account_ledger import AccountLedger
+from openami.headend.store.alarm_ledger import AlarmLedger
 from openami.headend.store.asset_ledger import AssetLedger
 from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
@@ -37,6 +38,7 @@ from openami.headend.store.migrations import (
     pending,
     refuse_pending,
 )
+from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.queries import Queries
@@ -92,11 +94,13 @@ class PostgresStore(
     Queries,
     Ledger,
     GapLedger,
+    AlarmLedger,
     WaitingQueries,
     AssetLedger,
     AccountLedger,
     EnergyLedger,
     CountQueries,
+    Pages,
 ):
     """A database on a server. See the port for what its methods promise."""
 
