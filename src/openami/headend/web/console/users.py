@@ -80,7 +80,7 @@ async def _invited(request: Request, name: str) -> Response:
     site = site_of(request)
     path = await new_invite(site.store, name, who=principal_of(request).name, now=site.clock.now())
     link = f"{request.url.scheme}://{request.url.netloc}{path}"
-    return await _shown(request, invited=name, link=link)
+    return await _shown(request, invited=name, invite_link=link)
 
 
 @router.post("/users/{name}/role")
@@ -189,7 +189,7 @@ async def _shown(
     *,
     error: AccountError | None = None,
     invited: str | None = None,
-    link: str | None = None,
+    invite_link: str | None = None,
     **told: object,
 ) -> Response:
     _refuse_narrow(request)
@@ -205,7 +205,7 @@ async def _shown(
         feeders=feeders,
         error=error,
         invited=invited,
-        link=link,
+        invite_link=invite_link,
         invite_hours=INVITE_HOURS,
         token_days=TOKEN_DAYS,
         **{"token": None, "token_text": None, **told},
