@@ -23,6 +23,7 @@ from openami.headend.broker_check import BrokerFinding, Severity, judge_config, 
 from openami.headend.certificate_watch import watch_certificate
 from openami.headend.config import ConfigError, HeadendConfig
 from openami.headend.downlink import Downlink
+from openami.headend.folding import Folding
 from openami.headend.gap_life import Patience
 from openami.headend.links import new_first_link
 from openami.headend.listening import Listening, ListeningError
@@ -216,6 +217,7 @@ async def _run_tasks(
             group.create_task(_report(uplink), name="statistics"),
             group.create_task(_prune_hourly(uplink, resending, store, clock), name="prune"),
             group.create_task(resending.run(), name="resending"),
+            group.create_task(Folding(store).run(), name="energy"),
             group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
         ]
         if downlink is not None:
