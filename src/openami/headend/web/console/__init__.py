@@ -4,6 +4,7 @@ from fastapi import APIRouter, Depends
 
 from openami.headend.web.console import (
     alarms,
+    assets,
     audit,
     commands,
     completeness,
@@ -36,4 +37,5 @@ def console_routes() -> APIRouter:
     router.include_router(users.router)
     for each in (alarms, audit, commands, completeness, gateways, help, rejected, sessions):
         router.include_router(each.router)
+    router.include_router(assets.router)
     return router
