@@ -339,7 +339,7 @@ def _assets(
     for member in manifest.members:
         if member.name == "assets/tariffs.jsonl":
             for number, row in _json_lines(archive, member):
-                prices.append(_price(row, member, number))  # noqa: PERF401 - so it is closed at a fault
+                prices.append(_price(row, member, number))
         elif member.name.startswith("assets/"):
             if member.bytes > LINE_BYTES_MAX:
                 raise ArchiveFault(member.name, "it is larger than any feeder")

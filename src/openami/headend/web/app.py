@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
+from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -15,6 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from openami import __version__
 from openami.headend.store import StoreError
+from openami.headend.web import refusals
 from openami.headend.web.admission import admit, declared
 from openami.headend.web.api import api_routes
 from openami.headend.web.console import console_routes
@@ -62,6 +66,9 @@ def build_app(site: Site) -> FastAPI:
     app.add_middleware(SecurityHeaders, secure=site.secure)
     app.add_exception_handler(Problem, answer_problem)  # type: ignore[arg-type]
     app.add_exception_handler(StoreError, _answer_store_error)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _answer_http)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _answer_invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _answer_bug)
     app.include_router(api_routes(), prefix=API)
     app.include_router(console_routes())
     app.include_router(operations_routes(site))
@@ -77,14 +84,12 @@ class UndeclaredRoute(Exception):
 
 
 def _refuse_undeclared(routes: Iterable[BaseRoute]) -> None:
-    for route in routes:
-        # FastAPI leaves an included router whole since 0.160, and says so by a route of its own.
-        if (included := getattr(route, "original_router", None)) is not None:
-            _refuse_undeclared(included.routes)
-        elif isinstance(route, Mount):
+    for context in iter_route_contexts(tuple(routes)):
+        route = context.original_route
+        if isinstance(route, Mount):
             _refuse_undeclared(route.routes)
         elif not isinstance(route, Route) or declared(route.endpoint) is None:
-            raise UndeclaredRoute(f"{getattr(route, 'path', route)}: @declares(role) is missing")
+            raise UndeclaredRoute(f"{context.path or route}: @declares(role) is missing")
 
 
 async def answer_problem(request: Request, problem: Problem) -> Response:
@@ -113,3 +118,15 @@ def _sent_to(request: Request, address: str) -> Response:
 
 async def _answer_store_error(request: Request, error: StoreError) -> Response:
     return await answer_problem(request, Problem.store_failed(str(error), error.remedy))
+
+
+async def _answer_http(request: Request, error: HTTPException) -> Response:
+    return await answer_problem(request, refusals.of_http(request, error))
+
+
+async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
+    return await answer_problem(request, refusals.of_invalid(error))
+
+
+async def _answer_bug(request: Request, _: Exception) -> Response:
+    return await answer_problem(request, refusals.of_bug())
