@@ -219,6 +219,8 @@ async def _run_tasks(
             group.create_task(resending.run(), name="resending"),
             group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
             group.create_task(Folding(store).run(), name="energy"),
+            group.create_task(Folding(store).run(), name="energy"),
+            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
         ]
         if downlink is not None:
             tasks.append(group.create_task(downlink.run(), name="downlink"))
@@ -268,7 +270,7 @@ async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
 def _say(findings: Sequence[BrokerFinding]) -> None:
     for finding in findings:
         say = _log.warning if finding.severity is Severity.LOSES_DATA else _log.info
-        say(finding.sentence, code=finding.code, remedy=finding.remedy)
+        say("broker judged", about=finding.sentence, code=finding.code, remedy=finding.remedy)
 
 
 async def _announce(uplink: Uplink, on_ready: Callable[[], None]) -> None:

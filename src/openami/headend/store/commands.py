@@ -26,6 +26,7 @@ from openami.headend.store import Store
 from openami.headend.store.accounts import AccountStore
 from openami.headend.store.alarms import AlarmStore
 from openami.headend.store.assets import AssetStore
+from openami.headend.store.counts import CountStore
 from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
 from openami.headend.store.pages import PageStore
@@ -241,6 +242,7 @@ class HeadEndStore(
     AssetStore,
     AccountStore,
     EnergyStore,
+    CountStore,
     Protocol,
 ):
     """Everything the head-end keeps: what ``open_store`` opens."""

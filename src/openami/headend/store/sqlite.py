@@ -30,6 +30,7 @@ from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, T
 from openami.headend.store.account_ledger import AccountLedger
 from openami.headend.store.alarm_ledger import AlarmLedger
 from openami.headend.store.asset_ledger import AssetLedger
+from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy_ledger import EnergyLedger
 from openami.headend.store.gap_ledger import GapLedger
@@ -104,6 +105,7 @@ class SqliteStore(
     AssetLedger,
     AccountLedger,
     EnergyLedger,
+    CountQueries,
     Pages,
 ):
     """The open file. See the port for what its methods promise."""
