@@ -15,6 +15,7 @@ from typing import Final
 
 from openami.headend.accounts import Role
 from openami.headend.accounts.users import AccountError, User
+from openami.headend.audit import Entry
 
 SECRET_BYTES: Final = 32  # 256 bits: beyond all guessing
 TOKEN_PREFIX: Final = "oami_"  # noqa: S105 - what a scanner for leaked secrets looks for
@@ -128,6 +129,16 @@ class Token:
     def holds(self, now: datetime) -> bool:
         """Return whether it is in force."""
         return self.revoked_at is None and now < self.expires_at
+
+    def entry_of_making(self) -> Entry:
+        """Return what the audit log says of its making."""
+        scope = "every feeder" if self.feeders is None else ", ".join(sorted(self.feeders))
+        return Entry(
+            who=self.created_by,
+            what=f"{self.id} made for {self.label}",
+            why=f"{self.role.word}, {scope}, until {self.expires_at:%Y-%m-%d}",
+            result="done",
+        )
 
     def wants_noting(self, now: datetime) -> bool:
         """Return whether it is time to write down that it is used."""
