@@ -18,10 +18,12 @@ from typing import Any, Final
 import structlog
 
 from openami.clock import Clock
+from openami.headend.alarm_watch import AlarmWatch
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
 from openami.headend.certificate_watch import watch_certificate
 from openami.headend.config import ConfigError, HeadendConfig
 from openami.headend.downlink import Downlink
+from openami.headend.folding import Folding
 from openami.headend.gap_life import Patience
 from openami.headend.links import new_first_link
 from openami.headend.listening import Listening, ListeningError
@@ -215,6 +217,10 @@ async def _run_tasks(
             group.create_task(_report(uplink), name="statistics"),
             group.create_task(_prune_hourly(uplink, resending, store, clock), name="prune"),
             group.create_task(resending.run(), name="resending"),
+            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
+            group.create_task(Folding(store).run(), name="energy"),
+            group.create_task(Folding(store).run(), name="energy"),
+            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
         ]
         if downlink is not None:
             tasks.append(group.create_task(downlink.run(), name="downlink"))
@@ -264,7 +270,7 @@ async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
 def _say(findings: Sequence[BrokerFinding]) -> None:
     for finding in findings:
         say = _log.warning if finding.severity is Severity.LOSES_DATA else _log.info
-        say(finding.sentence, code=finding.code, remedy=finding.remedy)
+        say("broker judged", about=finding.sentence, code=finding.code, remedy=finding.remedy)
 
 
 async def _announce(uplink: Uplink, on_ready: Callable[[], None]) -> None:

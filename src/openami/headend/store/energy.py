@@ -91,6 +91,8 @@ class ChartPoint:
     """What was measured of one register in one period of a chart."""
 
     begin: datetime
+    last_at: datetime
+    """When the last of them was measured."""
     count: int
     least: float
     mean: float
@@ -101,8 +103,6 @@ class ChartPoint:
     """How many only repeat an old value, because the meter was silent."""
     late: int
     """How many came more than 35 minutes after they were measured."""
-    last_at: datetime
-    """When the last of them was measured."""
 
 
 class EnergyStore(Protocol):

@@ -248,8 +248,8 @@ class EnergyLedger(ABC):
             *(begin, end, step_ms, _LATE_MS),
         )
         return [
-            ChartPoint(from_ms(begin + step * step_ms), *told[:-1], last_at=from_ms(told[-1]))
-            for step, *told in cast(Any, rows)
+            ChartPoint(from_ms(begin + step * step_ms), from_ms(last_ms), *told)
+            for step, *told, last_ms in cast(Any, rows)
         ]
 
     async def _folds(self, of: _Of, first: int, last: int) -> dict[str, list[DayFold]]:

@@ -7,8 +7,9 @@ from typing import Final
 
 from openami.headend.assets import FeederAssets, MeterRole
 from openami.headend.consumption import Known
+from openami.headend.periods import Step
 from openami.headend.states import MeterState, states_of
-from openami.headend.store.energy import SeriesEnergy, Step
+from openami.headend.store.energy import SeriesEnergy
 from openami.headend.web.console.houses import House, Show, counts, houses_of
 from openami.headend.web.problems import Problem
 from openami.headend.web.site import Site
@@ -106,8 +107,11 @@ def _marks(view: FeederView) -> Mapping[str, str]:
     return {house.serial: house.mark for house in view.houses}
 
 
-async def look(site: Site, feeder_id: str) -> FeederView:
-    """Return a feeder as it is now. Raises Problem when there is no such feeder, and StoreError."""
+async def look(site: Site, feeder_id: str, *, day: BalanceDay | None = None) -> FeederView:
+    """Return a feeder as it is now. Raises Problem when there is no such feeder, and StoreError.
+
+    ``day``: its energy, where that was looked at a moment ago.
+    """
     assets = await site.store.assets(feeder_id)
     gateways = await site.store.gateways(feeder_id)
     if not gateways and not assets.meters and not assets.poles:
@@ -123,12 +127,10 @@ async def look(site: Site, feeder_id: str) -> FeederView:
     }
     houses = houses_of(assets, today, states, known_until)
     closed = _closed(known_until)
-    series: Sequence[SeriesEnergy] = ()
-    if closed > midnight:
-        series = await site.store.energy(
-            feeder_id, midnight, closed, Step.QUARTER, zone=assets.feeder.zone
+    if day is None or day.at[-1] != max(closed, midnight):
+        day = balance_day(
+            assets, await _energy(site, assets, midnight, closed), midnight, closed, known_until
         )
-    day = balance_day(assets, series, midnight, closed, known_until)
     return FeederView(
         assets=assets,
         looked_at=known_until,
@@ -137,6 +139,15 @@ async def look(site: Site, feeder_id: str) -> FeederView:
         day=day,
         gateways=tuple(gateway.gateway_id for gateway in gateways),
     )
+
+
+async def _energy(
+    site: Site, assets: FeederAssets, since: datetime, until: datetime
+) -> Sequence[SeriesEnergy]:
+    if until <= since:
+        return ()
+    zone = assets.feeder.zone
+    return await site.store.energy(assets.feeder.id, since, until, Step.QUARTER, zone=zone)
 
 
 def midnight_before(now: datetime, assets: FeederAssets) -> datetime:

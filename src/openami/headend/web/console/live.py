@@ -34,6 +34,8 @@ from openami.headend.web.site import Site, site_of
 LOOK_EVERY_S: Final = 5.0
 # What turns without any message: a meter that falls silent, a quarter hour that closes.
 LOOK_ANYWAY_S: Final = 60.0
+# A page shows what somebody else was shown a moment ago, but what a person has just changed is there.
+PAGE_OLD_S: Final = 1.0
 # A page says "not live" after two and a half of them. A beat is 15 bytes.
 BEAT_S: Final = 15.0
 # Five minutes of a village of 200 meters; who was away longer is told everything: 8 KB.
@@ -102,24 +104,30 @@ class Watched:
         self._feeder_id = feeder_id
         self._turn = asyncio.Lock()
         self._view: FeederView | None = None
-        self._looked_at = 0.0
+        self._looked_at = self._day_at = 0.0
         self._tally: Tally | None = None
         self._changes: deque[Told] = deque(maxlen=CHANGES_KEPT_MAX)
         self._whole: Told | None = None
         self.number = 0
 
-    async def look(self, *, at_most_old_s: float = 0.0) -> FeederView:
-        """Return the feeder as it is, or as it was so many seconds ago, and keep what changed."""
+    async def look(self, *, at_most_old_s: float, unless_told: bool = True) -> FeederView:
+        """Return the feeder as it was at most so many seconds ago, and keep what changed.
+
+        ``unless_told``: as long as no message comes, LOOK_ANYWAY_S ago is soon enough.
+        """
         async with self._turn:
             now = self._site.clock.boottime()
             age = now - self._looked_at
             if self._view is not None and age < at_most_old_s:
                 return self._view
             tally = await self._site.store.totals()
-            unchanged = tally == self._tally and age < LOOK_ANYWAY_S
-            if self._view is not None and at_most_old_s and unchanged:
+            untold = unless_told and tally == self._tally and age < LOOK_ANYWAY_S
+            if self._view is not None and untold:
                 return self._view
-            view = await look(self._site, self._feeder_id)
+            day = self._view.day if self._view and now - self._day_at < LOOK_ANYWAY_S else None
+            view = await look(self._site, self._feeder_id, day=day)
+            if view.day is not day:
+                self._day_at = now
             self._tally, self._looked_at = tally, now
             if self._view is not None:
                 self._keep(self._view, view)
@@ -183,7 +191,7 @@ class Hub:
         """Return a feeder as it is now, and the position a page made of it has in the stream."""
         watched = self.watched(feeder_id)
         try:
-            view = await watched.look()
+            view = await watched.look(at_most_old_s=PAGE_OLD_S, unless_told=False)
         except Problem:
             self._watched.pop(feeder_id, None)
             raise
