@@ -4,6 +4,7 @@ from fastapi import APIRouter, Depends
 
 from openami.headend.web.console import (
     assets,
+    exports,
     feeders,
     live,
     preferences,
@@ -22,4 +23,5 @@ def console_routes() -> APIRouter:
     router.include_router(live.router)
     router.include_router(signing_in.router)
     router.include_router(assets.router)
+    router.include_router(exports.router)
     return router
