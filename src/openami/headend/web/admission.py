@@ -83,7 +83,10 @@ def comes_from_us(request: Request) -> bool:
     """
     if (site := request.headers.get("sec-fetch-site")) is not None:
         return site == "same-origin"
-    origin = urlsplit(request.headers.get("origin", ""))
+    try:
+        origin = urlsplit(request.headers.get("origin", ""))
+    except ValueError:  # so it says of brackets that hold no address
+        return False
     return origin.netloc != "" and origin.netloc == request.headers.get("host")
 
 
