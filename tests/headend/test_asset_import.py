@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import random
 import zipfile
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -296,6 +297,18 @@ def test_every_part_of_a_damaged_workbook_is_refused_plainly() -> None:
                     archive.writestr(name, content if name == broken else data)
             with contextlib.suppress(FileRefused):  # and nothing else
                 read_assets(file.getvalue(), "village")
+
+
+def test_a_bent_workbook_is_refused_or_read_and_nothing_else() -> None:
+    whole = workbook(
+        customers=[["customer", "name"], *([f"c-{n}", f"Name {n}"] for n in range(50))]
+    )
+    dice = random.Random(5)
+    for _ in range(300):
+        at, bit = dice.randrange(len(whole)), 1 << dice.randrange(8)
+        bent = whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :]
+        with contextlib.suppress(FileRefused):
+            read_assets(bent, "village", feeder_id="f")
 
 
 def test_a_formula_and_a_cell_far_out_are_not_followed() -> None:

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 from typing import Final
@@ -40,6 +42,13 @@ EMPTY_ROWS_MAX: Final = 200
 # Sheets that explain, in a template and elsewhere.
 _EXPLAINING: Final = frozenset({"readme", "help", "notes"})
 _EXAMPLES_ROW: Final = 2
+
+# What reading raises of bytes that are no workbook: from the zip, its compression, its XML, or openpyxl itself.
+_BROKEN: Final = (
+    *(InvalidFileException, zipfile.BadZipFile, zlib.error, EOFError, struct.error, SyntaxError),
+    *(KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError),
+    *(NotImplementedError, RuntimeError),
+)
 
 
 class FileRefused(Exception):
@@ -85,7 +94,7 @@ def read_xlsx(data: bytes) -> tuple[list[SheetRow], list[RowFault]]:
     _refuse_bomb(data)
     try:
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=False)
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as error:
+    except _BROKEN as error:
         raise FileRefused(
             "it is no workbook that can be read", "save it anew as .xlsx, without a password"
         ) from error
@@ -105,7 +114,7 @@ def read_xlsx(data: bytes) -> tuple[list[SheetRow], list[RowFault]]:
                     for line in sheet.iter_rows(values_only=True, max_col=COLUMNS_MAX)
                 ),
             )
-        except (KeyError, ValueError, SyntaxError) as error:
+        except _BROKEN as error:
             raise FileRefused(
                 f"the sheet {sheet.title!r} is damaged", "open it and save it anew"
             ) from error
@@ -120,7 +129,7 @@ def _refuse_bomb(data: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             parts = archive.infolist()
-    except (zipfile.BadZipFile, ValueError):
+    except _BROKEN:
         raise FileRefused(
             "it is no workbook that can be read", "save it anew as .xlsx, without a password"
         ) from None

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Depends
 
 from openami.headend.web.console import (
     assets,
+    exports,
     feeders,
     live,
     own_account,
@@ -26,4 +27,5 @@ def console_routes() -> APIRouter:
     router.include_router(own_account.router)
     router.include_router(users.router)
     router.include_router(assets.router)
+    router.include_router(exports.router)
     return router
