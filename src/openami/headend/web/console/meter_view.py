@@ -23,7 +23,7 @@ FINDINGS_SHOWN_MAX: Final = 10
 GAPS_SHOWN_MAX: Final = 20
 _BARS_HIGH: Final = 232
 _STRIP_HIGH: Final = 12
-_WIDE: Final = 760
+_WIDE: Final = 1_000  # as wide as the page; on a phone it is moved sideways
 
 
 class Span(StrEnum):

@@ -32,6 +32,7 @@ READINGS_PER_PAGE_MAX: Final = 1_000
 # Points of a chart to explore: twice the pixels of a wide screen.
 EXPLORED_MAX: Final = 2_000
 _EXPLORED_DAYS: Final = 14
+_STEPS_S: Final = (60, 300, 900, 1_800, 3_600, 7_200, 21_600, 86_400)
 
 router = APIRouter(include_in_schema=False)
 
@@ -197,7 +198,7 @@ async def series(
         raise Problem.not_found("no register is named")
     now = site.clock.now()
     since = now - timedelta(days=days)
-    step_s = max(60, int(days * 86_400 / EXPLORED_MAX) // 60 * 60 + 60)
+    step_s = next(step for step in _STEPS_S if days * 86_400 / step <= EXPLORED_MAX)
     points = await site.store.chart(feeder_id, serial, register, since, now, step_s)
     return JSONResponse(
         {
