@@ -257,6 +257,8 @@ async def _run_tasks(
             group.create_task(_report(uplink), name="statistics"),
             group.create_task(_prune_hourly(uplink, resending, store, clock), name="prune"),
             group.create_task(resending.run(), name="resending"),
+            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
+            group.create_task(Folding(store).run(), name="energy"),
             group.create_task(Folding(store).run(), name="energy"),
             group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
         ]

@@ -15,6 +15,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
@@ -98,15 +99,16 @@ async def write_archive(
     members: list[Member] = []
     try:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            async for member in _written(store, archive, path.parent):
-                members.append(member)
-                tell(f"{member.name}: {member.rows} rows")
+            async with aclosing(_written(store, archive, path.parent)) as written:
+                async for member in written:
+                    members.append(member)
+                    tell(f"{member.name}: {member.rows} rows")
             manifest = Manifest(
                 FORMAT, VERSION, utc_text(now), f"openami {__version__}", tuple(members), COLUMNS
             )
             archive.writestr(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

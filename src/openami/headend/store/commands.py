@@ -237,12 +237,12 @@ class HeadEndStore(
     CommandStore,
     GapStore,
     AlarmStore,
+    PageStore,
     WaitingStore,
     AssetStore,
     AccountStore,
     EnergyStore,
     CountStore,
-    PageStore,
     Protocol,
 ):
     """Everything the head-end keeps: what ``open_store`` opens."""

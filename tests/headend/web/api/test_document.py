@@ -1,5 +1,6 @@
 """The OpenAPI document says what the API does."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,7 @@ def operations() -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def test_the_committed_document_is_that_of_the_routes() -> None:
-    """After a change that is meant: RENEW_OPENAPI=1 pytest tests/headend/web/api/test_document.py, and look at the diff."""
-    import os
-
+    """RENEW_OPENAPI=1 writes it anew."""
     now = printed(application().routes)
     if os.environ.get("RENEW_OPENAPI"):
         COMMITTED.write_text(now, encoding="utf-8")

@@ -73,9 +73,7 @@ def meaning_alone_is_wrong(check: str, response: Any) -> bool:
 def test_the_api_keeps_to_its_document(tried: Any) -> None:
     schemathesis.openapi.format(
         "date-time",
-        st.datetimes(datetime(1970, 1, 1), datetime(2199, 12, 31), timezones=st.just(UTC)).map(
-            utc_text
-        ),
+        st.integers(0, 7_000_000_000).map(lambda s: utc_text(datetime.fromtimestamp(s, UTC))),
     )
     config = schemathesis.Config.from_dict(settings())
     schema = schemathesis.openapi.from_asgi(
