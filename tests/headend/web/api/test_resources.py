@@ -12,6 +12,7 @@ from tests.headend.web.api.village import (
     FEEDER,
     GATEWAY,
     METER,
+    NEVER_HEARD,
     NOW,
     OTHER_FEEDER,
     QUARTER,
@@ -24,7 +25,17 @@ from openami.headend.web.api.forms import LIMIT_DEFAULT
 from openami.profile import utc_text
 
 LISTS = (
-    *("/feeders", "/gateways", "/meters", "/readings", "/events", "/findings", "/gaps"),
+    *(
+        "/poles",
+        "/customers",
+        "/feeders",
+        "/gateways",
+        "/meters",
+        "/readings",
+        "/events",
+        "/findings",
+        "/gaps",
+    ),
     *("/completeness", "/sessions", "/commands", "/rejected", "/audit"),
 )
 
@@ -61,6 +72,8 @@ async def test_what_is_out_of_scope_is_not_there(village: Village, path: str) ->
     [
         f"/feeders/{FEEDER}",
         f"/gateways/{FEEDER}/{GATEWAY}",
+        f"/poles/{FEEDER}/pole-1",
+        f"/customers/{FEEDER}/house-1",
         f"/meters/{FEEDER}/{METER}",
         f"/sessions/sip-{FEEDER}",
         "/rejected/1",
@@ -92,6 +105,38 @@ async def test_a_meter_tells_its_registers(village: Village) -> None:
     }  # fmt: skip
     [silent] = await village.items("/meters", feeder=FEEDER, meter=SILENT_METER)
     assert (silent["state"], silent["latestGoodTs"]) == ("meter_silent", None)
+
+
+async def test_a_meter_tells_where_it_hangs_and_one_never_heard_is_there(village: Village) -> None:
+    meter = (await village.get(f"/meters/{FEEDER}/{METER}")).json()
+    assert (meter["role"], meter["poleId"], meter["customerId"]) == (
+        "customer",
+        "pole-2",
+        "house-1",
+    )
+    assert meter["protected"] is False
+    [unheard] = await village.items("/meters", state="never_seen", feeder=FEEDER)
+    assert (unheard["meterSerial"], unheard["gatewayId"], unheard["lastSeen"]) == (
+        NEVER_HEARD, None, None,
+    )  # fmt: skip
+    alone = (await village.get(f"/meters/{FEEDER}/{NEVER_HEARD}")).json()
+    assert (alone["state"], alone["registers"], alone["protected"]) == ("never_seen", [], True)
+    feeder = (await village.get(f"/feeders/{FEEDER}")).json()
+    assert (feeder["name"], feeder["timeZone"]) == ("The feeder-north", "Africa/Nairobi")
+
+
+async def test_poles_and_customers_tell_their_meters(village: Village) -> None:
+    poles = await village.items("/poles", feeder=FEEDER)
+    assert [(pole["poleId"], pole["parent"], pole["meters"]) for pole in poles] == [
+        ("pole-1", None, []),
+        ("pole-2", "pole-1", [METER, NEVER_HEARD]),
+    ]
+    [customer] = await village.items("/customers", feeder=FEEDER)
+    [placement] = customer["placements"]
+    assert (customer["name"], placement["meterSerial"]) == ("=Amina", METER)
+    assert (placement["validFrom"], placement["validTo"]) == ("1970-01-01T00:00:00Z", None)
+    for path in (f"/poles/{FEEDER}/none", f"/customers/{FEEDER}/none", f"/meters/{FEEDER}/none"):
+        assert (await village.get(path)).status_code == 404
 
 
 # --- readings ------------------------------------------------------------------------------------

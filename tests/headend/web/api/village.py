@@ -14,10 +14,12 @@ from tests.headend.messages import TOPIC, payload
 from tests.headend.web.doors import BearerDoor
 
 from openami.headend.accounts import Means, Principal, Role
+from openami.headend.assets import Customer, Feeder, FeederAssets, Meter, Pole
 from openami.headend.audit import Entry
 from openami.headend.gap_life import Gap
 from openami.headend.ingest import Accepted, Finding, Kind, Message, Rejected
 from openami.headend.sessions import LedgerSession
+from openami.headend.store.assets import AssetsChange
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.web.app import build_app
 from openami.headend.web.site import BrokerLink, Site
@@ -37,7 +39,7 @@ from openami.profile import (
 NOW: Final = datetime(2026, 6, 22, 14, 30, tzinfo=UTC)
 QUARTER: Final = timedelta(minutes=15)
 FEEDER, OTHER_FEEDER = "feeder-north", "feeder-south"
-GATEWAY, METER, SILENT_METER = "pole-1", "M-1", "M-2"
+GATEWAY, METER, SILENT_METER, NEVER_HEARD = "pole-1", "M-1", "M-2", "M-3"
 RELAY: Final = Obis.parse("96.11.1")
 
 
@@ -144,6 +146,7 @@ def _application(site: Site) -> FastAPI:
 
 async def fill(store: HeadEndStore) -> None:
     """Put a village's afternoon into a store."""
+    await store.change_assets([FEEDER, OTHER_FEEDER], lambda _: _assets(), NOW)
     await store.commit([*_readings(), *_events(), *_rejected()])
     await store.put_gaps([_gap(FEEDER, 5), _gap(FEEDER, 9), _gap(OTHER_FEEDER, 7)])
     await store.put_intervals({FEEDER: 900, OTHER_FEEDER: 900})
@@ -151,6 +154,40 @@ async def fill(store: HeadEndStore) -> None:
         session = _session(feeder)
         entry = Entry(who="omar", what="session requested", session_id=session.id)
         await store.add_session(session, entry, session.requested_at)
+
+
+def _assets() -> AssetsChange:
+    return AssetsChange(
+        after=[
+            FeederAssets(
+                feeder=Feeder(id=feeder, name=f"The {feeder}", time_zone="Africa/Nairobi"),
+                poles=(
+                    Pole(feeder_id=feeder, id="pole-1", name="By the mill", number=1),
+                    Pole(
+                        feeder_id=feeder,
+                        id="pole-2",
+                        name="At the well",
+                        number=2,
+                        parent="pole-1",
+                        longitude=36.8,
+                        latitude=-1.3,
+                    ),
+                ),
+                meters=(
+                    Meter(
+                        feeder_id=feeder,
+                        serial=METER,
+                        pole_id="pole-2",
+                        customer_id="house-1",
+                        phase="A",
+                    ),
+                    Meter(feeder_id=feeder, serial=NEVER_HEARD, pole_id="pole-2", protected=True),
+                ),
+                customers=(Customer(feeder_id=feeder, id="house-1", name="=Amina"),),
+            )
+            for feeder in (FEEDER, OTHER_FEEDER)
+        ],
+    )
 
 
 def _readings() -> list[Accepted]:

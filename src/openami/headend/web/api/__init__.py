@@ -13,6 +13,7 @@ from openami.headend.web.api import (
     audit,
     commands,
     completeness,
+    customers,
     document,
     events,
     feeders,
@@ -20,6 +21,7 @@ from openami.headend.web.api import (
     gaps,
     gateways,
     meters,
+    poles,
     readings,
     rejected,
     sessions,
@@ -30,7 +32,18 @@ def api_routes() -> APIRouter:
     """Return every route of the API."""
     routes = APIRouter()
     for resource in (
-        *(feeders, gateways, meters, readings, events, findings, gaps, completeness),
+        *(
+            feeders,
+            poles,
+            meters,
+            customers,
+            gateways,
+            readings,
+            events,
+            findings,
+            gaps,
+            completeness,
+        ),
         *(sessions, commands, rejected, audit, document),
     ):
         routes.include_router(resource.router)

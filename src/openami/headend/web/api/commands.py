@@ -262,7 +262,8 @@ async def request_command(
         )
     except OrderFault as fault:
         raise invalid([{"in": "body", "detail": str(fault)}]) from None
-    match await site.store.request_command(new, now):
+    engineer = principal.may(Role.ENGINEER)
+    match await site.store.request_command(new, now, engineer=engineer):
         case RequestRefused(RequestFault.KEY_REUSED):
             raise _key_reused()
         case RequestRefused(refused, detail):
