@@ -30,6 +30,8 @@ SEED = 5
 CASES_MIN = 500
 # What is said of values that are of the right form and mean nothing here.
 MEANINGS = (
+    "`since`",
+    "choose a longer step",
     "no cursor of this list",
     "not before from",
     "days, not",

@@ -195,7 +195,7 @@ def _readings() -> list[Accepted]:
     found = (Finding("FELL", METER, "1.8.0", "it fell by 3"),)
     batch = [
         accepted(
-            register(100 + n / 4),
+            register(103 - n / 4),
             register("connected" if n % 2 else "=1+1", RELAY, unit="enum"),
             ts=NOW - n * QUARTER,
             feeder=feeder,
