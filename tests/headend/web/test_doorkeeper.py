@@ -254,7 +254,7 @@ async def test_every_route_says_who_may_use_it(place: Premises) -> None:
     assert {path for path, mark in marks.items() if mark is not None and mark.role is None} <= {
         *("/sign-in", "/sign-out", "/first/{secret}"),
         *("/static/{digest}/{name}", "/static/{name}", "/data-saver"),
-        *("/healthz", "/readyz", "/version"),
+        *("/healthz", "/readyz", "/version", "/help/problems"),
     }
 
 
