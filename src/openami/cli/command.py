@@ -88,6 +88,7 @@ class _Asked:
     reason: str
     idempotency_key: str | None
     valid_for: timedelta
+    protected: bool
     args: dict[str, Any]
 
 
@@ -108,6 +109,11 @@ class _Asked:
     show_default=True,
     callback=as_duration,
     help="It never acts later than that; 1h at most.",
+)
+@click.option(
+    "--protected",
+    is_flag=True,
+    help="It may be a protected meter: you are an engineer, and say why with --reason.",
 )
 @click.option(
     "--arg", "pairs", metavar="NAME=VALUE", multiple=True, help="An argument (repeatable)."
@@ -137,7 +143,7 @@ def send(
 
     async def run(open_store: HeadEndStore) -> RequestVerdict:
         new = _new_command(asked, await _place(open_store, asked))
-        return await open_store.request_command(new, new.requested_at)
+        return await open_store.request_command(new, new.requested_at, engineer=asked.protected)
 
     verdict = with_store(store, run, Access.EDIT)
     if not isinstance(verdict, Requested):

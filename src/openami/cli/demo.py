@@ -62,7 +62,7 @@ class _Duration(click.ParamType[float | None]):
     "--for",
     "duration_s",
     type=_Duration(),
-    default="60s",
+    default="15m",
     show_default=True,
     help="How long: 90s, 10m, 2h, or forever, which is until Ctrl-C.",
 )
@@ -90,8 +90,9 @@ def demo(
     """Run a village on this machine: meters, gateway, broker, head-end.
 
     The meters are Modbus servers, the gateway and the head-end the real programs; all of it listens on
-    loopback only and is gone afterwards. On the way a meter dies, a credit runs out and the head-end is
-    killed. At the end the gateway's account is compared with the head-end's, reading by reading.
+    loopback only and is gone afterwards. It prints a link: whoever opens it sees the village in the
+    operator's console, and may switch a house off and on. On the way a meter dies, a credit runs out and
+    the head-end is killed, once. At the end the gateway's account is compared with the head-end's, reading by reading.
 
     Exit code 1 when a reading was lost or a part failed, 3 when the broker cannot be reached, 130 when
     interrupted.

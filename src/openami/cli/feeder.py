@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from openami.cli.feeder_import import import_assets, template
 from openami.cli.moments import as_moment
 from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table
@@ -253,6 +254,10 @@ def _day(text: str) -> date:
         return read_day(text, "--day")
     except SipError as error:
         fail(error.detail, Exit.USAGE)
+
+
+feeder.add_command(import_assets)
+feeder.add_command(template)
 
 
 def _feeder_row(feeder: FeederRow) -> Row:

@@ -15,12 +15,14 @@ from openami.cli.headend_enrolment import (
     renew,
     revoke,
 )
+from openami.cli.headend_first_link import first_link
 from openami.cli.headend_import import import_backlog
 from openami.cli.headend_init import init
 from openami.cli.logs import configure_logs
 from openami.cli.report import Exit, fail, say
 from openami.cli.storage import fail_for_store, registers_option
 from openami.clock import SystemClock
+from openami.headend.accounts.credentials import FIRST_LINK_HOURS
 from openami.headend.config import (
     DEFAULT_PROTOCOL,
     DEFAULT_STORE,
@@ -48,6 +50,7 @@ for _command in (
     renew,
     certificates,
     import_backlog,
+    first_link,
 ):
     headend.add_command(_command)
 
@@ -79,9 +82,16 @@ for _command in (
     metavar="FILE",
     help="The broker's own configuration, to be checked at start for what would lose data.",
 )
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    envvar="OPENAMI_LISTEN",
+    help="Serve the console and the API there; beyond this machine it needs [web] in the file.",
+)
 @registers_option
 def run(
     config_file: str | None,
+    listen: str | None,
     store: str | None,
     registers: str | None,
     broker_config_file: str | None,
@@ -90,7 +100,8 @@ def run(
     """Receive, judge and store until told to stop (SIGTERM, Ctrl-C).
 
     A message is acknowledged to the broker when the store has committed it, never before. A broker or a
-    database that is down is waited for.
+    database that is down is waited for. With --listen the console and the API are served, and while there
+    is no account a link is printed that makes the first one.
     """
     configure_logs()
     try:
@@ -101,6 +112,10 @@ def run(
             registers_file=registers,
             broker_config_file=broker_config_file,
         )
+        if listen is not None:
+            config = msgspec.structs.replace(
+                config, web=msgspec.structs.replace(config.web, listen=listen)
+            )
         asyncio.run(
             run_headend(
                 config,
@@ -108,6 +123,7 @@ def run(
                 on_ready=lambda: say(
                     f"ready: {config.mqtt.endpoint} → {_without_password(config)}"
                 ),
+                on_listening=_say_listening,
             )
         )
     except ConfigError as error:
@@ -116,6 +132,14 @@ def run(
         fail_for_store(error)
     except TransportError as error:
         fail(str(error), Exit.CANNOT_CONNECT, error.remedy)
+
+
+def _say_listening(url: str, first_link: str | None) -> None:
+    say(f"listening: {url}")
+    if first_link is not None:
+        say(
+            f"no account yet; this makes the first, once, within {FIRST_LINK_HOURS} h: {first_link}"
+        )
 
 
 def _overlaid(

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from openami.cli.meter_assets import protect, swap, unprotect
 from openami.cli.moments import as_moment
 from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table, say
@@ -159,6 +160,11 @@ def readings(
 
     if not with_store(store, read):
         say("no readings in this time" if since or until or obis else "no readings")
+
+
+meter.add_command(swap)
+meter.add_command(protect)
+meter.add_command(unprotect)
 
 
 def _row_printer() -> Any:

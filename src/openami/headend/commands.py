@@ -128,6 +128,7 @@ class RequestFault(StrEnum):
     KEY_REUSED = "KEY_REUSED"
     ALREADY_OPEN = "ALREADY_OPEN"
     TRADE_OPEN = "TRADE_OPEN"
+    PROTECTED = "PROTECTED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +156,13 @@ def judge_request(
     same_key: LedgerCommand | None,
     on_meter: Sequence[LedgerCommand],
     same_trade: Sequence[LedgerCommand],
+    protected: bool = False,
+    engineer: bool = False,
 ) -> RequestVerdict:
-    """Decide on a request. ``on_meter`` are the meter's open commands, ``same_trade`` all of its trade."""
+    """Decide on a request. ``on_meter`` are the meter's open commands, ``same_trade`` all of its trade.
+
+    ``protected``: the meter is a critical customer's; ``engineer``: whether an engineer asks.
+    """
     if same_key is not None:
         if _request_of(same_key) == _request_of(new):
             return Requested(same_key, is_new=False)
@@ -165,6 +171,11 @@ def judge_request(
             f"the idempotency key {new.idempotency_key} was another request's: {same_key.id}",
         )
     if ACTIONS[new.action].direction is Direction.UNSAFE:
+        if protected and not (engineer and new.reason.strip()):
+            return RequestRefused(
+                RequestFault.PROTECTED,
+                f"{new.meter_serial} is protected: only an engineer may ask for it, and has to say why",
+            )
         for other in on_meter:
             if other.action is new.action:
                 return RequestRefused(

@@ -17,16 +17,32 @@ disconnects_per_hour_max = 50                           # our own threshold, bes
 [completeness]
 grace_s = 120                                           # a gap is asked for when nothing has filled it for so long
 intervals_s = { feeder-a = 900 }                        # how often a feeder's meters report; learnt where left out
+
+[web]                                                   # the console and the API; without it there are none
+listen = "0.0.0.0:8443"
+cert_file = "/etc/openami/web.pem"
+key_file = "/etc/openami/web.key.pem"
+public_url = "https://head-end.example:8443"            # how people reach it, where that is another address
+
+[proxy_auth]                                            # where a reverse proxy knows who people are
+header = "X-Forwarded-User"
+groups_header = "X-Forwarded-Groups"
+trusted = ["127.0.0.1/32"]
+groups = { village-engineers = "engineer", "*" = "viewer" }
 """
 
 import re
+import socket
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
 
+from openami.headend.accounts.proxy import ProxyAuthSettings, ProxyRules
+from openami.headend.accounts.users import AccountError
 from openami.headend.gap_life import GRACE_S
+from openami.headend.listening import Listening, ListeningError, WebSettings, listening_of
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import CatalogueError, RegisterCatalogue, one_line, shipped_catalogue
 from openami.toml_text import read_toml
@@ -82,6 +98,28 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     )
     signing: SigningSettings | None = None
     completeness: CompletenessSettings = CompletenessSettings()
+    web: WebSettings = WebSettings()
+    proxy_auth: ProxyAuthSettings | None = None
+
+    def listening(self) -> Listening | None:
+        """Return where the console and the API are reached; None where they are not. Raises ConfigError."""
+        try:
+            return listening_of(self.web, machine=socket.gethostname())
+        except ListeningError as error:
+            raise ConfigError(f"[web] {error}") from None
+
+    def proxy_rules(self) -> ProxyRules | None:
+        """Return whom a reverse proxy may speak for, where there is one. Raises ConfigError."""
+        if self.proxy_auth is None:
+            return None
+        if not self.web.public_url:
+            raise ConfigError(
+                "[proxy_auth] needs [web] public_url: under what name the proxy is reached"
+            )
+        try:
+            return ProxyRules(self.proxy_auth)
+        except AccountError as error:
+            raise ConfigError(f"[proxy_auth] {error}: {error.remedy}") from None
 
     def catalogue(self) -> RegisterCatalogue:
         """Return the register list. Raises ConfigError."""
@@ -133,7 +171,8 @@ def read_config(path: Path) -> HeadendConfig:
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(path, text, one_line(str(error)))) from None
     mqtt = _beside(path, config.mqtt, "ca_file", "cert_file", "key_file", "password_file")
-    config = msgspec.structs.replace(config, mqtt=mqtt)
+    web = _beside(path, config.web, "cert_file", "key_file")
+    config = msgspec.structs.replace(config, mqtt=mqtt, web=web)
     return _beside(path, config, "registers_file", "broker_config_file")
 
 
@@ -172,6 +211,8 @@ def _explain(path: Path, text: str, error: str) -> str:
             "mqtt": BrokerSettings,
             "signing": SigningSettings,
             "completeness": CompletenessSettings,
+            "web": WebSettings,
+            "proxy_auth": ProxyAuthSettings,
         }
         known = tables.get(table, HeadendConfig).__struct_fields__
         close = get_close_matches(key, known, n=1)

@@ -8,20 +8,25 @@ import asyncio
 import random
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from openami.clock import Clock
+from openami.headend.alarm_watch import AlarmWatch
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
 from openami.headend.certificate_watch import watch_certificate
-from openami.headend.config import HeadendConfig
+from openami.headend.config import ConfigError, HeadendConfig
 from openami.headend.downlink import Downlink
+from openami.headend.folding import Folding
 from openami.headend.gap_life import Patience
+from openami.headend.links import new_first_link
+from openami.headend.listening import Listening, ListeningError
 from openami.headend.resending import Resending
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
@@ -50,16 +55,20 @@ async def run(
     clock: Clock,
     stop: asyncio.Event | None = None,
     on_ready: Callable[[], None] = lambda: None,
+    on_listening: Callable[[str, str | None], None] = lambda _url, _link: None,
 ) -> None:
     """Run the head-end until ``stop`` is set or the process is told to end.
 
-    ``on_ready`` is called when the broker delivers to us for the first time. Raises ConfigError,
-    TransportError and StoreError for what a person has to mend before anything can run.
+    ``on_ready`` is called when the broker delivers to us for the first time; ``on_listening`` when the console can
+    be reached, with its address and, while there is no account, the link that makes the first one. Raises
+    ConfigError, TransportError and StoreError for what a person has to mend before anything can run.
     """
     stop = stop or asyncio.Event()
     catalogue = config.catalogue()
     config.keys()
     config.broker_config()  # a file that cannot be read is said before anything is opened
+    listening = config.listening()
+    config.proxy_rules()
     async with _told_to_end(stop), AsyncExitStack() as resources:
         store = await _opened_store(config.store, resources, stop)
         if store is None:
@@ -76,7 +85,11 @@ async def run(
         )
         try:
             resending = _resending(config, store, clock, can_command=downlink is not None)
-            await _run_tasks(config, uplink, downlink, resending, stop, on_ready, clock)
+            web = None
+            if listening is not None:
+                web = _web(config, listening, uplink, clock, can_command=downlink is not None)
+                on_listening(listening.url, await _first_link(store, listening, clock))
+            await _run_tasks(config, store, uplink, downlink, resending, web, stop, on_ready, clock)
         except* (TransportError, StoreError) as failed:
             failure = failed.exceptions[0]
         else:
@@ -106,6 +119,40 @@ def _resending(
     """Return what asks for missing readings; without a key to command with, it only says what is missing."""
     patience = Patience(grace=timedelta(seconds=config.completeness.grace_s))
     return Resending(store, clock=clock, new_id=_new_id, can_command=can_command, patience=patience)
+
+
+def _web(
+    config: HeadendConfig,
+    listening: Listening,
+    uplink: Uplink,
+    clock: Clock,
+    *,
+    can_command: bool,
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Return what serves the console and the API, its address taken. Raises ConfigError."""
+    # Only a head-end with a console needs the libraries that serve one.
+    from openami.headend.web.serving import Web, bind, serve
+
+    web = Web(
+        listening=listening,
+        store_url=config.store,
+        clock=clock,
+        catalogue=config.catalogue(),
+        link=lambda: uplink.link,
+        can_command=can_command,
+        proxy=config.proxy_rules(),
+    )
+    try:
+        return partial(serve, web, bind(listening))
+    except ListeningError as error:
+        raise ConfigError(f"[web] {error}") from None
+
+
+async def _first_link(store: HeadEndStore, listening: Listening, clock: Clock) -> str | None:
+    """Return a link that makes the first account, while there is none: there is no password to begin with."""
+    if await store.users():
+        return None
+    return listening.url + await new_first_link(store, who="head-end", now=clock.now())
 
 
 def _new_id(prefix: str) -> str:
@@ -153,9 +200,11 @@ async def _opened_store(
 
 async def _run_tasks(
     config: HeadendConfig,
+    store: HeadEndStore,
     uplink: Uplink,
     downlink: Downlink | None,
     resending: Resending,
+    web: Callable[[], Coroutine[Any, Any, None]] | None,
     stop: asyncio.Event,
     on_ready: Callable[[], None],
     clock: Clock,
@@ -166,11 +215,17 @@ async def _run_tasks(
             group.create_task(_check_and_run(config, uplink), name="uplink"),
             group.create_task(_announce(uplink, on_ready), name="announce"),
             group.create_task(_report(uplink), name="statistics"),
-            group.create_task(_prune_hourly(uplink, resending), name="prune"),
+            group.create_task(_prune_hourly(uplink, resending, store, clock), name="prune"),
             group.create_task(resending.run(), name="resending"),
+            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
+            group.create_task(Folding(store).run(), name="energy"),
+            group.create_task(Folding(store).run(), name="energy"),
+            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
         ]
         if downlink is not None:
             tasks.append(group.create_task(downlink.run(), name="downlink"))
+        if web is not None:
+            tasks.append(group.create_task(web(), name="web"))
         await stop.wait()
         for task in tasks:
             task.cancel()
@@ -215,7 +270,7 @@ async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
 def _say(findings: Sequence[BrokerFinding]) -> None:
     for finding in findings:
         say = _log.warning if finding.severity is Severity.LOSES_DATA else _log.info
-        say(finding.sentence, code=finding.code, remedy=finding.remedy)
+        say("broker judged", about=finding.sentence, code=finding.code, remedy=finding.remedy)
 
 
 async def _announce(uplink: Uplink, on_ready: Callable[[], None]) -> None:
@@ -234,12 +289,15 @@ async def _report(uplink: Uplink) -> None:
             said = line
 
 
-async def _prune_hourly(uplink: Uplink, resending: Resending) -> None:
+async def _prune_hourly(
+    uplink: Uplink, resending: Resending, store: HeadEndStore, clock: Clock
+) -> None:
     while True:
         await asyncio.sleep(PRUNE_INTERVAL_S)
         try:
             await uplink.prune()
             await resending.prune()
+            await store.prune_accounts(clock.now())
         except StoreError as error:  # the stream will meet the same error and act on it
             _log.warning("what is beyond its bounds was not pruned", **why(error))
 

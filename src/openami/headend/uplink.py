@@ -11,15 +11,18 @@ which keeps the session's messages on its own disk, and comes back when the stor
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, Protocol
 
 import structlog
 
 from openami.clock import Clock
+from openami.headend.broker_link import BrokerLink
 from openami.headend.ingest import Decision, Message
 from openami.headend.intake import Intake
 from openami.headend.statistics import Statistics
 from openami.headend.store import Store, StoreError, Tally
+from openami.headend.tracing import Span, Tracing, Untraced
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
 from openami.profile import EventTopic, RegisterCatalogue, TelemetryTopic
@@ -81,16 +84,20 @@ class Uplink:
         broker_backoff: Backoff,
         store_backoff: Backoff,
         beside: Beside | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.statistics = Statistics()
         self.subscribed = asyncio.Event()
         """Set while the broker delivers to us."""
+        self.link = BrokerLink(False, clock.now(), "not connected yet")
+        """A value that is put here anew whenever it changes: other threads may look at it."""
         self._port = port
         self._store = store
         self._clock = clock
         self._broker_backoff = broker_backoff
         self._store_backoff = store_backoff
         self._beside = beside
+        self._tracing = tracing or Untraced()
         self._intake = Intake(store, catalogue=catalogue, statistics=self.statistics)
         self._has_joined = False
         self._joined_at_s: float | None = None
@@ -110,6 +117,7 @@ class Uplink:
                 if error.permanent and not self._has_joined:
                     raise
                 self._say_broker_lost(error)
+                self.link = replace(self.link, reason=str(error))
                 if self._has_proved_itself():
                     self._broker_backoff.reset()
                 await asyncio.sleep(self._broker_backoff.next_s())
@@ -118,6 +126,7 @@ class Uplink:
                     raise
                 self._joined_at_s = None
                 self.statistics.store_losses += 1
+                self.link = replace(self.link, reason=f"the store failed: {error}")
                 _log.error(
                     "the store failed; nothing is acknowledged, the broker keeps the messages",
                     **why(error),
@@ -147,18 +156,28 @@ class Uplink:
             try:
                 while True:
                     for batch in _portions(await connection.receive(BATCH_MESSAGES_MAX)):
-                        decisions = await self._intake.judge(self._messages(batch))
-                        await self._to_its_end(connection, batch, decisions)
+                        with self._tracing.span(
+                            "ingest batch", {"openami.messages": len(batch)}
+                        ) as span:
+                            decisions = await self._intake.judge(self._messages(batch))
+                            await self._to_its_end(connection, batch, decisions, span)
             finally:
                 self.subscribed.clear()
+                self.link = BrokerLink(False, self._clock.now())
                 if beside is not None:
                     beside.left()
 
     async def _to_its_end(
-        self, connection: Connection, batch: Sequence[Delivery], decisions: Sequence[Decision]
+        self,
+        connection: Connection,
+        batch: Sequence[Delivery],
+        decisions: Sequence[Decision],
+        span: Span,
     ) -> None:
         """Settle a batch even if we are told to stop meanwhile."""
-        settling = asyncio.create_task(self._settle(connection, batch, decisions), name="settle")
+        settling = asyncio.create_task(
+            self._settle(connection, batch, decisions, span), name="settle"
+        )
         try:
             await asyncio.shield(settling)
         except asyncio.CancelledError:
@@ -167,13 +186,24 @@ class Uplink:
             raise
 
     async def _settle(
-        self, connection: Connection, batch: Sequence[Delivery], decisions: Sequence[Decision]
+        self,
+        connection: Connection,
+        batch: Sequence[Delivery],
+        decisions: Sequence[Decision],
+        span: Span,
     ) -> None:
         tally = await self._intake.commit(decisions) if decisions else Tally()
         if self._beside is not None:
             await self._beside.take(batch)
         connection.acknowledge(batch)
         self.statistics.committed(decisions, tally)
+        span.tell(
+            {
+                "openami.readings.stored": tally.stored,
+                "openami.readings.duplicate": tally.duplicates,
+                "openami.messages.rejected": tally.rejected_messages,
+            }
+        )
         self._store_backoff.reset()
 
     def _messages(self, batch: Sequence[Delivery]) -> Iterator[Message]:
@@ -213,6 +243,7 @@ class Uplink:
         self._joined_at_s = asyncio.get_running_loop().time()
         self._said_lost = False
         self.subscribed.set()
+        self.link = BrokerLink(True, self._clock.now())
         _log.info("connected to the broker", subscribed=list(FILTERS))
 
     def _say_broker_lost(self, error: TransportError) -> None:

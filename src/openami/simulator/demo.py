@@ -28,6 +28,7 @@ from openami.mqtt.settings import BrokerSettings
 from openami.profile import FeederId, GatewayId, MeterSerial
 from openami.simulator.audit import Account, account, everything_arrived, traffic
 from openami.simulator.config_files import gateway_toml, headend_toml
+from openami.simulator.entrance import Entrance, free_address, let_in, shut_out
 from openami.simulator.faults import Silent
 from openami.simulator.lines import VillageLine, village_lines
 from openami.simulator.modbus_server import serving
@@ -45,6 +46,7 @@ from openami.simulator.scenario import (
 from openami.simulator.security import INTRUDER, DemoVillage, demo_village
 from openami.simulator.view import Picture, clock_text, relay_changes
 from openami.simulator.village import Village
+from openami.simulator.village_assets import tell_assets
 
 # A Python program on a slow, busy machine: imports, schema, subscription.
 START_S_MAX = 30.0
@@ -70,6 +72,8 @@ _OUTBOX_FILE = "gateway.db"
 _HEADEND_READY = "ready: "
 _NAMES = {"gateway": "gateway", "headend": "head-end"}
 
+# The head-end survives its kill once; after that somebody is looking at its console.
+_TOLD_ONCE = (Turn.HEADEND_DIES, Turn.HEADEND_RETURNS)
 _COMMAND_TURNS = (Turn.HOUSE_CUT_OFF, Turn.HOUSE_RECONNECTED, Turn.COMMAND_REPLAYED)
 
 Show = Callable[[Picture], None]
@@ -105,6 +109,7 @@ class _Stage:
     store: Store
     before: Tally
     orders: Orders | None = None
+    entrance: Entrance | None = None
     headend_wanted: bool = True
     news: list[str] = field(default_factory=list)
     latest: Mapping[MeterSerial, Sequence[Reading]] = field(default_factory=dict)
@@ -140,6 +145,9 @@ async def run_demo(
             f"up after {up_s:.1f} s, with readings in the store: {stage.plan.meters} meters, "
             f"a gateway, {stage.broker}, a head-end"
         )
+        if stage.entrance is not None:
+            for line in stage.entrance.lines:
+                tell(line)
         await _play(stage, show, tell, stop)
         tell("ending: the gateway first, then the head-end, when it has taken what was sent")
         await stage.gateway.stop()
@@ -171,7 +179,8 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
     directory = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="openami-demo-")))
     broker = await _broker(settings, feeder_id, directory, clock, parts)
     store_url = settings.store_url or f"sqlite:///{directory / 'headend.db'}"
-    headend, store = await _headend(store_url, broker, directory, parts)
+    address = free_address()
+    headend, store = await _headend(store_url, address, broker, directory, parts)
     if broker.village is not None:
         await broker.village.hand_over_keyring(store_url, now=clock.now())
     evening = clock.now()
@@ -180,6 +189,7 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
         story_length_s(settings.duration_s),
         begins_ms=epoch_ms(evening) + _GATEWAY_START_MS,
     )
+    await tell_assets(store_url, plan, feeder_id, now=evening)
     village = Village(plan)
     lines = village_lines(village, clock)
     house = house_to_cut_off(plan)
@@ -202,6 +212,9 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
         orders=orders,
     )
     await _start_gateway(stage, broker, directory, parts)
+    stage.entrance = await let_in(store_url, address, now=clock.now())
+    if settings.store_url is not None:
+        parts.push_async_callback(shut_out, store_url, now=clock.now())
     return stage
 
 
@@ -270,11 +283,13 @@ async def _knock(broker: BrokerSettings) -> None:
 
 
 async def _headend(
-    store_url: str, broker: _Broker, directory: Path, parts: AsyncExitStack
+    store_url: str, address: str, broker: _Broker, directory: Path, parts: AsyncExitStack
 ) -> tuple[Program, Store]:
     """Start the head-end; return it, subscribed, and its store, open to read."""
     config = directory / "headend.toml"
-    tables = {} if broker.village is None else broker.village.headend_tables
+    tables: dict[str, Mapping[str, str]] = {"web": {"listen": address}}
+    if broker.village is not None:
+        tables |= broker.village.headend_tables
     config.write_text(headend_toml(store_url=store_url, mqtt=broker.headend, tables=tables))
     headend = _program("headend", directory)
     parts.push_async_callback(headend.stop)
@@ -351,7 +366,11 @@ async def _play(stage: _Stage, show: Show, tell: Tell, stop: asyncio.Event) -> N
         if duration_s is not None and elapsed_s >= duration_s:
             return
         if elapsed_s >= tellings * length_s:
-            scenes = [Scene(tellings * length_s + s.at_s, s.turn) for s in story(length_s)]
+            scenes = [
+                Scene(tellings * length_s + scene.at_s, scene.turn)
+                for scene in story(length_s)
+                if not (tellings and scene.turn in _TOLD_ONCE)
+            ]
             tellings += 1
         while scenes and scenes[0].at_s <= elapsed_s:
             await _bring_about(stage, scenes.pop(0).turn, elapsed_s, tell)
@@ -431,6 +450,7 @@ async def _look(stage: _Stage, elapsed_s: float) -> Picture:
         stored=tally.stored - stage.before.stored,
         latest={s: await stage.store.latest(stage.feeder_id, s) for s in serials},
         news=tuple(stage.news),
+        entrance=() if stage.entrance is None else stage.entrance.lines,
     )
 
 

@@ -19,6 +19,7 @@ from openami.mqtt.client import MqttPort
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import CommandTopic, FeederId, GatewayId, MeterSerial
 from openami.profile.command import CommandState
+from openami.simulator.load import LoadClass
 from openami.simulator.plan import PREPAID_MODEL, VillagePlan
 from openami.simulator.village import Village
 from openami.sip.actions import Action
@@ -37,7 +38,12 @@ REPLAY_SETTLED_S: Final = 0.5
 def house_to_cut_off(plan: VillagePlan) -> MeterSerial | None:
     """Return a house nothing else happens to in the story; None in a village without one."""
     # The last one's meter dies, and one prepaid customer's credit ends and is bought anew.
-    free = [c for c in plan.customers[:-1] if c.model in RELAY_MODELS and not c.topups]
+    # A clinic is protected: nobody cuts it off in passing.
+    free = [
+        c
+        for c in plan.customers[:-1]
+        if c.model in RELAY_MODELS and not c.topups and c.load_class is not LoadClass.CLINIC
+    ]
     return free[0].serial if free else None
 
 

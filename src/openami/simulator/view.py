@@ -52,6 +52,8 @@ class Picture:
     stored: int
     latest: Mapping[MeterSerial, Sequence[Reading]] = field(default_factory=dict)
     news: Sequence[str] = ()
+    entrance: Sequence[str] = ()
+    """How a person gets into the console, line by line."""
 
 
 def summary(picture: Picture) -> str:
@@ -68,7 +70,8 @@ def table(picture: Picture, *, lines_max: int) -> list[str]:
     """Return the picture as a table of at most this many lines; what does not fit is counted."""
     of = "" if picture.duration is None else f" of {clock_text(picture.duration)}"
     serials = [picture.plan.head_serial, *(c.serial for c in picture.plan.customers)]
-    room = max(_METERS_SHOWN_MIN, lines_max - _FRAME_LINES - NEWS_SHOWN_MAX)
+    frame = _FRAME_LINES + len(picture.entrance)
+    room = max(_METERS_SHOWN_MIN, lines_max - frame - NEWS_SHOWN_MAX)
     shown = serials if len(serials) <= room else serials[: room - 1]
     lines = [
         f"OpenAMI village, seed {picture.plan.seed}: {len(serials)} meters, "
@@ -77,6 +80,7 @@ def table(picture: Picture, *, lines_max: int) -> list[str]:
         f"sent {picture.traffic.sent} messages   backlog {picture.traffic.backlog}   "
         f"head-end {'running' if picture.headend_runs else 'DOWN'}   "
         f"stored {picture.messages} messages, {picture.stored} readings",
+        *picture.entrance,
         "",
         _row(_HEADINGS),
         *(_row(_meter(picture, serial)) for serial in shown),

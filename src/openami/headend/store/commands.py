@@ -23,7 +23,14 @@ from openami.headend.commands import (
 )
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
+from openami.headend.store.accounts import AccountStore
+from openami.headend.store.alarms import AlarmStore
+from openami.headend.store.assets import AssetStore
+from openami.headend.store.counts import CountStore
+from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
+from openami.headend.store.pages import PageStore
+from openami.headend.store.waiting import WaitingStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
 DUE_AT_ONCE_MAX = 100
@@ -111,8 +118,13 @@ class CommandStore(Protocol):
         ...
 
     # commands
-    async def request_command(self, new: LedgerCommand, now: datetime) -> RequestVerdict:
-        """Enter a request into the ledger, if ``judge_request`` lets it."""
+    async def request_command(
+        self, new: LedgerCommand, now: datetime, *, engineer: bool = False
+    ) -> RequestVerdict:
+        """Enter a request into the ledger, if ``judge_request`` lets it.
+
+        ``engineer``: an engineer asks, who may cut off a protected meter when they say why.
+        """
         ...
 
     async def change_command(
@@ -220,5 +232,17 @@ class CommandStore(Protocol):
         ...
 
 
-class HeadEndStore(Store, CommandStore, GapStore, Protocol):
-    """Readings, commands and gaps: what ``open_store`` opens."""
+class HeadEndStore(
+    Store,
+    CommandStore,
+    GapStore,
+    AlarmStore,
+    PageStore,
+    WaitingStore,
+    AssetStore,
+    AccountStore,
+    EnergyStore,
+    CountStore,
+    Protocol,
+):
+    """Everything the head-end keeps: what ``open_store`` opens."""

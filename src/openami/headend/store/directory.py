@@ -17,6 +17,9 @@ SERIES_REMEMBERED_MAX: Final = 65_536
 # A village has ten units. A sender that invents them only makes us look them up.
 UNITS_REMEMBERED_MAX: Final = 4_096
 
+# Days that wait to be folded, about 100 bytes each: 7 MB. Beyond that they are only written down once more.
+DAYS_REMEMBERED_MAX: Final = 65_536
+
 MeterKey = tuple[str, str]
 """Feeder and serial: a serial number is unique within its feeder only."""
 SeriesKey = tuple[str, str, Obis]
@@ -25,9 +28,12 @@ SeriesKey = tuple[str, str, Obis]
 class Series:
     """One register of one meter: its number and unit, its latest moment and the worst told of that."""
 
-    __slots__ = ("id", "latest_ms", "rank", "unit_id")
+    __slots__ = ("counts_energy", "id", "latest_ms", "rank", "unit_id")
 
-    def __init__(self, series_id: int, unit_id: int, latest_ms: int, rank: int) -> None:
+    def __init__(
+        self, series_id: int, unit_id: int, latest_ms: int, rank: int, *, counts_energy: bool
+    ) -> None:
+        self.counts_energy = counts_energy
         self.id = series_id
         self.unit_id = unit_id
         self.latest_ms = latest_ms
@@ -37,7 +43,10 @@ class Series:
 class Directory:
     """Numbers by name. Owned by one transaction at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, folds: bool) -> None:
+        """``folds``: whether this process is the one that folds days, so that it knows which are due."""
+        self._folds = folds
+        self.due: set[tuple[int, int]] = set()
         self.meters: dict[MeterKey, dict[Obis, Series]] = {}
         self.units: dict[str, int] = {}
         self._series = 0
@@ -48,6 +57,7 @@ class Directory:
         self.meters.clear()
         self.units.clear()
         self._flags.clear()
+        self.due.clear()
         self._series = 0
 
     def keep_bounds(self) -> None:
@@ -57,6 +67,15 @@ class Directory:
         if len(self.units) > UNITS_REMEMBERED_MAX:
             self.units.clear()
             self._flags.clear()
+        if len(self.due) > DAYS_REMEMBERED_MAX:
+            self.due.clear()
+
+    def newly_due(self, days: set[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return the days, by series, that are not known to be due; from now on they are."""
+        new = sorted(days - self.due)
+        if self._folds:
+            self.due |= days
+        return new
 
     def unknown(self, envelopes: Iterable[Envelope]) -> tuple[dict[SeriesKey, str], list[str]]:
         """Return what has to be looked up: series with the unit first told of them, and units."""

@@ -55,18 +55,22 @@ _DUE: Final = (
     "FROM delivery WHERE due_at <= ?1"
     ") AS things WHERE ?3 IN ('', concern) ORDER BY due_at, id LIMIT ?2"
 )
+_PROTECTED: Final = (
+    "SELECT count(*) FROM asset_meter "
+    "WHERE feeder_id = ?1 AND serial = ?2 AND protected = 1 AND valid_to IS NULL"
+)
 _LINK: Final = "number, at, who, what, why, result, session_id, command_id, digest, previous, hash"
 
 
 # --- the audit log -------------------------------------------------------------------------------
 
 
-def _in_turn() -> Steps[None]:
+def in_turn() -> Steps[None]:
     """Take the end of the log: until this transaction ends, no other one changes anything here."""
     yield from do("UPDATE audit_end SET number = number")
 
 
-def _append(entries: Sequence[Entry], now: datetime) -> Steps[list[Link]]:
+def append(entries: Sequence[Entry], now: datetime) -> Steps[list[Link]]:
     """Append to the log; the transaction has to be in turn."""
     if not entries:
         return []
@@ -111,17 +115,17 @@ def _link_of(row: Row) -> Link:
 
 def note(entry: Entry, now: datetime) -> Steps[Link]:
     """Append one entry."""
-    yield from _in_turn()
-    [made] = yield from _append((entry,), now)
+    yield from in_turn()
+    [made] = yield from append((entry,), now)
     return made
 
 
 # --- commands ------------------------------------------------------------------------------------
 
 
-def request_command(new: LedgerCommand, now: datetime) -> Steps[RequestVerdict]:
+def request_command(new: LedgerCommand, now: datetime, *, engineer: bool) -> Steps[RequestVerdict]:
     """Enter a request into the ledger."""
-    yield from _in_turn()
+    yield from in_turn()
     key = new.idempotency_key
     same_key = [] if key is None else (yield from _commands("idempotency_key = ?1", key))
     on_meter = yield from _commands(
@@ -129,22 +133,25 @@ def request_command(new: LedgerCommand, now: datetime) -> Steps[RequestVerdict]:
     )
     trade = new.trade_id
     same_trade = [] if trade is None else (yield from _commands("trade_id = ?1", trade))
+    [(protected,)] = yield from ask(_PROTECTED, new.feeder_id, new.meter_serial)
     verdict = judge_request(
         new,
         same_key=same_key[0] if same_key else None,
         on_meter=on_meter,
         same_trade=same_trade,
+        protected=bool(protected),
+        engineer=engineer,
     )
     match verdict:
         case Requested(command, is_new=True):
             yield from do(COMMANDS.insert(), *COMMANDS.cells(command))
             if trade is not None:
                 yield from do("UPDATE command SET trade_id = ?1 WHERE id = ?2", trade, command.id)
-            yield from _append((requested_entry(command),), now)
+            yield from append((requested_entry(command),), now)
         case Requested():
             pass
         case refused:
-            yield from _append((refused_request_entry(new, refused),), now)
+            yield from append((refused_request_entry(new, refused),), now)
     return verdict
 
 
@@ -152,7 +159,7 @@ def change_command(
     command_id: str, decide: DecideCommand, now: datetime, budget_since: datetime | None
 ) -> Steps[LedgerCommand | None]:
     """Let a decision change a command."""
-    yield from _in_turn()
+    yield from in_turn()
     found = yield from _commands("id = ?1", command_id)
     if not found:
         return None
@@ -171,7 +178,7 @@ def change_command(
             *(to_ms(after.signed_at), str(after.action)),
         )
     yield from do(COMMANDS.update(), *COMMANDS.cells(after))
-    yield from _append(change.entries, now)
+    yield from append(change.entries, now)
     return after
 
 
@@ -234,7 +241,7 @@ def _approval_of(row: Row) -> Approval:
 
 def approve(approval: Approval, entry: Entry) -> Steps[None]:
     """Keep an act over a command's document."""
-    yield from _in_turn()
+    yield from in_turn()
     added = yield from do(
         "INSERT INTO approval (command_id, digest, kid, act, who, at) "
         "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
@@ -246,12 +253,12 @@ def approve(approval: Approval, entry: Entry) -> Steps[None]:
             "UPDATE command SET due_at = ?1 WHERE id = ?2 AND ended_at IS NULL",
             *(to_ms(approval.at), approval.command_id),
         )
-        yield from _append((entry,), approval.at)
+        yield from append((entry,), approval.at)
 
 
 def wake(now: datetime) -> Steps[int]:
     """Let open commands and unanswered sessions be due."""
-    yield from _in_turn()
+    yield from in_turn()
     commands = yield from do(
         "UPDATE command SET due_at = ?1 WHERE ended_at IS NULL AND not_after > ?1", to_ms(now)
     )
@@ -267,16 +274,16 @@ def wake(now: datetime) -> Steps[int]:
 
 def add_session(new: LedgerSession, entry: Entry, now: datetime) -> Steps[None]:
     """Keep a new session."""
-    yield from _in_turn()
+    yield from in_turn()
     yield from do(SESSIONS.insert(), *SESSIONS.cells(new))
-    yield from _append((entry,), now)
+    yield from append((entry,), now)
 
 
 def change_session(
     session_id: str, decide: DecideSession, now: datetime
 ) -> Steps[LedgerSession | None]:
     """Let a decision change a session."""
-    yield from _in_turn()
+    yield from in_turn()
     rows = yield from ask(SESSIONS.select("WHERE id = ?1"), session_id)
     if not rows:
         return None
@@ -299,7 +306,7 @@ def change_session(
             "AND ended_at IS NULL AND sent_at IS NULL",
             *(to_ms(now), after.feeder_id, after.gateway_id),
         )
-    yield from _append(change.entries, now)
+    yield from append(change.entries, now)
     return after
 
 
@@ -308,17 +315,17 @@ def change_session(
 
 def add_keyring(keyring: StoredKeyring, entry: Entry) -> Steps[bool]:
     """Keep a keyring."""
-    yield from _in_turn()
+    yield from in_turn()
     row = replace(keyring, due_at=keyring.added_at)
     added = yield from do(KEYRINGS.insert("ON CONFLICT DO NOTHING"), *KEYRINGS.cells(row))
     if added:
-        yield from _append((entry,), keyring.added_at)
+        yield from append((entry,), keyring.added_at)
     return added == 1
 
 
 def spread_keyring(keyring: StoredKeyring, now: datetime) -> Steps[int]:
     """Let a keyring be delivered to every gateway that is known and concerned."""
-    yield from _in_turn()
+    yield from in_turn()
     spread = yield from do(
         "INSERT INTO delivery (feeder_id, gateway_id, version, offers, due_at) "
         "SELECT feeder_id, gateway_id, CAST(?1 AS bigint), 0, CAST(?2 AS bigint) FROM ("
@@ -338,7 +345,7 @@ def spread_keyring(keyring: StoredKeyring, now: datetime) -> Steps[int]:
 
 def put_delivery(delivery: Delivery, entry: Entry | None, now: datetime) -> Steps[None]:
     """Write how far a keyring's delivery is."""
-    yield from _in_turn()
+    yield from in_turn()
     yield from do(
         DELIVERIES.insert(
             "ON CONFLICT (feeder_id, gateway_id, version) DO UPDATE SET "
@@ -347,7 +354,7 @@ def put_delivery(delivery: Delivery, entry: Entry | None, now: datetime) -> Step
         ),
         *DELIVERIES.cells(delivery),
     )
-    yield from _append(() if entry is None else (entry,), now)
+    yield from append(() if entry is None else (entry,), now)
 
 
 # --- the port ------------------------------------------------------------------------------------
@@ -373,8 +380,10 @@ class Ledger(ABC):
     async def wake(self, now: datetime) -> int:
         return await self._write(lambda: wake(now))
 
-    async def request_command(self, new: LedgerCommand, now: datetime) -> RequestVerdict:
-        return await self._write(lambda: request_command(new, now))
+    async def request_command(
+        self, new: LedgerCommand, now: datetime, *, engineer: bool = False
+    ) -> RequestVerdict:
+        return await self._write(lambda: request_command(new, now, engineer=engineer))
 
     async def change_command(
         self,

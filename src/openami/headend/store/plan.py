@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
+from openami.headend.consumption import DAY_MS
 from openami.headend.ingest import Accepted, Decision, Finding, Kind, Message, Rejected
 from openami.headend.seq_gaps import Numbered, rejected_number
 from openami.headend.store import REJECT_PAYLOAD_BYTES_MAX
@@ -102,6 +103,8 @@ class Plan:
     latest: dict[int, Series] = field(default_factory=dict)
     meters: dict[MeterKey, MeterSeen] = field(default_factory=dict)
     gateways: dict[tuple[str, str], GatewaySeen] = field(default_factory=dict)
+    due: set[tuple[int, int]] = field(default_factory=set)
+    """Series and UTC day whose energy has to be folded anew."""
     numbers: dict[tuple[str, str], list[Numbered]] = field(default_factory=dict)
     """Numbers that came, by feeder and gateway."""
     events: dict[tuple[str, str, str], tuple[Cell, ...]] = field(default_factory=dict)
@@ -156,6 +159,7 @@ def _add_readings(
     flags_of, latest = directory.flags, plan.latest
     good = False
     rank = 0
+    day = ts // DAY_MS
     for reading in envelope.registers:
         series = series_of[reading.obis]
         value = reading.value
@@ -164,6 +168,8 @@ def _add_readings(
         if kind is not float and kind is not int:
             value = stored_value(value)
         plan.readings += (bucket, series.id, ms, value, flags, lag)
+        if series.counts_energy:
+            plan.due.add((series.id, day))
         rank = rank_of(flags)
         good = good or rank == 0
         if ts > series.latest_ms or (ts == series.latest_ms and rank > series.rank):

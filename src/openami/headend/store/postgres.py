@@ -20,7 +20,12 @@ import asyncpg
 
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
+from openami.headend.store.account_ledger import AccountLedger
+from openami.headend.store.alarm_ledger import AlarmLedger
+from openami.headend.store.asset_ledger import AssetLedger
+from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
+from openami.headend.store.energy_ledger import EnergyLedger
 from openami.headend.store.gap_ledger import GapLedger
 from openami.headend.store.ledger import Ledger
 from openami.headend.store.migrations import (
@@ -33,11 +38,13 @@ from openami.headend.store.migrations import (
     pending,
     refuse_pending,
 )
+from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.queries import Queries
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table, Type
+from openami.headend.store.waiting import WaitingQueries
 
 # A server on another continent answers in one; a firewall that swallows packets never does.
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -83,7 +90,18 @@ async def open_postgres(
         await store.close()
 
 
-class PostgresStore(Queries, Ledger, GapLedger):
+class PostgresStore(
+    Queries,
+    Ledger,
+    GapLedger,
+    AlarmLedger,
+    WaitingQueries,
+    AssetLedger,
+    AccountLedger,
+    EnergyLedger,
+    CountQueries,
+    Pages,
+):
     """A database on a server. See the port for what its methods promise."""
 
     def __init__(self, url: str, access: Access, rejected_bytes_max: int) -> None:
@@ -91,7 +109,7 @@ class PostgresStore(Queries, Ledger, GapLedger):
         self._access = access
         self._session = _SESSION | (_READ_ONLY if access is Access.READ else {})
         self._rejected_bytes_max = rejected_bytes_max
-        self._directory = Directory()
+        self._directory = Directory(folds=access is Access.OWN)
         self._turn = asyncio.Lock()
         self._writer: Connection | None = None
         self._readers: Connection | None = None
@@ -288,6 +306,7 @@ def _statement(sql: str) -> str:
             "{differs}",
             "r.number IS DISTINCT FROM given.number OR r.text IS DISTINCT FROM given.text",
         )
+        .replace("{number}", "r.number")
     )
 
 

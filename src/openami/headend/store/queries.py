@@ -97,10 +97,12 @@ _METERS: Final = (
     "WHERE s.feeder_id = m.feeder_id AND s.meter_serial = m.meter_serial), m.good_ts "
     "FROM meter m WHERE {where} ORDER BY m.feeder_id, m.meter_serial LIMIT ?1"
 )
+EVENT_COLUMNS: Final = (
+    "feeder_id, meter_serial, gateway_id, event_id, type, state, severity, "
+    "occurred_at, ts, received_at, payload"
+)
 _EVENTS: Final = (
-    "SELECT feeder_id, meter_serial, gateway_id, event_id, type, state, severity, "
-    "occurred_at, ts, received_at, payload FROM event "
-    "WHERE {where} ORDER BY ts DESC, id DESC LIMIT ?1"
+    f"SELECT {EVENT_COLUMNS} FROM event WHERE {{where}} ORDER BY ts DESC, id DESC LIMIT ?1"
 )
 _FINDINGS: Final = (
     "SELECT day, feeder_id, meter_serial, obis, code, count, detail, last_seen FROM finding "
@@ -159,7 +161,7 @@ class Queries(ABC):
     async def latest(self, feeder_id: str, meter_serial: str) -> Sequence[Reading]:
         rows = await self._rows(_LATEST, feeder_id, meter_serial, ROWS_MAX)
         return [
-            _reading(feeder_id, meter_serial, obis, told, quality)
+            reading_of(feeder_id, meter_serial, obis, told, quality)
             for *told, obis, quality in cast(Any, rows)
         ]
 
@@ -187,7 +189,7 @@ class Queries(ABC):
                 *(*after, *end, PAGE_ROWS_MAX),
             )
             for *told, name in cast(Any, rows):
-                yield _reading(feeder_id, meter_serial, name, told)
+                yield reading_of(feeder_id, meter_serial, name, told)
             if len(rows) == PAGE_ROWS_MAX:
                 bucket, ms, *_, name = cast(Any, rows[-1])
                 after = (bucket, ms, name)
@@ -198,8 +200,8 @@ class Queries(ABC):
         rows = await self._rows(_CONFLICTS, feeder_id, meter_serial, ROWS_MAX)
         return [
             Conflict(
-                _reading(feeder_id, meter_serial, row[7], row[:7]),
-                _reading(feeder_id, meter_serial, row[7], (*row[:2], *row[8:])),
+                reading_of(feeder_id, meter_serial, row[7], row[:7]),
+                reading_of(feeder_id, meter_serial, row[7], (*row[:2], *row[8:])),
             )
             for row in cast(Any, rows)
         ]
@@ -215,7 +217,7 @@ class Queries(ABC):
         rows = await self._where(
             _EVENTS, at_most, feeder_id=feeder_id, meter_serial=meter_serial, event_id=event_id
         )
-        return [_event(row) for row in rows]
+        return [event_of(row) for row in rows]
 
     async def findings(
         self, *, feeder_id: str | None = None, meter_serial: str | None = None, at_most: int = 100
@@ -248,9 +250,10 @@ class Queries(ABC):
         return cast(list[tuple[Any, ...]], rows)
 
 
-def _reading(
+def reading_of(
     feeder_id: str, meter_serial: str, obis: str, told: Sequence[Any], quality: int | None = None
 ) -> Reading:
+    """Return the reading that a row of ``bucket, ms, value, flags, lag_ms, unit`` tells."""
     bucket, ms, number, text, flags, lag_ms, unit = told
     ts = ms_at(bucket, ms)
     return Reading(
@@ -265,7 +268,8 @@ def _reading(
     )
 
 
-def _event(row: tuple[Any, ...]) -> StoredEvent:
+def event_of(row: Sequence[Any]) -> StoredEvent:
+    """Return the event a row of EVENT_COLUMNS holds."""
     feeder, meter, gateway, event_id, kind, state, severity, occurred_at, ts, received_at, raw = row
     return StoredEvent(
         feeder,

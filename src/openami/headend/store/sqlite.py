@@ -27,7 +27,12 @@ from urllib.parse import quote
 
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
+from openami.headend.store.account_ledger import AccountLedger
+from openami.headend.store.alarm_ledger import AlarmLedger
+from openami.headend.store.asset_ledger import AssetLedger
+from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
+from openami.headend.store.energy_ledger import EnergyLedger
 from openami.headend.store.gap_ledger import GapLedger
 from openami.headend.store.ledger import Ledger
 from openami.headend.store.migrations import (
@@ -39,11 +44,13 @@ from openami.headend.store.migrations import (
     pending,
     refuse_pending,
 )
+from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.queries import Queries
 from openami.headend.store.sqlite_errors import cannot_write, explained
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table
+from openami.headend.store.waiting import WaitingQueries
 
 # A command beside the head-end waits for a commit of a thousand messages, and the head-end for a command:
 # milliseconds. Ten seconds of a locked file is somebody's open editor.
@@ -83,13 +90,24 @@ async def open_sqlite(
     with _lock(path, access), ThreadPoolExecutor(1, "openami-store") as thread:
         connection = await loop.run_in_executor(thread, _open, path, access, schema)
         try:
-            yield SqliteStore(connection, thread, path, rejected_bytes_max)
+            yield SqliteStore(connection, thread, path, access, rejected_bytes_max)
         finally:
             # What a cancelled caller began is finished first; only then the file is closed.
             await loop.run_in_executor(thread, connection.close)
 
 
-class SqliteStore(Queries, Ledger, GapLedger):
+class SqliteStore(
+    Queries,
+    Ledger,
+    GapLedger,
+    AlarmLedger,
+    WaitingQueries,
+    AssetLedger,
+    AccountLedger,
+    EnergyLedger,
+    CountQueries,
+    Pages,
+):
     """The open file. See the port for what its methods promise."""
 
     def __init__(
@@ -97,13 +115,14 @@ class SqliteStore(Queries, Ledger, GapLedger):
         connection: sqlite3.Connection,
         thread: ThreadPoolExecutor,
         path: str,
+        access: Access,
         rejected_bytes_max: int,
     ) -> None:
         self._connection = connection
         self._thread = thread
         self._path = path
         self._rejected_bytes_max = rejected_bytes_max
-        self._directory = Directory()
+        self._directory = Directory(folds=access is Access.OWN)
         self._file = _identity(path)
 
     async def commit(self, batch: Sequence[Decision]) -> Tally:
@@ -269,6 +288,7 @@ def _with_values(sql: str) -> str:
         sql.replace("{value}", "r.value, NULL")
         .replace("{other}", "c.value, NULL")
         .replace("{differs}", "r.value <> given.value")
+        .replace("{number}", "r.value")
     )
 
 

@@ -119,6 +119,36 @@ CONFLICTS_KNOWN = Given(
     "WHERE c.bucket = given.bucket AND c.series = given.series AND c.ms = given.ms",
 )
 
+_DAY: Final = (("series", Type.INT), ("day", Type.INT))
+# An update that changes nothing holds the row: whoever folds the day waits until these readings are there.
+ENERGY_DUE = Table("energy_due", _DAY, ("series", "day"), "DO UPDATE SET day = excluded.day")
+ENERGY_FOLDED = Given(
+    _DAY,
+    "DELETE FROM energy_due WHERE (series, day) IN (SELECT series, day FROM given)",
+)
+ENERGY_READINGS = Given(
+    (*_DAY, ("bucket", Type.INT)),
+    "SELECT given.series, given.day, r.bucket, r.ms, {value}, r.flags, u.text "
+    "FROM given CROSS JOIN reading r CROSS JOIN series s CROSS JOIN unit u "
+    "WHERE r.bucket = given.bucket AND r.series = given.series AND s.id = given.series "
+    "AND u.id = coalesce(nullif(r.flags >> 4, 0), s.unit)",
+)
+ENERGY_DAY = Table(
+    "energy_day",
+    (
+        *_DAY,
+        *(("readings", Type.INT), ("suspect", Type.INT)),
+        *(("first_ms", Type.INT), ("first_wh", Type.LONG)),
+        *(("last_ms", Type.INT), ("last_wh", Type.LONG)),
+        *(("quarters", Type.BYTES), ("marks", Type.BYTES), ("breaks", Type.TEXT)),
+    ),
+    ("series", "day"),
+    "DO UPDATE SET readings = excluded.readings, suspect = excluded.suspect, "
+    "first_ms = excluded.first_ms, first_wh = excluded.first_wh, "
+    "last_ms = excluded.last_ms, last_wh = excluded.last_wh, "
+    "quarters = excluded.quarters, marks = excluded.marks, breaks = excluded.breaks",
+)
+
 _NEWER: Final = "(excluded.bucket, excluded.ms) > (latest.bucket, latest.ms)"
 _SAME_BUT_WORSE: Final = (
     "(excluded.bucket, excluded.ms) = (latest.bucket, latest.ms) "

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from openami.headend.consumption import counts_energy
 from openami.headend.ingest import Accepted, Decision, Finding
 from openami.headend.seq_gaps import Numbering, merged
 from openami.headend.store import (
@@ -40,6 +41,7 @@ from openami.headend.store.steps import Row, Steps, ask, change, do, insert, loo
 from openami.headend.store.tables import (
     CONFLICT,
     CONFLICTS_KNOWN,
+    ENERGY_DUE,
     EVENT,
     FINDING,
     GATEWAY,
@@ -167,6 +169,7 @@ def _store(
     yield from _resolve(batch, directory)
     plan = plan_of(batch, directory, received_at=received_at)
     tally = yield from _store_readings(plan, directory)
+    yield from insert(ENERGY_DUE, list(_flat(directory.newly_due(plan.due))))
     yield from insert(LATEST, _latest_cells(plan))
     yield from insert(METER, list(_flat((*k, *_fields(m)) for k, m in plan.meters.items())))
     yield from insert(GATEWAY, list(_flat((*k, *_fields(g)) for k, g in plan.gateways.items())))
@@ -313,7 +316,16 @@ def _resolve_series(series: Mapping[SeriesKey, str], directory: Directory) -> St
         found = yield from look(SERIES_KNOWN, cells)
     for feeder, meter, name, number, unit, bucket, ms, rank in cast(Any, found):
         latest = _NEVER_MS if bucket is None else ms_at(bucket, ms)
-        directory.learn(keys[feeder, meter, name], Series(number, unit, latest, rank or 0))
+        directory.learn(
+            keys[feeder, meter, name],
+            Series(
+                number,
+                unit,
+                latest,
+                rank or 0,
+                counts_energy=counts_energy(keys[feeder, meter, name][2]),
+            ),
+        )
 
 
 # --- rejected messages ---------------------------------------------------------------------------

@@ -1,26 +1,19 @@
 """What every route is given: the store, the clock, and what the head-end knows of itself."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.requests import HTTPConnection
 
 from openami.clock import Clock
 from openami.headend.accounts import Principal
+from openami.headend.broker_link import BrokerLink as BrokerLink
+from openami.headend.metrics import HeadendMetrics
 from openami.headend.store.commands import HeadEndStore
+from openami.headend.tracing import Tracing, Untraced
+from openami.headend.web.sign_in_desk import SignInDesk
 from openami.profile import RegisterCatalogue
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerLink:
-    """Whether the head-end hears its broker. While it does not, no meter is called silent."""
-
-    heard: bool
-    since: datetime
-    """When that began."""
-    reason: str = ""
 
 
 class Doorkeeper(Protocol):
@@ -44,6 +37,14 @@ class Site:
     """Whether this head-end has a key to command with."""
     secure: bool = False
     """Whether it is reached by HTTPS."""
+    desk: SignInDesk | None = None
+    """Where people sign in; None where somebody else knows who they are."""
+    metrics: HeadendMetrics = field(default_factory=HeadendMetrics)
+    """What is counted, and told to Prometheus."""
+    tracing: Tracing = field(default_factory=Untraced)
+    """Where spans go, if anywhere."""
+    store_free_bytes: Callable[[], int | None] = lambda: None
+    """What the store's disk has left; None where it is not a disk of this machine. Raises OSError."""
 
 
 def site_of(request: HTTPConnection) -> Site:

@@ -1,0 +1,103 @@
+"""Readings as Parquet, written and read a row group at a time.
+
+A value keeps its JSON type: numbers, whole numbers and truth lie in ``number`` (whole ones are exact, for the
+profile allows none beyond 2**53), text in ``text``, and ``kind`` says which it was.
+"""
+
+from collections.abc import AsyncIterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openami.headend.store import MeterRow, Reading
+from openami.profile import Value
+
+# Rows in memory: some ten megabytes of objects, and long enough for columns to compress.
+ROW_GROUP_ROWS_MAX: Final = 65_536
+
+_NAME: Final = pa.dictionary(pa.int32(), pa.string())
+_TIME: Final = pa.timestamp("ms", tz="UTC")
+SCHEMA: Final = pa.schema(
+    [
+        ("feeder_id", _NAME),
+        ("gateway_id", _NAME),
+        ("meter_serial", _NAME),
+        ("obis", _NAME),
+        ("ts", _TIME),
+        ("kind", _NAME),
+        ("number", pa.float64()),
+        ("text", pa.string()),
+        ("unit", _NAME),
+        ("quality", _NAME),
+        ("received_at", _TIME),
+    ]
+)
+_KINDS: Final[dict[type, str]] = {float: "float", int: "int", bool: "bool", str: "text"}
+_OF_KIND: Final[dict[str, type]] = {kind: type_ for type_, kind in _KINDS.items()}
+
+
+async def write_readings(
+    readings: AsyncIterable[tuple[MeterRow, Reading]], path: Path | Any
+) -> int:
+    """Write readings to a file, or an open one; return how many there were."""
+    count = 0
+    rows: list[tuple[MeterRow, Reading]] = []
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        async for row in readings:
+            rows.append(row)
+            if len(rows) == ROW_GROUP_ROWS_MAX:
+                writer.write_table(_table(rows))
+                count += len(rows)
+                rows.clear()
+        writer.write_table(_table(rows))
+    return count + len(rows)
+
+
+def _table(rows: list[tuple[MeterRow, Reading]]) -> pa.Table:
+    values = [reading.value for _, reading in rows]
+    columns: list[Any] = [
+        [reading.feeder_id for _, reading in rows],
+        [meter.gateway_id for meter, _ in rows],
+        [reading.meter_serial for _, reading in rows],
+        [str(reading.obis) for _, reading in rows],
+        [reading.ts for _, reading in rows],
+        [_KINDS[type(value)] for value in values],
+        [None if isinstance(value, str) else float(value) for value in values],
+        [value if isinstance(value, str) else None for value in values],
+        [reading.unit for _, reading in rows],
+        [str(reading.quality) for _, reading in rows],
+        [reading.received_at for _, reading in rows],
+    ]
+    arrays = [
+        pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+class NotReadings(ValueError):
+    """A file whose columns are not those of readings, or that is damaged."""
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield a file's rows as they are written. Raises NotReadings."""
+    try:
+        file = pq.ParquetFile(path)
+        missing = set(SCHEMA.names) - set(file.schema_arrow.names)
+        if missing:
+            raise NotReadings(f"it has no column {', '.join(sorted(missing))}")
+        for batch in file.iter_batches(ROW_GROUP_ROWS_MAX, columns=SCHEMA.names):
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise NotReadings(str(error)) from None
+
+
+def value_of(kind: str, number: float | None, text: str | None) -> Value:
+    """Return the value a row tells. Raises NotReadings."""
+    type_ = _OF_KIND.get(kind)
+    told = text if type_ is str else number
+    if type_ is None or told is None:
+        raise NotReadings(f"a value of the kind {kind!r} is not there")
+    value: Value = type_(told)
+    return value

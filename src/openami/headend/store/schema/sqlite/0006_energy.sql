@@ -1,0 +1,33 @@
+-- Energy by day, folded ahead from readings (decision 0039). Nothing here is original: all of it can be made anew.
+
+-- A UTC day of a register that counts energy. first and last: the outermost sound registers, in Wh, and when,
+-- in milliseconds of the day; NULL where none is sound. quarters: Wh by quarter hour between them, little-endian,
+-- of two, four or eight bytes each; NULL where nothing flowed. marks: how well each quarter is known, a byte each
+-- (1 spread over a gap, 2 at least); NULL where all is measured. breaks: JSON.
+CREATE TABLE energy_day (
+    series   INTEGER NOT NULL,
+    day      INTEGER NOT NULL,
+    readings INTEGER NOT NULL,
+    suspect  INTEGER NOT NULL,
+    first_ms INTEGER,
+    first_wh INTEGER,
+    last_ms  INTEGER,
+    last_wh  INTEGER,
+    quarters BLOB,
+    marks    BLOB,
+    breaks   TEXT,
+    PRIMARY KEY (series, day)
+) STRICT, WITHOUT ROWID;
+
+-- Days that readings have touched since they were folded: written in the transaction of the readings.
+CREATE TABLE energy_due (
+    series INTEGER NOT NULL,
+    day    INTEGER NOT NULL,
+    PRIMARY KEY (series, day)
+) STRICT, WITHOUT ROWID;
+
+-- What is there already is folded by the first head-end that runs, in the background.
+INSERT INTO energy_due (series, day)
+SELECT DISTINCT r.series, (r.bucket * 14400000 + r.ms) / 86400000
+FROM reading r JOIN series s ON s.id = r.series
+WHERE (s.obis LIKE '%.8._' OR s.obis LIKE '1-%.8._*255') AND s.obis NOT LIKE '96.%';

@@ -1,0 +1,183 @@
+"""The web beside the ingest: uvicorn on a thread of its own, with an event loop and a store connection of its own.
+
+So a page never stands between a message and its acknowledgement: what the two share is the database, which is made
+for it, and Python's interpreter lock, which goes round every few milliseconds. The web ends with the head-end; if
+it ends by itself, the head-end ends with it, and the supervisor starts both (decision 0037).
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from openami.clock import Clock
+from openami.headend.accounts.passwords import Argon2Hasher
+from openami.headend.accounts.proxy import ProxyRules
+from openami.headend.broker_link import BrokerLink
+from openami.headend.listening import Listening, ListeningError
+from openami.headend.store import Access, StoreError
+from openami.headend.store.commands import HeadEndStore
+from openami.headend.store.open import open_store
+from openami.headend.web.app import build_app
+from openami.headend.web.doorkeeper import AccountsDoorkeeper
+from openami.headend.web.sign_in_desk import SignInDesk
+from openami.headend.web.site import Site
+from openami.profile import RegisterCatalogue
+
+# Six for each of twenty browsers, live streams among them; what is beyond is told 503 and comes again.
+CONNECTIONS_MAX: Final = 128
+# Connections that wait to be taken up while a page is made.
+BACKLOG_MAX: Final = 64
+# A phone on a poor link asks for the next page within so long, and spares itself a handshake.
+KEEP_ALIVE_S: Final = 20
+# What is being answered when we are told to end; a live stream is cut, its browser comes back.
+GRACE_S: Final = 2
+# Lines and headers of a request before it is one.
+REQUEST_HEAD_BYTES_MAX: Final = 32 * 1024
+# How often the store is looked for that cannot be reached.
+STORE_RETRY_S: Final = 1.0
+
+_log = structlog.get_logger("headend.web")
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """What there is to serve."""
+
+    listening: Listening
+    store_url: str
+    clock: Clock
+    catalogue: RegisterCatalogue
+    link: Callable[[], BrokerLink]
+    """Asked from the web's thread: returns what another thread has left there."""
+    can_command: bool
+    proxy: ProxyRules | None = None
+
+
+class WebStopped(Exception):
+    """The web has ended though nobody told it to."""
+
+
+def bind(listening: Listening) -> socket.socket:
+    """Take the address, and look whether the certificate is one. Raises ListeningError."""
+    if listening.cert_file is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                listening.cert_file, listening.key_file
+            )
+        except (OSError, ssl.SSLError) as error:
+            raise ListeningError(
+                f"{listening.cert_file}: no certificate with its key: {error}"
+            ) from None
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    try:
+        return socket.create_server(
+            (listening.host, listening.port), family=family, backlog=BACKLOG_MAX
+        )
+    except OSError as error:
+        raise ListeningError(
+            f"cannot listen on {listening.host}:{listening.port}: {error.strerror or error}; "
+            "is another program there?"
+        ) from None
+
+
+async def serve(web: Web, bound: socket.socket) -> None:
+    """Serve until cancelled. Raises WebStopped, and what the web's thread has raised."""
+    ending = _Ending()
+    loop = asyncio.get_running_loop()
+    with bound, ThreadPoolExecutor(1, "openami-web") as thread:
+        running = loop.run_in_executor(thread, lambda: asyncio.run(_serve(web, bound, ending)))
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            ending.tell()
+            await running
+            raise
+    raise WebStopped("the web has ended by itself")
+
+
+class _Ending:
+    """How the head-end's thread tells the web's to end: a flag that uvicorn looks at ten times a second."""
+
+    def __init__(self) -> None:
+        self.told = False
+        self.server: uvicorn.Server | None = None
+
+    def tell(self) -> None:
+        self.told = True
+        if self.server is not None:
+            self.server.should_exit = True
+
+
+async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
+    async with AsyncExitStack() as resources:
+        store = await _opened_store(web, resources, ending)
+        if store is None:
+            return
+        listening = web.listening
+        door = AccountsDoorkeeper(
+            store,
+            web.clock,
+            secure=listening.secure,
+            proxy=web.proxy,
+            proxy_host=listening.netloc,
+        )
+        desk = SignInDesk(store, web.clock, door, Argon2Hasher())
+        resources.callback(desk.close)
+        site = Site(
+            store=store,
+            clock=web.clock,
+            catalogue=web.catalogue,
+            doorkeeper=door,
+            link=web.link,
+            can_command=web.can_command,
+            secure=listening.secure,
+            desk=desk,
+        )
+        server = ending.server = uvicorn.Server(_settings(build_app(site), listening))
+        if ending.told:
+            server.should_exit = True
+        await server.serve(sockets=[bound])
+
+
+async def _opened_store(
+    web: Web, resources: AsyncExitStack, ending: _Ending
+) -> HeadEndStore | None:
+    """Return the store beside the head-end's own connection; None if we are told to end first."""
+    while not ending.told:
+        try:
+            return await resources.enter_async_context(open_store(web.store_url, Access.EDIT))
+        except StoreError as error:
+            if error.permanent:
+                raise
+            _log.warning("the web waits for the store", error=str(error))
+        await asyncio.sleep(STORE_RETRY_S)
+    return None
+
+
+def _settings(app: ASGIApp, listening: Listening) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Whom a proxy speaks for is the doorkeeper's to judge: uvicorn would believe whoever is on this machine.
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        h11_max_incomplete_event_size=REQUEST_HEAD_BYTES_MAX,
+        ssl_certfile=listening.cert_file,
+        ssl_keyfile=listening.key_file,
+    )
