@@ -92,7 +92,8 @@ def demo(
     The meters are Modbus servers, the gateway and the head-end the real programs; all of it listens on
     loopback only and is gone afterwards. It prints a link: whoever opens it sees the village in the
     operator's console, and may switch a house off and on. On the way a meter dies, a credit runs out and
-    the head-end is killed, once. At the end the gateway's account is compared with the head-end's, reading by reading.
+    the head-end is killed, once. At the end the gateway's account is compared with the head-end's, reading
+    by reading.
 
     Exit code 1 when a reading was lost or a part failed, 3 when the broker cannot be reached, 130 when
     interrupted.

@@ -6,7 +6,7 @@ import ssl
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -27,7 +27,7 @@ from openami.profile import shipped_catalogue
 HERE: Final = "127.0.0.1"
 
 
-def listening(**members: str) -> Listening:
+def listening(**members: Any) -> Listening:
     port = free_port()
     settings = WebSettings(listen=f"{HERE}:{port}", **members)
     found = listening_of(settings, machine="here")
@@ -129,8 +129,8 @@ LISTENS = [
 
 
 @pytest.mark.parametrize(("said", "url", "secure"), LISTENS, ids=str)
-def test_where_people_find_it(said: dict[str, str | bool], url: str, secure: bool) -> None:
-    found = listening_of(WebSettings(**said), machine="here")  # type: ignore[arg-type]
+def test_where_people_find_it(said: dict[str, Any], url: str, secure: bool) -> None:
+    found = listening_of(WebSettings(**said), machine="here")
     assert found is not None
     assert (found.url, found.secure) == (url, secure)
 
@@ -149,7 +149,7 @@ def test_where_people_find_it(said: dict[str, str | bool], url: str, secure: boo
     ],
     ids=str,
 )
-def test_what_is_not_safe_or_not_meant_is_refused(said: dict[str, str], why: str) -> None:
+def test_what_is_not_safe_or_not_meant_is_refused(said: dict[str, Any], why: str) -> None:
     with pytest.raises(ListeningError, match=why):
         listening_of(WebSettings(**said), machine="here")
 
