@@ -1,14 +1,15 @@
 """The asset pages as a browser without JavaScript uses them, over a real store."""
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 from starlette.requests import HTTPConnection
-from tests.headend.decisions import accepted
+from tests.headend.decisions import NOON, accepted
 from tests.headend.test_asset_import import FLAT
 from tests.headend.test_assets import NOW
 
@@ -197,3 +198,39 @@ async def test_what_is_taken_away_as_a_file_is_let_in_again(browser: Browser) ->
     assert "nothing changes" in (await browser.upload(taken.content)).text
     template = await browser.get("/assets/template.xlsx")
     assert read_assets(template.content, "template") == ([], [])
+
+
+# --- exports -------------------------------------------------------------------------------------
+
+
+async def test_exports_are_fetched_by_feeder_and_time(browser: Browser) -> None:
+    await browser.upload(FLAT)
+    for hour in range(3):
+        at = NOON + timedelta(hours=hour)
+        await browser.store.commit([accepted(feeder="f", meter="VM-1", ts=at)])
+    assert "North" in (await browser.get("/exports")).text
+    whole = await browser.get("/exports/readings?feeder=f")
+    assert whole.headers["content-type"].startswith("text/csv")
+    assert "attachment" in whole.headers["content-disposition"]
+    assert len(whole.text.splitlines()) == 4
+    # Half past six in the evening of North Paravur is one o'clock by UTC.
+    part = await browser.get("/exports/readings?feeder=f&kind=jsonl&since=2026-06-22T18:30")
+    assert [line["event_time_utc"][11:13] for line in map(json.loads, part.text.splitlines())] == [
+        *("13", "14")
+    ]
+    assert "Anitha" not in whole.text + part.text
+    for path in ("prospect?feeder=f&table=meters_ts", "verification?feeder=f", "payments?feeder=f"):
+        assert (await browser.get(f"/exports/{path}")).status_code == 200, path
+    wrong = await browser.get("/exports/readings?feeder=f&since=yesterday")
+    assert wrong.status_code == 422
+    assert "is no date" in wrong.text
+
+
+async def test_exports_end_at_the_fence(browser: Browser) -> None:
+    await browser.upload(FLAT)
+    browser.door.who = replace(ENGINEER, role=Role.VIEWER, feeders=frozenset({"g"}))
+    assert "North" not in (await browser.get("/exports")).text
+    for path in ("readings", "prospect", "verification", "payments"):
+        assert (await browser.get(f"/exports/{path}?feeder=f")).status_code == 404
+    browser.door.who = None
+    assert (await browser.get("/exports/readings?feeder=f")).status_code in (303, 401)

@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -117,7 +117,7 @@ async def write_archive(
 
 async def _written(
     store: HeadEndStore, archive: zipfile.ZipFile, directory: Path
-) -> AsyncIterator[Member]:
+) -> AsyncGenerator[Member, None]:
     for month in await months_of(store):
         selection = Selection(since=month, until=next_month(month))
         with tempfile.NamedTemporaryFile(dir=directory, suffix=".parquet") as file:

@@ -5,12 +5,15 @@ profile allows none beyond 2**53), text in ``text``, and ``kind`` says which it 
 """
 
 from collections.abc import AsyncIterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from openami.headend.exports.neutral import COLUMNS as NEUTRAL_COLUMNS
+from openami.headend.exports.neutral import TableRow
 from openami.headend.store import MeterRow, Reading
 from openami.profile import Value
 
@@ -74,6 +77,48 @@ def _table(rows: list[tuple[MeterRow, Reading]]) -> pa.Table:
         pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+# --- the neutral table ---------------------------------------------------------------------------
+
+_NEUTRAL_TYPES: Final[dict[str, pa.DataType]] = {
+    "event_time_utc": _TIME,
+    "received_at_utc": _TIME,
+    "value": pa.float64(),
+    "value_text": pa.string(),
+    "record_hash": pa.string(),
+}
+NEUTRAL: Final = pa.schema([(name, _NEUTRAL_TYPES.get(name, _NAME)) for name in NEUTRAL_COLUMNS])
+
+
+async def write_neutral(rows: AsyncIterable[TableRow], path: Path | Any) -> int:
+    """Write rows of the neutral table; return how many there were."""
+    count = 0
+    batch: list[TableRow] = []
+    with pq.ParquetWriter(path, NEUTRAL, compression="zstd") as writer:
+        async for row in rows:
+            batch.append(row)
+            if len(batch) == ROW_GROUP_ROWS_MAX:
+                writer.write_table(_neutral_table(batch))
+                count += len(batch)
+                batch.clear()
+        writer.write_table(_neutral_table(batch))
+    return count + len(batch)
+
+
+def _neutral_table(rows: list[TableRow]) -> pa.Table:
+    arrays = []
+    for field in NEUTRAL:
+        column: list[Any] = [row[field.name] for row in rows]
+        if field.type == _TIME:
+            column = [datetime.fromisoformat(text) for text in column]
+        elif field.name == "value":
+            column = [None if value is None else float(value) for value in column]
+        arrays.append(pa.array(column, type=field.type))
+    return pa.Table.from_arrays(arrays, schema=NEUTRAL)
+
+
+# --- read back -----------------------------------------------------------------------------------
 
 
 class NotReadings(ValueError):

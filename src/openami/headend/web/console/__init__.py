@@ -8,6 +8,7 @@ from openami.headend.web.console import (
     audit,
     commands,
     completeness,
+    exports,
     feeders,
     gateways,
     help,
@@ -38,4 +39,5 @@ def console_routes() -> APIRouter:
     for each in (alarms, audit, commands, completeness, gateways, help, rejected, sessions):
         router.include_router(each.router)
     router.include_router(assets.router)
+    router.include_router(exports.router)
     return router
