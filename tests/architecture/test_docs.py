@@ -45,7 +45,7 @@ def commands(group: click.Group, *path: str) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("command", commands(main), ids=" ".join)
 def test_every_command_is_documented(command: tuple[str, ...]) -> None:
-    pages = sorted((ROOT / "docs").glob("*.md"))
+    pages = sorted(DOCS.glob("*.md"))
     said = text_of("README.md", *(f"docs/{page.name}" for page in pages))
     assert f"openami {' '.join(command)}" in said
 
