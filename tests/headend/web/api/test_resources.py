@@ -74,6 +74,7 @@ async def test_what_is_out_of_scope_is_not_there(village: Village, path: str) ->
         f"/gateways/{FEEDER}/{GATEWAY}",
         f"/poles/{FEEDER}/pole-1",
         f"/customers/{FEEDER}/house-1",
+        f"/balance/{FEEDER}",
         f"/meters/{FEEDER}/{METER}",
         f"/sessions/sip-{FEEDER}",
         "/rejected/1",
@@ -216,6 +217,19 @@ async def test_energy_by_period_of_the_feeder_s_own_time(village: Village) -> No
         assert (await village.get("/energy", params=wrong)).status_code == 422
     assert (await village.get("/energy", "south", params={"feeder": FEEDER})).status_code == 404
     assert (await village.get("/energy")).status_code == 422
+
+
+async def test_a_feeder_s_balance_is_a_range(village: Village) -> None:
+    asked = {"since": utc_text(NOW - 10 * QUARTER)}
+    balance = (await village.get(f"/balance/{FEEDER}", params=asked)).json()
+    assert (balance["begin"], balance["end"]) == ("2026-06-22T12:00:00Z", "2026-06-22T14:00:00Z")
+    assert (balance["suppliedWh"], balance["headHours"], balance["refusal"]) == (0, 0, "no_head")
+    assert balance["sold"]["low"] <= balance["sold"]["high"]
+    assert balance["meters"] == 3
+    assert len(balance["hours"]) == 2
+    for since in (utc_text(NOW), "2026-01-01T00:00:00Z"):
+        wrong = await village.get(f"/balance/{FEEDER}", params={"since": since})
+        assert wrong.status_code == 422, since
 
 
 # --- the rest ------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ CASES_MIN = 500
 # What is said of values that are of the right form and mean nothing here.
 MEANINGS = (
     "`since`",
+    "no hour of this time",
+    "a balance is of at most",
     "choose a longer step",
     "no cursor of this list",
     "not before from",
