@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -21,8 +22,18 @@ from tests.headend.web.api.village import (
 )
 
 from openami.headend.audit import first_break, read_links
+from openami.headend.store import Reading
 from openami.headend.web.api.forms import LIMIT_DEFAULT
-from openami.profile import utc_text
+from openami.headend.web.api.reading_files import (
+    PART_ROWS_MAX,
+    ROW_GROUP_ROWS_MAX,
+    as_csv,
+    as_json_lines,
+    as_parquet,
+)
+from openami.profile import Obis, Quality, utc_text
+
+BILLING = Obis.parse("1.8.0")
 
 LISTS = (
     *(
@@ -174,6 +185,33 @@ async def test_readings_as_files_hold_what_the_pages_hold(village: Village) -> N
     assert [utc_text(ts) for ts in columns["ts"]] == [page["ts"] for page in pages]
     told = zip(columns["value"], columns["text"], strict=True)
     assert [n if t is None else t for n, t in told] == [page["value"] for page in pages]
+
+
+@pytest.mark.parametrize("form", [as_csv, as_json_lines, as_parquet])
+async def test_a_file_is_made_in_parts_and_no_more_is_held(form: Any) -> None:
+    """What has been read and not yet been handed on is one part, however much there is to come."""
+    read = 0
+
+    async def many(count: int) -> AsyncIterator[Reading]:
+        nonlocal read
+        for n in range(count):
+            read += 1
+            yield Reading(
+                FEEDER, METER, BILLING, NOW + n * QUARTER, n / 4, "kWh", Quality.GOOD, NOW
+            )
+
+    part = ROW_GROUP_ROWS_MAX if form is as_parquet else PART_ROWS_MAX
+    handed = b""
+    before = 0
+    async for content in form(many(2 * part + 1)):
+        assert read - before <= part + 1
+        before = read
+        handed += content
+    if form is as_parquet:
+        table = pq.ParquetFile(io.BytesIO(handed))
+        assert (table.num_row_groups, table.metadata.num_rows) == (3, 2 * part + 1)
+    else:
+        assert handed.count(b"\n") == 2 * part + 1 + (form is as_csv)
 
 
 async def test_a_file_may_begin_where_a_page_ended(village: Village) -> None:
