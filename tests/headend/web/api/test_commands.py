@@ -14,9 +14,8 @@ from tests.headend.test_downlink import PATIENCE_S, ManualClock
 from tests.headend.test_downlink import Village as WholeVillage
 from tests.headend.village_keys import CLINIC, GATEWAY, METER, START, signer
 from tests.headend.village_keys import FEEDER as KEYED_FEEDER
-from tests.headend.web.api.village import FEEDER, NOW, PEOPLE, Village, site_over, village_over
+from tests.headend.web.api.village import FEEDER, NOW, Asking, Village, site_over, village_over
 from tests.headend.web.api.village import METER as SOME_METER
-from tests.headend.web.doors import BearerDoor
 
 from openami.headend.commands import Change, LedgerCommand
 from openami.headend.store import Access
@@ -50,7 +49,7 @@ def order(action: str = "relay.disconnect", **members: Any) -> dict[str, Any]:
 
 
 async def asked(
-    village: Village, who: str = "relays", key: str = "k-1", **members: Any
+    village: Asking, who: str = "relays", key: str = "k-1", **members: Any
 ) -> httpx.Response:
     """Ask for a command."""
     headers = {"Idempotency-Key": key}
@@ -92,8 +91,9 @@ async def test_what_moves_a_relay_or_money_needs_the_step_up_always(
         assert (plain.status_code, plain.json()["code"]) == (403, "step-up-needed")
         assert await village.items("/commands") == []
         assert (await asked(village, "relays", action=action)).status_code == 201
+        assert (await asked(village, "person", action="relay.reconnect")).status_code == 201
         village.clock.at = NOW + timedelta(minutes=6)  # what was proved is not fresh any more
-        stale = await asked(village, "relays", key="k-2", action=action)
+        stale = await asked(village, "person", key="k-2", action=action)
         assert stale.json()["code"] == "step-up-needed"
     else:
         assert plain.status_code == 201, plain.text
@@ -178,6 +178,10 @@ async def test_a_head_end_without_a_key_says_so(village: Village) -> None:
 async def test_a_command_is_withdrawn_before_it_is_sent(village: Village) -> None:
     told = (await asked(village)).json()
     place = f"/commands/{told['id']}/withdraw"
+    approving = await village.post(
+        place.replace("withdraw", "approve"), "operator", json={"act": "a"}
+    )
+    assert approving.json()["code"] == "step-up-needed"
     assert (await village.post(place, "operator", headers={"If-Match": '"x"'})).status_code == 412
     assert (await village.post(place, "south")).status_code == 404
     withdrawn = await village.post(place, "operator")
@@ -213,7 +217,7 @@ def test_the_states_of_the_api_are_those_of_the_profile() -> None:
 
 
 @pytest.fixture
-async def whole(tmp_path: Path) -> AsyncIterator[tuple[WholeVillage, Village]]:
+async def whole(tmp_path: Path) -> AsyncIterator[tuple[WholeVillage, Asking]]:
     """Head-end, broker and gateway, and the API over the same store and clock."""
     async with open_store(f"sqlite:///{tmp_path / 'store.db'}") as store:
         clock = ManualClock()
@@ -225,19 +229,17 @@ async def whole(tmp_path: Path) -> AsyncIterator[tuple[WholeVillage, Village]]:
                 for meter in (METER, CLINIC)
             ]
         )
-        people = {"relays": replace(PEOPLE["relays"], proved_at=clock.now())}
-        site = replace(site_over(store, clock), doorkeeper=BearerDoor(people))
-        app = build_app(site)
+        app = build_app(site_over(store, clock))
         transport = httpx.ASGITransport(app=app)
         async with (
             httpx.AsyncClient(transport=transport, base_url="http://head-end") as client,
             inside.headed(),
             inside.gatewayed(),
         ):
-            yield inside, Village(store, app, client, clock)
+            yield inside, Asking(app, client)
 
 
-async def until(village: Village, command_id: str, member: str, wanted: object) -> dict[str, Any]:
+async def until(village: Asking, command_id: str, member: str, wanted: object) -> dict[str, Any]:
     """Return a command as soon as it is as wanted."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
@@ -247,7 +249,7 @@ async def until(village: Village, command_id: str, member: str, wanted: object) 
             await asyncio.sleep(0.005)
 
 
-async def test_a_house_is_cut_off_with_proof(whole: tuple[WholeVillage, Village]) -> None:
+async def test_a_house_is_cut_off_with_proof(whole: tuple[WholeVillage, Asking]) -> None:
     inside, village = whole
     told = (await asked(village, feederId=KEYED_FEEDER, meterSerial=METER)).json()
     ended = await until(village, told["id"], "state", "confirmed")
@@ -260,7 +262,7 @@ async def test_a_house_is_cut_off_with_proof(whole: tuple[WholeVillage, Village]
 
 
 async def test_a_second_person_approves_with_a_key_of_their_own(
-    whole: tuple[WholeVillage, Village],
+    whole: tuple[WholeVillage, Asking],
 ) -> None:
     inside, village = whole
     told = (await asked(village, feederId=KEYED_FEEDER, meterSerial=CLINIC)).json()

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.headend.web.api.village import (
     FEEDER,
     GATEWAY,
     METER,
+    NEVER_HEARD,
     NOW,
     OTHER_FEEDER,
     QUARTER,
@@ -20,11 +22,31 @@ from tests.headend.web.api.village import (
 )
 
 from openami.headend.audit import first_break, read_links
+from openami.headend.store import Reading
 from openami.headend.web.api.forms import LIMIT_DEFAULT
-from openami.profile import utc_text
+from openami.headend.web.api.reading_files import (
+    PART_ROWS_MAX,
+    ROW_GROUP_ROWS_MAX,
+    as_csv,
+    as_json_lines,
+    as_parquet,
+)
+from openami.profile import Obis, Quality, utc_text
+
+BILLING = Obis.parse("1.8.0")
 
 LISTS = (
-    *("/feeders", "/gateways", "/meters", "/readings", "/events", "/findings", "/gaps"),
+    *(
+        "/poles",
+        "/customers",
+        "/feeders",
+        "/gateways",
+        "/meters",
+        "/readings",
+        "/events",
+        "/findings",
+        "/gaps",
+    ),
     *("/completeness", "/sessions", "/commands", "/rejected", "/audit"),
 )
 
@@ -61,6 +83,9 @@ async def test_what_is_out_of_scope_is_not_there(village: Village, path: str) ->
     [
         f"/feeders/{FEEDER}",
         f"/gateways/{FEEDER}/{GATEWAY}",
+        f"/poles/{FEEDER}/pole-1",
+        f"/customers/{FEEDER}/house-1",
+        f"/balance/{FEEDER}",
         f"/meters/{FEEDER}/{METER}",
         f"/sessions/sip-{FEEDER}",
         "/rejected/1",
@@ -88,10 +113,42 @@ async def test_a_feeder_tells_how_its_meters_are(village: Village) -> None:
 async def test_a_meter_tells_its_registers(village: Village) -> None:
     meter = (await village.get(f"/meters/{FEEDER}/{METER}")).json()
     assert {row["obis"]: row["value"] for row in meter["registers"]} == {
-        "1.8.0": 100, "96.11.1": "=1+1",
+        "1.8.0": 103, "96.11.1": "=1+1",
     }  # fmt: skip
     [silent] = await village.items("/meters", feeder=FEEDER, meter=SILENT_METER)
     assert (silent["state"], silent["latestGoodTs"]) == ("meter_silent", None)
+
+
+async def test_a_meter_tells_where_it_hangs_and_one_never_heard_is_there(village: Village) -> None:
+    meter = (await village.get(f"/meters/{FEEDER}/{METER}")).json()
+    assert (meter["role"], meter["poleId"], meter["customerId"]) == (
+        "customer",
+        "pole-2",
+        "house-1",
+    )
+    assert meter["protected"] is False
+    [unheard] = await village.items("/meters", state="never_seen", feeder=FEEDER)
+    assert (unheard["meterSerial"], unheard["gatewayId"], unheard["lastSeen"]) == (
+        NEVER_HEARD, None, None,
+    )  # fmt: skip
+    alone = (await village.get(f"/meters/{FEEDER}/{NEVER_HEARD}")).json()
+    assert (alone["state"], alone["registers"], alone["protected"]) == ("never_seen", [], True)
+    feeder = (await village.get(f"/feeders/{FEEDER}")).json()
+    assert (feeder["name"], feeder["timeZone"]) == ("The feeder-north", "Africa/Nairobi")
+
+
+async def test_poles_and_customers_tell_their_meters(village: Village) -> None:
+    poles = await village.items("/poles", feeder=FEEDER)
+    assert [(pole["poleId"], pole["parent"], pole["meters"]) for pole in poles] == [
+        ("pole-1", None, []),
+        ("pole-2", "pole-1", [METER, NEVER_HEARD]),
+    ]
+    [customer] = await village.items("/customers", feeder=FEEDER)
+    [placement] = customer["placements"]
+    assert (customer["name"], placement["meterSerial"]) == ("=Amina", METER)
+    assert (placement["validFrom"], placement["validTo"]) == ("1970-01-01T00:00:00Z", None)
+    for path in (f"/poles/{FEEDER}/none", f"/customers/{FEEDER}/none", f"/meters/{FEEDER}/none"):
+        assert (await village.get(path)).status_code == 404
 
 
 # --- readings ------------------------------------------------------------------------------------
@@ -103,8 +160,8 @@ async def test_readings_by_register_and_time(village: Village) -> None:
     since, until = utc_text(NOW - 2 * QUARTER), utc_text(NOW)
     rows = await village.items("/readings", **_OF_METER, since=since, until=until, limit=1)
     assert [(row["ts"], row["value"]) for row in rows] == [
-        (since, 100.5),
-        (utc_text(NOW - QUARTER), 100.25),
+        (since, 102.5),
+        (utc_text(NOW - QUARTER), 102.75),
     ]
     assert {row["obis"] for row in rows} == {"1.8.0"}
     east = (NOW - QUARTER).astimezone().isoformat()
@@ -130,6 +187,33 @@ async def test_readings_as_files_hold_what_the_pages_hold(village: Village) -> N
     assert [n if t is None else t for n, t in told] == [page["value"] for page in pages]
 
 
+@pytest.mark.parametrize("form", [as_csv, as_json_lines, as_parquet])
+async def test_a_file_is_made_in_parts_and_no_more_is_held(form: Any) -> None:
+    """What has been read and not yet been handed on is one part, however much there is to come."""
+    read = 0
+
+    async def many(count: int) -> AsyncIterator[Reading]:
+        nonlocal read
+        for n in range(count):
+            read += 1
+            yield Reading(
+                FEEDER, METER, BILLING, NOW + n * QUARTER, n / 4, "kWh", Quality.GOOD, NOW
+            )
+
+    part = ROW_GROUP_ROWS_MAX if form is as_parquet else PART_ROWS_MAX
+    handed = b""
+    before = 0
+    async for content in form(many(2 * part + 1)):
+        assert read - before <= part + 1
+        before = read
+        handed += content
+    if form is as_parquet:
+        table = pq.ParquetFile(io.BytesIO(handed))
+        assert (table.num_row_groups, table.metadata.num_rows) == (3, 2 * part + 1)
+    else:
+        assert handed.count(b"\n") == 2 * part + 1 + (form is as_csv)
+
+
 async def test_a_file_may_begin_where_a_page_ended(village: Village) -> None:
     first = await village.get("/readings", params={**_OF_METER, "limit": 5})
     rest = await village.client.get(
@@ -146,6 +230,44 @@ async def test_no_readings_are_an_answer_in_every_form(village: Village) -> None
     assert (await village.get("/readings", params={**nothing, "format": "jsonl"})).content == b""
     parquet = await village.get("/readings", params={**nothing, "format": "parquet"})
     assert pq.read_table(io.BytesIO(parquet.content)).num_rows == 0
+
+
+async def test_energy_by_period_of_the_feeder_s_own_time(village: Village) -> None:
+    asked = {"feeder": FEEDER, "meter": METER, "step": "1h"}
+    asked["since"], asked["until"] = utc_text(NOW - 10 * QUARTER), utc_text(NOW)
+    [energy] = await village.items("/energy", **asked)
+    told = [(period["since"], period["wh"], period["known"]) for period in energy["periods"]]
+    assert told == [
+        ("2026-06-22T12:00:00Z", 1000, "measured"),
+        ("2026-06-22T13:00:00Z", 1000, "measured"),
+        ("2026-06-22T14:00:00Z", 500, "at_least"),  # it is not over
+    ]
+    assert energy["totalWh"] == 2500
+    days = await village.items("/energy", feeder=FEEDER, limit=1)
+    assert [each["meterSerial"] for each in days] == [METER, SILENT_METER]
+    assert days[0]["periods"][-1]["until"] == "2026-06-22T21:00:00Z"  # midnight in Nairobi
+    for since, until, step in (
+        ("2026-06-22T00:00:00Z", "2026-06-21T00:00:00Z", "1d"),
+        ("2024-06-22T00:00:00Z", "2026-06-22T00:00:00Z", "1d"),
+        ("2026-01-22T00:00:00Z", "2026-06-22T00:00:00Z", "15m"),
+    ):
+        wrong = {"feeder": FEEDER, "since": since, "until": until, "step": step}
+        assert (await village.get("/energy", params=wrong)).status_code == 422
+    assert (await village.get("/energy", "south", params={"feeder": FEEDER})).status_code == 404
+    assert (await village.get("/energy")).status_code == 422
+
+
+async def test_a_feeder_s_balance_is_a_range(village: Village) -> None:
+    asked = {"since": utc_text(NOW - 10 * QUARTER)}
+    balance = (await village.get(f"/balance/{FEEDER}", params=asked)).json()
+    assert (balance["begin"], balance["end"]) == ("2026-06-22T12:00:00Z", "2026-06-22T14:00:00Z")
+    assert (balance["suppliedWh"], balance["headHours"], balance["refusal"]) == (0, 0, "no_head")
+    assert balance["sold"]["low"] <= balance["sold"]["high"]
+    assert balance["meters"] == 3
+    assert len(balance["hours"]) == 2
+    for since in (utc_text(NOW), "2026-01-01T00:00:00Z"):
+        wrong = await village.get(f"/balance/{FEEDER}", params={"since": since})
+        assert wrong.status_code == 422, since
 
 
 # --- the rest ------------------------------------------------------------------------------------

@@ -24,12 +24,16 @@ from openami.headend.web.app import API, build_app
 from openami.profile import utc_text
 
 # All operations together stay below 25 s on two cores.
-EXAMPLES = 10
+EXAMPLES = 5
 SEED = 5
 # Fewer would mean that it did not try.
 CASES_MIN = 500
 # What is said of values that are of the right form and mean nothing here.
 MEANINGS = (
+    "`since`",
+    "no hour of this time",
+    "a balance is of at most",
+    "choose a longer step",
     "no cursor of this list",
     "not before from",
     "days, not",
@@ -44,7 +48,7 @@ def settings() -> dict[str, Any]:
         "seed": SEED,
         "headers": TOKEN,
         "generation": {"max-examples": EXAMPLES, "deterministic": True},
-        "phases": {"stateful": {"enabled": False}},
+        "phases": {"stateful": {"enabled": False}, "coverage": {"unexpected-methods": ["delete"]}},
     }
 
 
@@ -66,7 +70,10 @@ def meaning_alone_is_wrong(check: str, response: Any) -> bool:
         return False
     if response.status_code == HTTPStatus.PRECONDITION_FAILED:  # an ETag of another state
         return True
-    told = json.loads(response.content).get("errors", ())
+    problem = json.loads(response.content)
+    if problem["code"] == "idempotency-key-reused":
+        return True
+    told = problem.get("errors", ())
     return bool(told) and all(any(known in error["detail"] for known in MEANINGS) for error in told)
 
 
@@ -81,7 +88,7 @@ def test_the_api_keeps_to_its_document(tried: Any) -> None:
     )
     cases, found = 0, set()
     for event in from_schema(schema).execute():
-        assert not isinstance(event, events.NonFatalError | events.FatalError), event.info
+        assert not isinstance(event, events.NonFatalError | events.FatalError), event
         if not isinstance(event, events.ScenarioFinished):
             continue
         recorder = event.recorder

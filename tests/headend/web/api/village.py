@@ -13,11 +13,14 @@ from tests.headend.decisions import accepted, register, rejected
 from tests.headend.messages import TOPIC, payload
 from tests.headend.web.doors import BearerDoor
 
+from openami.clock import Clock
 from openami.headend.accounts import Means, Principal, Role
+from openami.headend.assets import Customer, Feeder, FeederAssets, Meter, Pole
 from openami.headend.audit import Entry
 from openami.headend.gap_life import Gap
 from openami.headend.ingest import Accepted, Finding, Kind, Message, Rejected
 from openami.headend.sessions import LedgerSession
+from openami.headend.store.assets import AssetsChange
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.web.app import build_app
 from openami.headend.web.site import BrokerLink, Site
@@ -37,7 +40,7 @@ from openami.profile import (
 NOW: Final = datetime(2026, 6, 22, 14, 30, tzinfo=UTC)
 QUARTER: Final = timedelta(minutes=15)
 FEEDER, OTHER_FEEDER = "feeder-north", "feeder-south"
-GATEWAY, METER, SILENT_METER = "pole-1", "M-1", "M-2"
+GATEWAY, METER, SILENT_METER, NEVER_HEARD = "pole-1", "M-1", "M-2", "M-3"
 RELAY: Final = Obis.parse("96.11.1")
 
 
@@ -65,20 +68,19 @@ def token_of(name: str, role: Role, **members: Any) -> Principal:
 PEOPLE: Final = {
     "viewer": token_of("vera", Role.VIEWER),
     "operator": token_of("omar", Role.OPERATOR),
-    "relays": token_of("rita", Role.OPERATOR, proved_at=NOW),
-    "engineer": token_of("erik", Role.ENGINEER, proved_at=NOW),
-    "south": token_of("sami", Role.ENGINEER, proved_at=NOW, feeders=frozenset({OTHER_FEEDER})),
+    "relays": token_of("rita", Role.OPERATOR, relays=True),
+    "engineer": token_of("erik", Role.ENGINEER, relays=True),
+    "person": token_of("pia", Role.OPERATOR, proved_at=NOW),
+    "south": token_of("sami", Role.ENGINEER, relays=True, feeders=frozenset({OTHER_FEEDER})),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Village:
-    """The store, the application over it, and a client that asks."""
+class Asking:
+    """The application, and a client that asks it."""
 
-    store: HeadEndStore
     app: FastAPI
     client: httpx.AsyncClient
-    clock: StillClock
 
     async def get(self, path: str, who: str = "viewer", **told: Any) -> httpx.Response:
         """Ask for something."""
@@ -103,11 +105,19 @@ class Village:
         return items
 
 
+@dataclass(frozen=True, slots=True)
+class Village(Asking):
+    """An application over a store, in a time that stands still."""
+
+    store: HeadEndStore
+    clock: StillClock
+
+
 def _headers(who: str, told: dict[str, Any]) -> dict[str, str]:
     return {"Authorization": f"Bearer {who}", **told.pop("headers", {})}
 
 
-def site_over(store: HeadEndStore, clock: StillClock, *, can_command: bool = True) -> Site:
+def site_over(store: HeadEndStore, clock: Clock, *, can_command: bool = True) -> Site:
     """Return a site whose tokens are the names of PEOPLE's keys."""
     return Site(
         store=store,
@@ -126,7 +136,7 @@ async def village_over(store: HeadEndStore) -> AsyncIterator[Village]:
     app = _application(site_over(store, clock))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://head-end") as client:
-        yield Village(store, app, client, clock)
+        yield Village(app, client, store, clock)
 
 
 @cache
@@ -144,6 +154,7 @@ def _application(site: Site) -> FastAPI:
 
 async def fill(store: HeadEndStore) -> None:
     """Put a village's afternoon into a store."""
+    await store.change_assets([FEEDER, OTHER_FEEDER], lambda _: _assets(), NOW)
     await store.commit([*_readings(), *_events(), *_rejected()])
     await store.put_gaps([_gap(FEEDER, 5), _gap(FEEDER, 9), _gap(OTHER_FEEDER, 7)])
     await store.put_intervals({FEEDER: 900, OTHER_FEEDER: 900})
@@ -153,11 +164,45 @@ async def fill(store: HeadEndStore) -> None:
         await store.add_session(session, entry, session.requested_at)
 
 
+def _assets() -> AssetsChange:
+    return AssetsChange(
+        after=[
+            FeederAssets(
+                feeder=Feeder(id=feeder, name=f"The {feeder}", time_zone="Africa/Nairobi"),
+                poles=(
+                    Pole(feeder_id=feeder, id="pole-1", name="By the mill", number=1),
+                    Pole(
+                        feeder_id=feeder,
+                        id="pole-2",
+                        name="At the well",
+                        number=2,
+                        parent="pole-1",
+                        longitude=36.8,
+                        latitude=-1.3,
+                    ),
+                ),
+                meters=(
+                    Meter(
+                        feeder_id=feeder,
+                        serial=METER,
+                        pole_id="pole-2",
+                        customer_id="house-1",
+                        phase="A",
+                    ),
+                    Meter(feeder_id=feeder, serial=NEVER_HEARD, pole_id="pole-2", protected=True),
+                ),
+                customers=(Customer(feeder_id=feeder, id="house-1", name="=Amina"),),
+            )
+            for feeder in (FEEDER, OTHER_FEEDER)
+        ],
+    )
+
+
 def _readings() -> list[Accepted]:
     found = (Finding("FELL", METER, "1.8.0", "it fell by 3"),)
     batch = [
         accepted(
-            register(100 + n / 4),
+            register(103 - n / 4),
             register("connected" if n % 2 else "=1+1", RELAY, unit="enum"),
             ts=NOW - n * QUARTER,
             feeder=feeder,

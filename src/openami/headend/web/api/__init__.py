@@ -7,31 +7,42 @@ document.py  the OpenAPI document, committed as openami/spec/openapi.json
 …            and a file for each resource
 """
 
+from typing import Final
+
 from fastapi import APIRouter
 
 from openami.headend.web.api import (
     audit,
+    balance,
     commands,
     completeness,
+    customers,
     document,
+    energy,
     events,
     feeders,
     findings,
     gaps,
     gateways,
     meters,
+    poles,
     readings,
     rejected,
     sessions,
+)
+
+# In the order of the OpenAPI document: what stands there, what it said, what is asked of it, what is told of that.
+_RESOURCES: Final = (
+    *(feeders, poles, meters, customers, gateways),
+    *(readings, energy, balance, events, findings, gaps, completeness),
+    *(sessions, commands),
+    *(rejected, audit, document),
 )
 
 
 def api_routes() -> APIRouter:
     """Return every route of the API."""
     routes = APIRouter()
-    for resource in (
-        *(feeders, gateways, meters, readings, events, findings, gaps, completeness),
-        *(sessions, commands, rejected, audit, document),
-    ):
+    for resource in _RESOURCES:
         routes.include_router(resource.router)
     return routes

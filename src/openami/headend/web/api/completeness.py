@@ -129,7 +129,7 @@ async def list_completeness(
     days = _days(first, until or first)
     feeders = await feeders_of(request, feeder_id)
     after = key_of("completeness", cursor, (str, str))
-    known = [row.feeder_id for row in await store.feeders()]
+    known = [each.id for each in await store.feeder_list()]
     listed = [each for each in known if feeders is None or each in feeders]
     places = sorted((day.isoformat(), each) for day in days for each in listed)
     left = [place for place in places if after is None or place > after]

@@ -95,14 +95,14 @@ def printed(routes: Iterable[BaseRoute]) -> str:
 def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     """Return the document that describes an application's routes."""
     routes = tuple(routes)
-    made = get_openapi(
+    raw = get_openapi(
         title="OpenAMI head-end",
         version=API_VERSION,
         openapi_version="3.1.0",
         description=_INTRODUCTION,
         routes=routes,
     )
-    made = json.loads(_GENERIC.sub(r"\1\2Page", json.dumps(made)))
+    made: dict[str, Any] = _untitled(json.loads(_GENERIC.sub(r"\1\2Page", json.dumps(raw))))
     components = made.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
@@ -122,6 +122,19 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
             if (operation := operations.get(method.lower())) is not None:
                 _finish(operation, context)
     return made
+
+
+def _untitled(part: Any) -> Any:
+    """Leave out the titles pydantic makes of names: they say the name again, in other letters."""
+    if isinstance(part, list):
+        return [_untitled(each) for each in part]
+    if isinstance(part, dict):
+        return {
+            key: _untitled(value)
+            for key, value in part.items()
+            if key != "title" or not isinstance(value, str) or "version" in part
+        }
+    return part
 
 
 def _finish(operation: dict[str, Any], context: RouteContext) -> None:

@@ -105,6 +105,7 @@ _CODE: Final = r"^[A-Za-z0-9._-]+$"
 FeederFilter = Annotated[
     str | None, Query(alias="feeder", pattern=_ID, description="Of this feeder only.")
 ]
+FeederNamed = Annotated[str, Query(alias="feeder", pattern=_ID, description="Of this feeder.")]
 GatewayFilter = Annotated[
     str | None, Query(alias="gateway", pattern=_ID, description="Of this gateway only.")
 ]
@@ -146,6 +147,8 @@ Cursor = Annotated[
 FeederId = Annotated[str, Path(alias="feederId", pattern=_ID, description="The feeder.")]
 GatewayId = Annotated[str, Path(alias="gatewayId", pattern=_ID, description="The gateway.")]
 MeterSerial = Annotated[str, Path(alias="meterSerial", pattern=_ID, description="The serial.")]
+PoleId = Annotated[str, Path(alias="poleId", pattern=_ID, description="The pole.")]
+CustomerId = Annotated[str, Path(alias="customerId", pattern=_ID, description="The customer.")]
 CommandId = Annotated[str, Path(alias="commandId", pattern=_ID, description="The command.")]
 SessionId = Annotated[str, Path(alias="sessionId", pattern=_ID, description="The session.")]
 RejectId = Annotated[
@@ -178,11 +181,11 @@ Id = Annotated[str, Field(pattern=_ID, max_length=ID_CHARS_MAX)]
 
 
 def _read_whole(value: object) -> object:
-    # To JSON, 6.0 is a whole number.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_read_whole)]
+AS_WHOLE: Final = BeforeValidator(_read_whole)
+"""Takes 6.0, which to JSON is a whole number. Stands after the bounds: they are described only before it."""
 Reason = Annotated[
     str,
     Field(pattern=ONE_LINE, max_length=REASON_CHARS_MAX, description="Why; kept in the audit log."),

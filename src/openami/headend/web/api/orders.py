@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from openami.headend.commands import TTL_DEFAULT_S
-from openami.headend.web.api.forms import Asked, Id, Moment, Reason, Whole
+from openami.headend.web.api.forms import AS_WHOLE, Asked, Id, Moment, Reason
 from openami.sip.actions import ACTIONS, Action, Direction
 from openami.sip.command import ARG_CHARS_MAX
 from openami.sip.fields import print_moment
@@ -28,10 +28,8 @@ class _Ordered(Asked):
     feeder_id: Id
     meter_serial: Id
     reason: Reason = ""
-    valid_for_s: Whole = Field(
+    valid_for_s: Annotated[int, Field(ge=1, le=COMMAND_TTL_S_MAX), AS_WHOLE] = Field(
         default=TTL_DEFAULT_S,
-        ge=1,
-        le=COMMAND_TTL_S_MAX,
         alias="validForS",
         description="It never acts later than so many seconds from now.",
     )
@@ -71,7 +69,7 @@ class ResendOrder(_Ordered):
     args: ResendArgs
 
 
-_Amount = Annotated[Whole, Field(ge=0, le=WHOLE_MAX)]
+_Amount = Annotated[int, Field(ge=0, le=WHOLE_MAX), AS_WHOLE]
 
 
 class SettlementArgs(Asked):

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from starlette.requests import Request
 
+from openami.headend.assets import FeederAssets
 from openami.headend.store import MeterRow
 from openami.headend.web.admission import in_scope, principal_of
 from openami.headend.web.problems import Problem
@@ -27,7 +28,7 @@ async def feeders_of(request: Request, feeder_id: str | None) -> frozenset[str] 
 async def require_feeder(request: Request, feeder_id: str) -> None:
     """Raise Problem 404 unless a feeder is there and in scope."""
     in_scope(request, feeder_id)
-    if all(row.feeder_id != feeder_id for row in await site_of(request).store.feeders()):
+    if all(each.id != feeder_id for each in await site_of(request).store.feeder_list()):
         raise Problem.not_found(f"there is no feeder {feeder_id}")
 
 
@@ -44,6 +45,16 @@ async def meter_of(site: Site, feeder_id: str, meter_serial: str) -> MeterRow | 
     """Return a meter that was heard of."""
     rows = await site.store.meters(feeder_id=feeder_id, meter_serial=meter_serial)
     return rows[0] if rows else None
+
+
+async def assets_of(request: Request, feeder_id: str | None) -> list[FeederAssets]:
+    """Return the assets of the feeder that is named, or of all in scope. Raises Problem 404."""
+    feeders, store = await feeders_of(request, feeder_id), site_of(request).store
+    return [
+        await store.assets(each.id)
+        for each in await store.feeder_list()
+        if feeders is None or each.id in feeders
+    ]
 
 
 def require_whole_site(request: Request, what: str) -> None:

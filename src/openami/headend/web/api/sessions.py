@@ -21,6 +21,7 @@ from openami.headend.web.admission import declares, principal_of
 from openami.headend.web.api.edge import ApiRoute, may_refuse
 from openami.headend.web.api.etags import ETAG_HEADER, NOT_MODIFIED, answer, check_unchanged
 from openami.headend.web.api.forms import (
+    AS_WHOLE,
     LIMIT_DEFAULT,
     Asked,
     Cursor,
@@ -34,7 +35,6 @@ from openami.headend.web.api.forms import (
     Reason,
     Resource,
     SessionId,
-    Whole,
 )
 from openami.headend.web.api.paging import NEXT_LINK, Page, first_of, key_of, page_answer
 from openami.headend.web.api.scope import feeders_of, require_can_command, require_gateway
@@ -116,10 +116,8 @@ class NewSession(Asked):
         max_length=METERS_MAX,
         description="Only these meters; every one of the gateway without it.",
     )
-    days: Whole = Field(
+    days: Annotated[int, Field(ge=1, le=SESSION_LIFE_MAX.days), AS_WHOLE] = Field(
         default=SESSION_DAYS,
-        ge=1,
-        le=SESSION_LIFE_MAX.days,
         description="How long it holds, in days.",
     )
     reason: Reason = ""
