@@ -173,6 +173,11 @@ async def test_who_may_scrape(
         assert "openami_headend_messages" not in answer.text
 
 
+async def test_where_a_proxy_speaks_for_people_nobody_is_from_here(store: HeadEndStore) -> None:
+    async with asking(a_site(store, behind_proxy=True), **HERE) as get:
+        assert (await get.get("/metrics")).status_code == 401
+
+
 async def test_a_token_for_one_feeder_sees_the_counts_of_that_feeder(store: HeadEndStore) -> None:
     await store.commit([accepted(seq=1), accepted(seq=1, feeder="feeder-2", meter="M-2")])
     scoped = Principal("grafana", Role.VIEWER, Means.TOKEN, feeders=frozenset({"feeder-2"}))

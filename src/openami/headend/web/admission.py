@@ -103,7 +103,9 @@ def is_from_here(request: Request) -> bool:
     Whoever came through a proxy is not from here, though the proxy is. The name counts because a web page can
     let its own name point to the loopback address and then ask in the browser's name.
     """
-    if request.client is None or any(name in request.headers for name in _FORWARDED):
+    if site_of(request).behind_proxy or request.client is None:
+        return False
+    if any(name in request.headers for name in _FORWARDED):
         return False
     asked = urlsplit(f"//{request.headers.get('host', '')}").hostname
     return _is_loopback(request.client.host) and asked is not None and _is_loopback(asked)

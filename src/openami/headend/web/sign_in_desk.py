@@ -76,11 +76,19 @@ class SignInDesk:
     """One head-end's desk. ``close`` ends its threads."""
 
     def __init__(
-        self, store: HeadEndStore, clock: Clock, door: AccountsDoorkeeper, hasher: Hasher
+        self,
+        store: HeadEndStore,
+        clock: Clock,
+        door: AccountsDoorkeeper,
+        hasher: Hasher,
+        *,
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
+        """``refused`` is called for each attempt that was not believed."""
         self.door = door
         self._store = store
         self._clock = clock
+        self._refused = refused
         self._hasher = hasher
         self._stand_in = hasher.hash(_NOBODY)
         self._threads = ThreadPoolExecutor(HASHES_AT_ONCE_MAX, "openami-password")
@@ -101,6 +109,7 @@ class SignInDesk:
         name, address = name.strip().lower()[:NAME_CHARS_MAX], counted_address(address)
         counted = await self._store.count_attempt(name, address, now)
         if isinstance(counted, datetime):
+            self._refused()
             return Refusal(Refused.WAIT, counted)
         user = await self._store.user(name)
         kept = user.password if user is not None and user.can_sign_in else None
@@ -111,6 +120,7 @@ class SignInDesk:
         except Busy:
             return Refusal(Refused.BUSY)
         if user is None or not verdict.fits or not await self._has_code(user, code, now):
+            self._refused()
             await self._note_failure(user, counted, address, now)
             return Refusal(Refused.WRONG)
         if verdict.rehashed is not None:

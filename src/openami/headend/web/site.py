@@ -39,6 +39,8 @@ class Site:
     """Whether it is reached by HTTPS."""
     desk: SignInDesk | None = None
     """Where people sign in; None where somebody else knows who they are."""
+    behind_proxy: bool = False
+    """Whether a proxy speaks for people: then what comes from this machine may come from anywhere."""
     metrics: HeadendMetrics = field(default_factory=HeadendMetrics)
     """What is counted, and told to Prometheus."""
     tracing: Tracing = field(default_factory=Untraced)
