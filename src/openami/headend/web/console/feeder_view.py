@@ -7,8 +7,9 @@ from typing import Final
 
 from openami.headend.assets import FeederAssets, MeterRole
 from openami.headend.consumption import Known
+from openami.headend.periods import Step
 from openami.headend.states import MeterState, states_of
-from openami.headend.store.energy import SeriesEnergy, Step
+from openami.headend.store.energy import SeriesEnergy
 from openami.headend.web.console.houses import House, Show, counts, houses_of
 from openami.headend.web.problems import Problem
 from openami.headend.web.site import Site

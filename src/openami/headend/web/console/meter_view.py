@@ -9,9 +9,10 @@ from typing import Final
 from openami.headend.assets import Customer, FeederAssets, Meter, MeterRole, Pole
 from openami.headend.consumption import Break, BreakKind, Known
 from openami.headend.gap_life import Gap, GapState
+from openami.headend.periods import Step
 from openami.headend.states import MeterState, meter_state
 from openami.headend.store import MeterRow, Reading, StoredEvent, StoredFinding
-from openami.headend.store.energy import ACTIVE_IMPORT, ChartPoint, SeriesEnergy, Step
+from openami.headend.store.energy import ACTIVE_IMPORT, ChartPoint, SeriesEnergy
 from openami.headend.web.console.charts import Bars, Frame, TimeTick, bars, room_for, spans
 from openami.headend.web.console.feeder_view import midnight_before
 from openami.headend.web.problems import Problem
