@@ -41,10 +41,21 @@ def token() -> None:
     callback=as_duration,
     help=f"How long it holds, {TOKEN_DAYS_MAX}d at most.",
 )
+@click.option(
+    "--relays",
+    is_flag=True,
+    help="It may order relays and settlements: whoever has it cuts houses off.",
+)
 @store_option
 @json_option
 def create(
-    label: str, role: str, feeders: tuple[str, ...], life: timedelta, store: str, as_json: bool
+    label: str,
+    role: str,
+    feeders: tuple[str, ...],
+    life: timedelta,
+    relays: bool,
+    store: str,
+    as_json: bool,
 ) -> None:
     """Make a token and print it, once: only its hash is kept. LABEL says what uses it."""
     try:
@@ -56,6 +67,7 @@ def create(
             life=life,
             now=SystemClock().now(),
             who=who_asks(),
+            relays=relays,
         )
     except AccountError as error:
         fail(str(error), Exit.USAGE, error.remedy)
@@ -108,6 +120,7 @@ def token_row(each: Token) -> Row:
     """One token, without anything secret."""
     return {
         "id": each.id,
+        "relays": each.relays,
         "label": each.label,
         "role": each.role.word,
         "feeders": None if each.feeders is None else sorted(each.feeders),

@@ -11,7 +11,7 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Final
 
-from openami.headend.alarms import Alarm, gravity
+from openami.headend.alarms import Alarm, StateKind, gravity
 from openami.profile import Severity
 
 # Five houses with one trouble within a quarter of an hour may be chance; a sixth has a cause in common with them.
@@ -62,6 +62,11 @@ class Storm:
     @property
     def last_at(self) -> datetime:
         return max(alarm.last_at for alarm in self.alarms)
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether somebody has stopped to speak: then what they hang on is to be looked at, not they."""
+        return self.kind in (StateKind.METER_SILENT, StateKind.GATEWAY_SILENT)
 
     @property
     def unacknowledged(self) -> tuple[Alarm, ...]:

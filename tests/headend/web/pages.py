@@ -89,7 +89,7 @@ class House:
 
         def decide(known: AssetsKnown) -> AssetsChange:
             before: FeederAssets = known.feeders[FEEDER]
-            pole = Pole(feeder_id=FEEDER, id="p-3", name="pole 3")
+            pole = Pole(feeder_id=FEEDER, id="p-3", name="3")
             meters = [
                 Meter(feeder_id=FEEDER, serial=each, pole_id="p-3", protected=each in protected)
                 for each in {*protected, *serials}

@@ -73,7 +73,7 @@ async def test_a_storm_is_one_alarm_that_counts_and_opens_on_all_of_them(home: H
     asha = await home.signed_in()
     page = told(await asha.get("/alarms"))
     assert f"Storm of {len(serials)} alarms on {FEEDER}" in page
-    assert "All are on one pole, pole 3" in page
+    assert "All hang on pole 3" in page
     assert f"{len(serials)} of them are folded" in page
     for serial in serials:
         assert f">{serial}</a>" in page, "none is left out"

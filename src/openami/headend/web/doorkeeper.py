@@ -96,6 +96,7 @@ class AccountsDoorkeeper:
             means=Means.TOKEN,
             feeders=token.feeders,
             means_id=token.id,
+            relays=token.relays,
         )
 
     async def _by_proxy(

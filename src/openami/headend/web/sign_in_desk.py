@@ -92,7 +92,8 @@ class SignInDesk:
         self._hasher = hasher
         self._stand_in = hasher.hash(_NOBODY)
         self._threads = ThreadPoolExecutor(HASHES_AT_ONCE_MAX, "openami-password")
-        self._waiting = 0
+        self.waiting = 0
+        """Passwords that are being hashed, or wait for it."""
 
     def close(self) -> None:
         """End the threads; what they work on is finished."""
@@ -202,13 +203,13 @@ class SignInDesk:
             await self._store.note(entry, now)
 
     async def _worked(self, work: Callable[[], T]) -> T:
-        if self._waiting >= HASHES_WAITING_MAX:
+        if self.waiting >= HASHES_WAITING_MAX:
             raise Busy
-        self._waiting += 1
+        self.waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
 
 def _printable(text: str) -> str:

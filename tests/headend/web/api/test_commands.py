@@ -14,9 +14,8 @@ from tests.headend.test_downlink import PATIENCE_S, ManualClock
 from tests.headend.test_downlink import Village as WholeVillage
 from tests.headend.village_keys import CLINIC, GATEWAY, METER, START, signer
 from tests.headend.village_keys import FEEDER as KEYED_FEEDER
-from tests.headend.web.api.village import FEEDER, NOW, PEOPLE, Village, site_over, village_over
+from tests.headend.web.api.village import FEEDER, NOW, Village, site_over, village_over
 from tests.headend.web.api.village import METER as SOME_METER
-from tests.headend.web.doors import BearerDoor
 
 from openami.headend.commands import Change, LedgerCommand
 from openami.headend.store import Access
@@ -92,8 +91,9 @@ async def test_what_moves_a_relay_or_money_needs_the_step_up_always(
         assert (plain.status_code, plain.json()["code"]) == (403, "step-up-needed")
         assert await village.items("/commands") == []
         assert (await asked(village, "relays", action=action)).status_code == 201
+        assert (await asked(village, "person", action="relay.reconnect")).status_code == 201
         village.clock.at = NOW + timedelta(minutes=6)  # what was proved is not fresh any more
-        stale = await asked(village, "relays", key="k-2", action=action)
+        stale = await asked(village, "person", key="k-2", action=action)
         assert stale.json()["code"] == "step-up-needed"
     else:
         assert plain.status_code == 201, plain.text
@@ -178,6 +178,10 @@ async def test_a_head_end_without_a_key_says_so(village: Village) -> None:
 async def test_a_command_is_withdrawn_before_it_is_sent(village: Village) -> None:
     told = (await asked(village)).json()
     place = f"/commands/{told['id']}/withdraw"
+    approving = await village.post(
+        place.replace("withdraw", "approve"), "operator", json={"act": "a"}
+    )
+    assert approving.json()["code"] == "step-up-needed"
     assert (await village.post(place, "operator", headers={"If-Match": '"x"'})).status_code == 412
     assert (await village.post(place, "south")).status_code == 404
     withdrawn = await village.post(place, "operator")
@@ -225,9 +229,7 @@ async def whole(tmp_path: Path) -> AsyncIterator[tuple[WholeVillage, Village]]:
                 for meter in (METER, CLINIC)
             ]
         )
-        people = {"relays": replace(PEOPLE["relays"], proved_at=clock.now())}
-        site = replace(site_over(store, clock), doorkeeper=BearerDoor(people))
-        app = build_app(site)
+        app = build_app(site_over(store, clock))
         transport = httpx.ASGITransport(app=app)
         async with (
             httpx.AsyncClient(transport=transport, base_url="http://head-end") as client,

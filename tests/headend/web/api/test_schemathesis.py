@@ -44,7 +44,7 @@ def settings() -> dict[str, Any]:
         "seed": SEED,
         "headers": TOKEN,
         "generation": {"max-examples": EXAMPLES, "deterministic": True},
-        "phases": {"stateful": {"enabled": False}},
+        "phases": {"stateful": {"enabled": False}, "coverage": {"unexpected-methods": ["delete"]}},
     }
 
 

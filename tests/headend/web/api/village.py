@@ -67,9 +67,10 @@ def token_of(name: str, role: Role, **members: Any) -> Principal:
 PEOPLE: Final = {
     "viewer": token_of("vera", Role.VIEWER),
     "operator": token_of("omar", Role.OPERATOR),
-    "relays": token_of("rita", Role.OPERATOR, proved_at=NOW),
-    "engineer": token_of("erik", Role.ENGINEER, proved_at=NOW),
-    "south": token_of("sami", Role.ENGINEER, proved_at=NOW, feeders=frozenset({OTHER_FEEDER})),
+    "relays": token_of("rita", Role.OPERATOR, relays=True),
+    "engineer": token_of("erik", Role.ENGINEER, relays=True),
+    "person": token_of("pia", Role.OPERATOR, proved_at=NOW),
+    "south": token_of("sami", Role.ENGINEER, relays=True, feeders=frozenset({OTHER_FEEDER})),
 }
 
 

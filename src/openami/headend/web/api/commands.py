@@ -15,7 +15,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from openami.headend.accounts import Principal, Role
+from openami.headend.accounts import Means, Principal, Role
 from openami.headend.commands import (
     Approval,
     Change,
@@ -238,8 +238,8 @@ async def request_command(
     """
     principal, site = principal_of(request), site_of(request)
     now = site.clock.now()
-    if needs_step_up(Action(asked.action)) and not principal.stepped_up(now):
-        raise Problem.step_up_needed()
+    if needs_step_up(Action(asked.action)):
+        _require_step_up(request)
     meter = await require_meter(request, asked.feeder_id, asked.meter_serial)
     require_can_command(request)
     order = Order(
@@ -277,6 +277,21 @@ async def request_command(
                 status=HTTPStatus.CREATED if is_new else HTTPStatus.OK,
                 location=f"{request.url.path}/{command.id}",
             )
+
+
+def _require_step_up(request: Request) -> None:
+    """Raise Problem 403 unless whoever asks may order relays now."""
+    principal = principal_of(request)
+    if principal.may_order_relays(site_of(request).clock.now()):
+        return
+    if principal.means is Means.TOKEN:
+        raise Problem(
+            HTTPStatus.FORBIDDEN,
+            "step-up-needed",
+            "this moves a relay or money, and the token was not made for that",
+            remedy="have an engineer make one that may: openami token create --relays",
+        )
+    raise Problem.step_up_needed()
 
 
 def _key_of(principal: Principal, key: str) -> str:
@@ -347,7 +362,7 @@ def _signed(command: LedgerCommand, which: str) -> Response:
     response_model=Command,
     responses={200: {"headers": ETAG_HEADER}, **_CHANGES},
 )
-@declares(Role.OPERATOR, step_up=True)
+@declares(Role.OPERATOR)
 async def approve_command(
     request: Request,
     command_id: CommandId,
@@ -355,6 +370,7 @@ async def approve_command(
     if_match: IfMatch = None,
 ) -> Response:
     """Add a second person's act, or the market's, to a command that waits for it."""
+    _require_step_up(request)
     site, command = site_of(request), await _found(request, command_id)
     check_unchanged(if_match, await _in_full(request, command))
     session = None

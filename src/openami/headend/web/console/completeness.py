@@ -72,7 +72,7 @@ def worst_first(accounts: Sequence[DayAccount]) -> list[DayAccount]:
 @router.get("/completeness")
 @declares(Role.VIEWER)
 async def completeness(
-    request: Request, feeder: str = "", gateway: str = "", day: str = ""
+    request: Request, feeder: str = "", gateway: str = "", day: str = "", show: str = ""
 ) -> Response:
     """Show one gateway's day, by meter; of all gateways of one's feeders one is chosen."""
     site, principal = site_of(request), principal_of(request)
@@ -103,7 +103,9 @@ async def completeness(
         today=now.date(),
         earlier=when - timedelta(days=1) if when > oldest_day(now) else None,
         later=when + timedelta(days=1) if when < now.date() else None,
-        accounts=worst_first(accounts),
+        accounts=[each for each in worst_first(accounts) if show == "all" or each.missing != 0],
+        complete=sum(each.missing == 0 for each in accounts),
+        show=show,
         total=total_of(accounts),
         stated=stated,
         oldest=oldest_day(now),

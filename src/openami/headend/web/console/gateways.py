@@ -137,8 +137,8 @@ async def gateways(request: Request, feeder: str = "") -> Response:
 
 @router.get("/gateways/{feeder_id}/{gateway_id}")
 @declares(Role.VIEWER)
-async def gateway(request: Request, feeder_id: str, gateway_id: str) -> Response:
-    """Show one gateway."""
+async def gateway(request: Request, feeder_id: str, gateway_id: str, show: str = "") -> Response:
+    """Show one gateway; of the meters behind it those that need somebody, or all."""
     in_scope(request, feeder_id)
     store = site_of(request).store
     found = [view for view in await _views(request, feeder_id) if view.row.gateway_id == gateway_id]
@@ -160,9 +160,13 @@ async def gateway(request: Request, feeder_id: str, gateway_id: str) -> Response
         "gateways_one.html",
         view=found[0],
         events=events,
-        meters=sorted(
-            meters, key=lambda each: (each[1] is MeterState.REPORTING, each[0].meter_serial)
-        ),
+        meters=[
+            each
+            for each in sorted(meters, key=lambda each: each[0].meter_serial)
+            if show == "all" or each[1] is not MeterState.REPORTING
+        ],
+        well=sum(state is MeterState.REPORTING for _, state in meters),
+        show=show,
         gaps=found[0].gaps[:GAPS_SHOWN_MAX],
         deliveries=await store.deliveries(feeder_id=feeder_id, gateway_id=gateway_id),
     )

@@ -52,4 +52,72 @@ PROBLEMS: Final[Mapping[str, Explained]] = {
             "Readings wait at the broker meanwhile."
         ),
     ),
+    "already-open": Explained(
+        _("A command already asks the same of this meter, and has not ended."),
+        _("Follow that one. A second one would say nothing the first does not."),
+    ),
+    "protected": Explained(
+        _("The meter is protected: a critical customer's."),
+        _("Let an engineer ask for it, with a reason."),
+    ),
+    "trade-open": Explained(
+        _("This trade was asked for before, and may be settled."),
+        _("Look at the command that asked for it; a trade is never settled twice."),
+    ),
+    "too-late": Explained(
+        _("What has been sent cannot be called back."),
+        _("Follow the command to its end; reconnecting is a command of its own."),
+    ),
+    "ended-already": Explained(
+        _("It has ended, and nothing can be done with it any more."),
+        _("Look at how it ended; ask anew if need be."),
+    ),
+    "not-waited-for": Explained(
+        _("The signature is not one that is waited for."),
+        _("See whose signature is missing, and over which document."),
+    ),
+    "no-key": Explained(
+        _("This head-end has no key to command with."),
+        _("An engineer adds the table [signing] to its configuration."),
+    ),
+    "changed-meanwhile": Explained(
+        _("Somebody else has changed it since you looked."),
+        _("Look at it again, then decide."),
+    ),
+    "dropped": Explained(
+        _("The message was dropped, and its bytes are gone."),
+        _("Let its sender send it again."),
+    ),
+    "idempotency-key-reused": Explained(
+        _("The key of this request was another request's."),
+        _("Repeat that request as it was, or give this one a key of its own."),
+    ),
+    "invalid": Explained(
+        _("Something in the request is not as it has to be; the answer names what."),
+        _("Mend what it names, and ask again."),
+    ),
+    "unreadable-body": Explained(
+        _("What was sent is not readable."),
+        _("Send what the documentation of the address shows, whole and in UTF-8."),
+    ),
+    "body-too-large": Explained(
+        _("More was sent than is read."),
+        _("Send less at once."),
+    ),
+    "unsupported-media-type": Explained(
+        _("What was sent is in a form that is not read here."),
+        _("Send JSON, and say so in Content-Type."),
+    ),
+    "not-acceptable": Explained(
+        _("The form that was asked for is not to be had."),
+        _("Ask for one of those the answer names."),
+    ),
+    "not-installed": Explained(
+        _("This head-end was installed without what this needs."),
+        _("Install it with the extra that the answer names, or ask for another form."),
+    ),
+    "server-fault": Explained(
+        _("This program has a fault, and has written down what it was."),
+        _("Ask again later; send the line of the log with this moment to who maintains it."),
+    ),
 }

@@ -149,6 +149,7 @@ async def create_token(
     days: Annotated[int, Form()] = TOKEN_DAYS,
     scope: Field = "",
     feeders: Fields = None,
+    relays: Field = "",
 ) -> Response:
     _refuse_narrow(request)
     site, who = site_of(request), principal_of(request).name
@@ -161,6 +162,7 @@ async def create_token(
             life=timedelta(days=days),
             now=site.clock.now(),
             who=who,
+            relays=relays == "yes",
         )
     except AccountError as error:
         return await _shown(request, error=error)
