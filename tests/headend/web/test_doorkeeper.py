@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from starlette.requests import HTTPConnection
 from tests.headend.web.browser import HOME, HOST, NOW, PASSWORD, Premises, premises
 
 from openami.headend.accounts import Role
@@ -18,6 +19,7 @@ from openami.headend.audit import Entry
 from openami.headend.store.open import open_store
 from openami.headend.web.admission import declared
 from openami.headend.web.app import API, UndeclaredRoute, build_app
+from openami.headend.web.doorkeeper import AccountsDoorkeeper
 
 PROXY = "192.0.2.1"
 RULES = ProxyRules(
@@ -307,3 +309,37 @@ async def test_a_body_without_end_is_refused(place: Premises) -> None:
         },
     )
     assert answer.status_code == 413
+
+
+async def test_a_token_orders_relays_only_if_it_was_made_for_that(place: Premises) -> None:
+    """It counts as a step-up for relays, and for nothing else."""
+    for relays in (False, True):
+        made, text = made_token(
+            secrets.token_bytes,
+            label="vending",
+            role=Role.OPERATOR,
+            feeders=None,
+            life=timedelta(days=1),
+            now=NOW,
+            who="ada",
+            relays=relays,
+        )
+        await place.store.add_token(made, made.entry_of_making())
+        shown = HTTPConnection(
+            {"type": "http", "headers": [(b"authorization", f"Bearer {text}".encode())]}
+        )
+        found = await AccountsDoorkeeper(place.store, place.clock).principal(shown)
+        assert found is not None
+        assert found.may_order_relays(NOW) is relays
+        assert not found.stepped_up(NOW)
+    with pytest.raises(AccountError, match="viewer"):
+        made_token(
+            secrets.token_bytes,
+            label="x",
+            role=Role.VIEWER,
+            feeders=None,
+            life=timedelta(days=1),
+            now=NOW,
+            who="ada",
+            relays=True,
+        )
