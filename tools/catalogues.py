@@ -24,7 +24,9 @@ WEB: Final = ROOT / "src/openami/headend/web"
 LOCALE: Final = WEB / "console/locale"
 # Fit for a screen beside the template; longer lines are folded by every editor differently.
 WIDTH: Final = 100
-_HEADER: Final = "# The console in {language}. Kept in step with the templates by tools/catalogues.py."
+_HEADER: Final = (
+    "# The console in {language}. Kept in step with the templates by tools/catalogues.py."
+)
 
 
 def main(languages: Sequence[str]) -> None:
@@ -64,6 +66,12 @@ def said() -> Catalog:
     return catalogue
 
 
+# Header lines that say when, by whom and with which Babel, and not what.
+_CHANGING: Final = re.compile(
+    r'^"(POT-Creation-Date|PO-Revision-Date|Project-Id-Version|Report-Msgid-Bugs-To|Last-Translator'
+    r"|Language-Team|Generated-By): .*\n",
+    re.MULTILINE,
+)
 _KEYWORDS: Final = {
     "_": None,
     "N_": None,
@@ -99,8 +107,7 @@ def text_of(catalogue: Catalog) -> str:
     text = written.getvalue().decode()
     head, _, rest = text.partition('msgid ""\n')
     name = catalogue.locale.english_name if catalogue.locale else "?"
-    fields = re.sub(r'^"(POT-Creation|PO-Revision)-Date: .*\n', "", rest, flags=re.MULTILINE)
-    fields = re.sub(r'^"(Project-Id-Version|Report-Msgid-Bugs-To|Last-Translator): .*\n', "", fields, flags=re.MULTILINE)
+    fields = _CHANGING.sub("", rest)
     return f'{_HEADER.format(language=name)}\nmsgid ""\n{fields}'
 
 
