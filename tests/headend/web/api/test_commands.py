@@ -14,7 +14,7 @@ from tests.headend.test_downlink import PATIENCE_S, ManualClock
 from tests.headend.test_downlink import Village as WholeVillage
 from tests.headend.village_keys import CLINIC, GATEWAY, METER, START, signer
 from tests.headend.village_keys import FEEDER as KEYED_FEEDER
-from tests.headend.web.api.village import FEEDER, NOW, Village, site_over, village_over
+from tests.headend.web.api.village import FEEDER, NOW, Asking, Village, site_over, village_over
 from tests.headend.web.api.village import METER as SOME_METER
 
 from openami.headend.commands import Change, LedgerCommand
@@ -49,7 +49,7 @@ def order(action: str = "relay.disconnect", **members: Any) -> dict[str, Any]:
 
 
 async def asked(
-    village: Village, who: str = "relays", key: str = "k-1", **members: Any
+    village: Asking, who: str = "relays", key: str = "k-1", **members: Any
 ) -> httpx.Response:
     """Ask for a command."""
     headers = {"Idempotency-Key": key}
@@ -217,7 +217,7 @@ def test_the_states_of_the_api_are_those_of_the_profile() -> None:
 
 
 @pytest.fixture
-async def whole(tmp_path: Path) -> AsyncIterator[tuple[WholeVillage, Village]]:
+async def whole(tmp_path: Path) -> AsyncIterator[tuple[WholeVillage, Asking]]:
     """Head-end, broker and gateway, and the API over the same store and clock."""
     async with open_store(f"sqlite:///{tmp_path / 'store.db'}") as store:
         clock = ManualClock()
@@ -236,10 +236,10 @@ async def whole(tmp_path: Path) -> AsyncIterator[tuple[WholeVillage, Village]]:
             inside.headed(),
             inside.gatewayed(),
         ):
-            yield inside, Village(store, app, client, clock)
+            yield inside, Asking(app, client)
 
 
-async def until(village: Village, command_id: str, member: str, wanted: object) -> dict[str, Any]:
+async def until(village: Asking, command_id: str, member: str, wanted: object) -> dict[str, Any]:
     """Return a command as soon as it is as wanted."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
@@ -249,7 +249,7 @@ async def until(village: Village, command_id: str, member: str, wanted: object) 
             await asyncio.sleep(0.005)
 
 
-async def test_a_house_is_cut_off_with_proof(whole: tuple[WholeVillage, Village]) -> None:
+async def test_a_house_is_cut_off_with_proof(whole: tuple[WholeVillage, Asking]) -> None:
     inside, village = whole
     told = (await asked(village, feederId=KEYED_FEEDER, meterSerial=METER)).json()
     ended = await until(village, told["id"], "state", "confirmed")
@@ -262,7 +262,7 @@ async def test_a_house_is_cut_off_with_proof(whole: tuple[WholeVillage, Village]
 
 
 async def test_a_second_person_approves_with_a_key_of_their_own(
-    whole: tuple[WholeVillage, Village],
+    whole: tuple[WholeVillage, Asking],
 ) -> None:
     inside, village = whole
     told = (await asked(village, feederId=KEYED_FEEDER, meterSerial=CLINIC)).json()

@@ -101,7 +101,7 @@ async def test_a_feeder_tells_how_its_meters_are(village: Village) -> None:
 async def test_a_meter_tells_its_registers(village: Village) -> None:
     meter = (await village.get(f"/meters/{FEEDER}/{METER}")).json()
     assert {row["obis"]: row["value"] for row in meter["registers"]} == {
-        "1.8.0": 100, "96.11.1": "=1+1",
+        "1.8.0": 103, "96.11.1": "=1+1",
     }  # fmt: skip
     [silent] = await village.items("/meters", feeder=FEEDER, meter=SILENT_METER)
     assert (silent["state"], silent["latestGoodTs"]) == ("meter_silent", None)
@@ -148,8 +148,8 @@ async def test_readings_by_register_and_time(village: Village) -> None:
     since, until = utc_text(NOW - 2 * QUARTER), utc_text(NOW)
     rows = await village.items("/readings", **_OF_METER, since=since, until=until, limit=1)
     assert [(row["ts"], row["value"]) for row in rows] == [
-        (since, 100.5),
-        (utc_text(NOW - QUARTER), 100.25),
+        (since, 102.5),
+        (utc_text(NOW - QUARTER), 102.75),
     ]
     assert {row["obis"] for row in rows} == {"1.8.0"}
     east = (NOW - QUARTER).astimezone().isoformat()
@@ -191,6 +191,31 @@ async def test_no_readings_are_an_answer_in_every_form(village: Village) -> None
     assert (await village.get("/readings", params={**nothing, "format": "jsonl"})).content == b""
     parquet = await village.get("/readings", params={**nothing, "format": "parquet"})
     assert pq.read_table(io.BytesIO(parquet.content)).num_rows == 0
+
+
+async def test_energy_by_period_of_the_feeder_s_own_time(village: Village) -> None:
+    asked = {"feeder": FEEDER, "meter": METER, "step": "1h"}
+    asked["since"], asked["until"] = utc_text(NOW - 10 * QUARTER), utc_text(NOW)
+    [energy] = await village.items("/energy", **asked)
+    told = [(period["since"], period["wh"], period["known"]) for period in energy["periods"]]
+    assert told == [
+        ("2026-06-22T12:00:00Z", 1000, "measured"),
+        ("2026-06-22T13:00:00Z", 1000, "measured"),
+        ("2026-06-22T14:00:00Z", 500, "at_least"),  # it is not over
+    ]
+    assert energy["totalWh"] == 2500
+    days = await village.items("/energy", feeder=FEEDER, limit=1)
+    assert [each["meterSerial"] for each in days] == [METER, SILENT_METER]
+    assert days[0]["periods"][-1]["until"] == "2026-06-22T21:00:00Z"  # midnight in Nairobi
+    for since, until, step in (
+        ("2026-06-22T00:00:00Z", "2026-06-21T00:00:00Z", "1d"),
+        ("2024-06-22T00:00:00Z", "2026-06-22T00:00:00Z", "1d"),
+        ("2026-01-22T00:00:00Z", "2026-06-22T00:00:00Z", "15m"),
+    ):
+        wrong = {"feeder": FEEDER, "since": since, "until": until, "step": step}
+        assert (await village.get("/energy", params=wrong)).status_code == 422
+    assert (await village.get("/energy", "south", params={"feeder": FEEDER})).status_code == 404
+    assert (await village.get("/energy")).status_code == 422
 
 
 # --- the rest ------------------------------------------------------------------------------------

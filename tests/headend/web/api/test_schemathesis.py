@@ -30,6 +30,8 @@ SEED = 5
 CASES_MIN = 500
 # What is said of values that are of the right form and mean nothing here.
 MEANINGS = (
+    "`since`",
+    "choose a longer step",
     "no cursor of this list",
     "not before from",
     "days, not",
@@ -81,7 +83,7 @@ def test_the_api_keeps_to_its_document(tried: Any) -> None:
     )
     cases, found = 0, set()
     for event in from_schema(schema).execute():
-        assert not isinstance(event, events.NonFatalError | events.FatalError), event.info
+        assert not isinstance(event, events.NonFatalError | events.FatalError), event
         if not isinstance(event, events.ScenarioFinished):
             continue
         recorder = event.recorder

@@ -13,6 +13,7 @@ from tests.headend.decisions import accepted, register, rejected
 from tests.headend.messages import TOPIC, payload
 from tests.headend.web.doors import BearerDoor
 
+from openami.clock import Clock
 from openami.headend.accounts import Means, Principal, Role
 from openami.headend.assets import Customer, Feeder, FeederAssets, Meter, Pole
 from openami.headend.audit import Entry
@@ -75,13 +76,11 @@ PEOPLE: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Village:
-    """The store, the application over it, and a client that asks."""
+class Asking:
+    """The application, and a client that asks it."""
 
-    store: HeadEndStore
     app: FastAPI
     client: httpx.AsyncClient
-    clock: StillClock
 
     async def get(self, path: str, who: str = "viewer", **told: Any) -> httpx.Response:
         """Ask for something."""
@@ -106,11 +105,19 @@ class Village:
         return items
 
 
+@dataclass(frozen=True, slots=True)
+class Village(Asking):
+    """An application over a store, in a time that stands still."""
+
+    store: HeadEndStore
+    clock: StillClock
+
+
 def _headers(who: str, told: dict[str, Any]) -> dict[str, str]:
     return {"Authorization": f"Bearer {who}", **told.pop("headers", {})}
 
 
-def site_over(store: HeadEndStore, clock: StillClock, *, can_command: bool = True) -> Site:
+def site_over(store: HeadEndStore, clock: Clock, *, can_command: bool = True) -> Site:
     """Return a site whose tokens are the names of PEOPLE's keys."""
     return Site(
         store=store,
@@ -129,7 +136,7 @@ async def village_over(store: HeadEndStore) -> AsyncIterator[Village]:
     app = _application(site_over(store, clock))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://head-end") as client:
-        yield Village(store, app, client, clock)
+        yield Village(app, client, store, clock)
 
 
 @cache
@@ -195,7 +202,7 @@ def _readings() -> list[Accepted]:
     found = (Finding("FELL", METER, "1.8.0", "it fell by 3"),)
     batch = [
         accepted(
-            register(100 + n / 4),
+            register(103 - n / 4),
             register("connected" if n % 2 else "=1+1", RELAY, unit="enum"),
             ts=NOW - n * QUARTER,
             feeder=feeder,

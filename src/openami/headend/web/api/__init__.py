@@ -7,6 +7,8 @@ document.py  the OpenAPI document, committed as openami/spec/openapi.json
 …            and a file for each resource
 """
 
+from typing import Final
+
 from fastapi import APIRouter
 
 from openami.headend.web.api import (
@@ -15,6 +17,7 @@ from openami.headend.web.api import (
     completeness,
     customers,
     document,
+    energy,
     events,
     feeders,
     findings,
@@ -27,24 +30,18 @@ from openami.headend.web.api import (
     sessions,
 )
 
+# In the order of the OpenAPI document: what stands there, what it said, what is asked of it, what is told of that.
+_RESOURCES: Final = (
+    *(feeders, poles, meters, customers, gateways),
+    *(readings, energy, events, findings, gaps, completeness),
+    *(sessions, commands),
+    *(rejected, audit, document),
+)
+
 
 def api_routes() -> APIRouter:
     """Return every route of the API."""
     routes = APIRouter()
-    for resource in (
-        *(
-            feeders,
-            poles,
-            meters,
-            customers,
-            gateways,
-            readings,
-            events,
-            findings,
-            gaps,
-            completeness,
-        ),
-        *(sessions, commands, rejected, audit, document),
-    ):
+    for resource in _RESOURCES:
         routes.include_router(resource.router)
     return routes

@@ -95,14 +95,14 @@ def printed(routes: Iterable[BaseRoute]) -> str:
 def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     """Return the document that describes an application's routes."""
     routes = tuple(routes)
-    made = get_openapi(
+    raw = get_openapi(
         title="OpenAMI head-end",
         version=API_VERSION,
         openapi_version="3.1.0",
         description=_INTRODUCTION,
         routes=routes,
     )
-    made = _untitled(json.loads(_GENERIC.sub(r"\1\2Page", json.dumps(made))))
+    made: dict[str, Any] = _untitled(json.loads(_GENERIC.sub(r"\1\2Page", json.dumps(raw))))
     components = made.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):

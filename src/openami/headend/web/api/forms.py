@@ -105,6 +105,7 @@ _CODE: Final = r"^[A-Za-z0-9._-]+$"
 FeederFilter = Annotated[
     str | None, Query(alias="feeder", pattern=_ID, description="Of this feeder only.")
 ]
+FeederNamed = Annotated[str, Query(alias="feeder", pattern=_ID, description="Of this feeder.")]
 GatewayFilter = Annotated[
     str | None, Query(alias="gateway", pattern=_ID, description="Of this gateway only.")
 ]

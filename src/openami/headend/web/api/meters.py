@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
 from pydantic import Field
@@ -89,7 +89,7 @@ class Known:
         gateway = None if heard is None else gateways.get(heard.gateway_id)
         self.gateway_id = None if heard is None else heard.gateway_id
         self.state = meter_state(heard, gateway, now=now)
-        self._members = {
+        self._members: dict[str, Any] = {
             "feeder_id": feeder_id,
             "meter_serial": serial,
             "state": self.state,
