@@ -105,7 +105,7 @@ def text_of(catalogue: Catalog) -> str:
     written = io.BytesIO()
     write_po(written, catalogue, width=WIDTH, omit_header=False, include_lineno=False)
     text = written.getvalue().decode()
-    head, _, rest = text.partition('msgid ""\n')
+    _, _, rest = text.partition('msgid ""\n')
     name = catalogue.locale.english_name if catalogue.locale else "?"
     fields = _CHANGING.sub("", rest)
     return f'{_HEADER.format(language=name)}\nmsgid ""\n{fields}'

@@ -36,6 +36,8 @@ VOTES_MIN: Final = 4.5
 # Slower than this, everything in a village changes with everything else.
 SEASON_DAYS: Final = 10
 # When people are at home in the dark, and lamps and televisions are what is on.
+HALF_DAY: Final = 12
+DAWN: Final = 6
 NIGHT: Final = frozenset((*range(18, 24), *range(6)))
 # A meter that stopped: so long before and after, at least a week of each; what it used to count was worth a look;
 # and what is missing since is about that.
@@ -65,6 +67,8 @@ SHIFT_AHEAD_MIN: Final = 0.9
 # shows one counts what another feeder supplies.
 EMPTY_DAYS_MIN: Final = 3
 EMPTY_SHARE: Final = 0.1
+ORDINARY_SHARE: Final = 0.3
+ALWAYS_SHARE: Final = 0.5
 # More meters than these at once is not theft but something about all of them.
 NAMED_MAX: Final = 12
 
@@ -166,6 +170,7 @@ class _World:
         self._hours = hours
         self._by_hour = _groups(hour % HOURS_A_DAY for hour in hours)
         self._by_day = _groups(hour // HOURS_A_DAY for hour in hours)
+        self._half_days = _groups((hour - DAWN) // HALF_DAY for hour in hours)
         self._raw = [_filled([meter[hour] for hour in hours], self._by_hour) for meter in meters]
         supply = [supplied[hour] or 0.0 for hour in hours]
         sold = [sum(column) for column in zip(*self._raw, strict=True)] or [0.0] * len(hours)
@@ -273,16 +278,37 @@ class _World:
         return found
 
     def _is_switched(self, raw: Sequence[float]) -> bool:
-        """Return whether there are days or nights at which a meter counts nearly nothing, and others."""
-        for within in (range(HOURS_A_DAY), NIGHT):
-            sums = sorted(
-                sum(raw[at] for at in day if self._hours[at] % HOURS_A_DAY in within)
-                for day in self._by_day
-            )
-            usual = sums[len(sums) * 3 // 4]
-            if sum(each < EMPTY_SHARE * usual for each in sums) >= EMPTY_DAYS_MIN:
-                return True
-        return False
+        """Return whether a meter is now and then empty, and the missing energy is of those days or nights alone.
+
+        What another feeder supplies is missing always, in the ordinary hours as well.
+        """
+        ordinary: list[int] = []
+        empty = 0
+        for half in (0, 1):
+            blocks = [
+                block
+                for block in self._half_days
+                if (self._hours[block[0]] - DAWN) // HALF_DAY % 2 == half
+            ]
+            sums = [sum(raw[at] for at in block) for block in blocks]
+            usual = sorted(sums)[len(sums) * 3 // 4]
+            empty = max(empty, sum(each < EMPTY_SHARE * usual for each in sums))
+            for block, each in zip(blocks, sums, strict=True):
+                if each >= ORDINARY_SHARE * usual:
+                    ordinary += block
+        return empty >= EMPTY_DAYS_MIN and self._share_of(raw, ordinary) > -ALWAYS_SHARE
+
+    def _share_of(self, raw: Sequence[float], within: Sequence[int]) -> float:
+        """Return how much is missing for each Wh a meter counts, in some of the hours."""
+        groups = _groups(self._hours[at] % HOURS_A_DAY for at in within)
+        own, missing = [raw[at] for at in within], [self._balance[at] for at in within]
+        for left in (own, missing):
+            for group in groups:
+                mean = sum(left[n] for n in group) / len(group)
+                for n in group:
+                    left[n] -= mean
+        size = _dot(own, own)
+        return _dot(own, missing) / size if size else 0.0
 
     def _shifted(self, number: int, own: Sequence[float], votes: float) -> Followed | None:
         """Return the meter as one whose clock is wrong, if that explains more than a bypass does."""

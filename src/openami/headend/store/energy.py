@@ -68,6 +68,9 @@ class SeriesEnergy:
     first_at: datetime | None
     last_at: datetime | None
     """The first and the last sound reading within, or the nearest that reach into, the periods."""
+    first_wh: int | None
+    last_wh: int | None
+    """The registers they told."""
     breaks: tuple[Break, ...]
 
 

@@ -329,6 +329,8 @@ def _series_energy(
         told.suspect,
         None if told.first is None else from_ms(told.first.ms),
         None if told.last is None else from_ms(told.last.ms),
+        None if told.first is None else told.first.wh,
+        None if told.last is None else told.last.wh,
         told.breaks,
     )
 
