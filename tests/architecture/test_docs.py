@@ -15,7 +15,9 @@ from openami.gateway.drivers.modbus.options import LineOptions, MeterOptions
 from openami.gateway.drivers.modbus.register_map import read_map
 from openami.gateway.outbox import OutboxLimits
 from openami.gateway.uplink import UplinkSettings
+from openami.headend.accounts.proxy import ProxyAuthSettings
 from openami.headend.config import CompletenessSettings
+from openami.headend.listening import WebSettings
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import Code
 from openami.profile.requirements import requirements
@@ -43,8 +45,8 @@ def commands(group: click.Group, *path: str) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("command", commands(main), ids=" ".join)
 def test_every_command_is_documented(command: tuple[str, ...]) -> None:
-    pages = ("operations", "profile", "drivers", "commands", "keys", "assets", "exports")
-    said = text_of("README.md", *(f"docs/{page}.md" for page in pages))
+    pages = sorted(DOCS.glob("*.md"))
+    said = text_of("README.md", *(f"docs/{page.name}" for page in pages))
     assert f"openami {' '.join(command)}" in said
 
 
@@ -60,6 +62,8 @@ def test_every_requirement_is_documented() -> None:
 
 
 SETTINGS = (
+    ("docs/accounts.md", WebSettings),
+    ("docs/accounts.md", ProxyAuthSettings),
     ("docs/operations.md", BrokerSettings),
     ("docs/operations.md", CompletenessSettings),
     ("docs/operations.md", ScheduleSettings),
@@ -108,7 +112,9 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["docs/operations.md", "docs/drivers.md", "README.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/operations.md", "docs/drivers.md", "docs/accounts.md", "README.md"]
+)
 def test_examples_in_toml_are_toml(page: str) -> None:
     for example in blocks(page, "toml"):
         tomllib.loads(example)

@@ -161,3 +161,38 @@ def test_keys_that_are_not_there_are_named(tmp_path: Path) -> None:
 def test_a_fault_in_the_signing_table_is_told(tmp_path: Path, more: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         read_config(signing(tmp_path, tmp_path / "k", tmp_path / "r", more))
+
+
+# --- the web -------------------------------------------------------------------------------------
+
+
+def test_the_web_s_files_are_looked_for_beside_the_configuration(tmp_path: Path) -> None:
+    text = '[web]\nlisten = "0.0.0.0:8443"\ncert_file = "web.pem"\nkey_file = "/etc/web.key"\n'
+    config = read_config(written(tmp_path, text))
+    listening = config.listening()
+    assert listening is not None
+    assert listening.cert_file == str(tmp_path / "web.pem")
+    assert listening.key_file == "/etc/web.key"
+    assert HeadendConfig().listening() is None
+
+
+def test_a_web_that_is_not_safe_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, '[web]\nlisten = "0.0.0.0:80"\n'))
+    with pytest.raises(ConfigError, match=r"\[web\] listen = '0.0.0.0:80'.*allow_http = true"):
+        config.listening()
+    with pytest.raises(ConfigError, match="did you mean allow_http"):
+        read_config(written(tmp_path, "[web]\nallow_htp = true\n"))
+
+
+PROXY = '[proxy_auth]\nheader = "X-User"\ntrusted = ["127.0.0.1/32"]\ngroups = {"*" = "viewer"}\n'
+
+
+def test_a_proxy_is_believed_under_one_name_only(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"needs \[web\] public_url"):
+        read_config(written(tmp_path, PROXY)).proxy_rules()
+    web = '[web]\npublic_url = "https://ami.example"\n'
+    assert read_config(written(tmp_path, web + PROXY)).proxy_rules() is not None
+    wrong = PROXY.replace("viewer", "king")
+    with pytest.raises(ConfigError, match="'king' is no role: give one of viewer, operator"):
+        read_config(written(tmp_path, web + wrong)).proxy_rules()
+    assert HeadendConfig().proxy_rules() is None

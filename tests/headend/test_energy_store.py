@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from tests.headend.decisions import FEEDER, NOON, accepted, register
 
-from openami.headend.consumption import DAY_MS, BreakKind, Known, Sample, fold_day
+from openami.headend.consumption import DAY_MS, BreakKind, DayFold, Known, Sample, fold_day
 from openami.headend.ingest import Accepted
 from openami.headend.periods import Step, boundaries, course
 from openami.headend.store import Access, StoreError, energy_ledger
@@ -108,7 +108,7 @@ async def test_any_order_of_arrival_and_folding_gives_the_same(
         assert len(rows) == len(samples)
 
 
-def _folds(samples: Sequence[Sample]) -> list[object]:
+def _folds(samples: Sequence[Sample]) -> list[DayFold]:
     days: dict[int, list[Sample]] = {}
     for sample in samples:
         days.setdefault(sample.ms // DAY_MS, []).append(sample)

@@ -90,7 +90,6 @@ async def test_a_rejected_message_belongs_to_the_feeder_of_its_topic(store: Head
     of_f = await walked(store.rejects_page, Wanted(feeders=frozenset({"f"})))
     assert [row.topic for row in of_f] == [topics[0]]
     assert [row.topic for row in await walked(store.rejects_page, Wanted())] == [*topics[::-1]]
-    assert of_f[0].bytes > 0
     await store.drop(of_f[0].id)
     opened = await walked(store.rejects_page, Wanted(status=str(RejectStatus.OPEN)))
     assert [row.topic for row in opened] == [*topics[:0:-1]]

@@ -18,7 +18,7 @@ from tests.tools import free_port
 
 from openami.headend.ingest import Accepted
 from openami.headend.store import Access, Store, StoreError, Tally
-from openami.headend.store.migrations import SCHEMA
+from openami.headend.store.migrations import SCHEMA, migrations
 from openami.headend.store.open import open_store
 from openami.headend.store.postgres import READERS_MAX, _statement, open_postgres
 from openami.headend.store.postgres_errors import where
@@ -372,6 +372,8 @@ async def test_the_view_for_people(empty_database: str) -> None:
 
 # --- migrations ----------------------------------------------------------------------------------
 
+KNOWN = len(migrations(SCHEMA / "postgres"))
+
 
 @pytest.fixture
 def newer(tmp_path: Path) -> Path:
@@ -380,7 +382,7 @@ def newer(tmp_path: Path) -> Path:
     folder.mkdir()
     for file in (SCHEMA / "postgres").glob("*.sql"):
         (folder / file.name).write_text(file.read_text())
-    (folder / "0004_poles.sql").write_text(
+    (folder / f"{KNOWN + 1:04}_poles.sql").write_text(
         "ALTER TABLE meter ADD COLUMN pole text; UPDATE tally SET events = 7;"
     )
     return folder
@@ -398,7 +400,7 @@ async def test_an_old_store_is_brought_up_to_date_with_all_it_holds(
     for access in Access:
         error = await refusal(postgres_url, access)
         assert error.permanent
-        assert "has schema 4, and this program knows up to 3" in str(error)
+        assert f"has schema {KNOWN + 1}, and this program knows up to {KNOWN}" in str(error)
 
 
 async def test_only_the_head_end_migrates(postgres_url: str, newer: Path) -> None:
@@ -407,7 +409,7 @@ async def test_only_the_head_end_migrates(postgres_url: str, newer: Path) -> Non
         assert "has schema 0" in str(error)
     async with open_store(postgres_url):
         pass
-    with pytest.raises(StoreError, match="needs 4"):
+    with pytest.raises(StoreError, match=f"needs {KNOWN + 1}"):
         async with open_postgres(postgres_url, Access.EDIT, schema=newer):
             pass
 
@@ -424,7 +426,9 @@ async def test_two_head_ends_that_start_together_make_one_schema(postgres_url: s
 async def test_a_migration_that_fails_leaves_the_old_schema_whole(
     postgres_url: str, newer: Path
 ) -> None:
-    (newer / "0005_broken.sql").write_text("CREATE TABLE half (x int); CREATE TABLE meter (x int);")
+    (newer / f"{KNOWN + 2:04}_broken.sql").write_text(
+        "CREATE TABLE half (x int); CREATE TABLE meter (x int);"
+    )
     for _ in range(2):
         with pytest.raises(asyncpg.DuplicateTableError):
             async with open_postgres(postgres_url, Access.OWN, schema=newer):

@@ -20,7 +20,7 @@ from tests.headend.decisions import ENERGY, FEEDER, METER, NOON, POWER, accepted
 
 from openami.headend.store import Access, StoreError, Tally
 from openami.headend.store.directory import SERIES_REMEMBERED_MAX
-from openami.headend.store.migrations import SCHEMA
+from openami.headend.store.migrations import SCHEMA, migrations
 from openami.headend.store.open import open_store
 from openami.headend.store.queries import PAGE, SLOTS
 from openami.headend.store.sqlite import SqliteStore, _with_values, open_sqlite
@@ -405,6 +405,8 @@ async def test_the_view_for_people(store: SqliteStore, path: Path) -> None:
 
 # --- migrations ----------------------------------------------------------------------------------
 
+KNOWN = len(migrations(SCHEMA / "sqlite"))
+
 NEXT_STEP = """
 -- A column; and a trigger, whose body has semicolons of its own.
 ALTER TABLE meter ADD COLUMN pole TEXT;
@@ -422,7 +424,7 @@ def newer(tmp_path: Path) -> Path:
     folder.mkdir()
     for file in (SCHEMA / "sqlite").glob("*.sql"):
         (folder / file.name).write_text(file.read_text())
-    (folder / "0004_poles.sql").write_text(NEXT_STEP)
+    (folder / f"{KNOWN + 1:04}_poles.sql").write_text(NEXT_STEP)
     return folder
 
 
@@ -438,12 +440,8 @@ async def test_an_old_store_is_brought_up_to_date_with_all_it_holds(
             noted = await store.run(
                 lambda c: c.execute("SELECT number, name FROM migration").fetchall()
             )
-            assert noted == [
-                (1, "0001_initial.sql"),
-                (2, "0002_commands.sql"),
-                (3, "0003_completeness.sql"),
-                (4, "0004_poles.sql"),
-            ]
+            assert noted == [(int(file.name[:4]), file.name) for file in sorted(newer.iterdir())]
+            assert noted[-1] == (KNOWN + 1, f"{KNOWN + 1:04}_poles.sql")
 
 
 async def test_a_newer_store_is_left_alone(path: Path, newer: Path) -> None:
@@ -452,14 +450,14 @@ async def test_a_newer_store_is_left_alone(path: Path, newer: Path) -> None:
     for access in Access:
         error = await refusal(f"sqlite:///{path}", access)
         assert error.permanent
-        assert "has schema 4, and this program knows up to 3" in str(error)
+        assert f"has schema {KNOWN + 1}, and this program knows up to {KNOWN}" in str(error)
 
 
 @pytest.mark.parametrize("access", [Access.EDIT, Access.READ])
 async def test_only_the_head_end_migrates(access: Access, path: Path, newer: Path) -> None:
     async with open_sqlite(str(path), Access.OWN):
         pass
-    with pytest.raises(StoreError, match="needs 4") as failed:
+    with pytest.raises(StoreError, match=f"needs {KNOWN + 1}") as failed:
         async with open_sqlite(str(path), access, schema=newer):
             pass
     assert failed.value.permanent
@@ -467,7 +465,9 @@ async def test_only_the_head_end_migrates(access: Access, path: Path, newer: Pat
 
 
 async def test_a_migration_that_fails_leaves_the_old_schema_whole(path: Path, newer: Path) -> None:
-    (newer / "0005_broken.sql").write_text("CREATE TABLE half (x); CREATE TABLE meter (x);")
+    (newer / f"{KNOWN + 2:04}_broken.sql").write_text(
+        "CREATE TABLE half (x); CREATE TABLE meter (x);"
+    )
     async with open_sqlite(str(path), Access.OWN):
         pass
     for _ in range(2):
@@ -475,6 +475,6 @@ async def test_a_migration_that_fails_leaves_the_old_schema_whole(path: Path, ne
             async with open_sqlite(str(path), Access.OWN, schema=newer):
                 pass
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT max(number) FROM migration").fetchone() == (4,)
+        assert connection.execute("SELECT max(number) FROM migration").fetchone() == (KNOWN + 1,)
         tables = connection.execute("SELECT name FROM sqlite_schema WHERE name = 'half'")
         assert tables.fetchall() == []

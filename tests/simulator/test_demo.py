@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.mosquitto import Mosquitto
 from tests.tools import scratch_directory
@@ -129,10 +131,17 @@ def test_a_house_is_cut_off_and_reconnected_and_a_replay_is_refused(tmp_path: Pa
         running.assert_nothing_left()
 
 
-def test_ctrl_c_ends_it_in_good_order(tmp_path: Path) -> None:
+def test_its_link_lets_an_engineer_in_and_ctrl_c_ends_it_in_good_order(tmp_path: Path) -> None:
     with demo(tmp_path, "--for", "forever", "--json", "--meters", "3") as running:
-        running.wait_for("up after")
+        running.wait_for("opens once. Later")
         assert len(running.parts()) >= 3
+        [link] = re.findall(r"^http://\S+/first/\S+$", running.said(), re.MULTILINE)
+        with httpx.Client(base_url=link.partition("/first/")[0]) as browser:
+            assert browser.get(link).headers["location"] == "/"
+            assert browser.get("/users").status_code == 200
+            stepped_up = browser.get("/step-up?next=/users")
+            assert stepped_up.headers["location"] == "/users", "the password was not asked for"
+            assert httpx.get(link).status_code == 410
         running.interrupt()
         code, output = running.end()
         assert code == 130, running.said()

@@ -32,6 +32,8 @@ _COMMANDS: Mapping[str, str] = {
     "session": "session:session",
     "simulate": "simulate:simulate",
     "spec": "spec:spec",
+    "token": "token:token",
+    "user": "user:user",
     "verify": "verify:verify",
     "watch": "watch:watch",
 }

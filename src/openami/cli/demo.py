@@ -27,6 +27,9 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _duration = re.compile(r"(\d+(?:\.\d+)?)([smh]?)", re.ASCII).fullmatch
 # Where there is no terminal the picture is a line in a log, and fewer of them are read.
 _LINE_EVERY_PICTURES: Final = 5
+# A person looks around in the console; where nobody is at a terminal, one telling of the story is all there is to see.
+_FOR_A_PERSON: Final = "15m"
+_FOR_A_LOG: Final = "60s"
 # A terminal that does not say how large it is.
 _TERMINAL_FALLBACK: Final = (100, 40)
 
@@ -62,8 +65,8 @@ class _Duration(click.ParamType[float | None]):
     "--for",
     "duration_s",
     type=_Duration(),
-    default="60s",
-    show_default=True,
+    default=lambda: _FOR_A_PERSON if sys.stdout.isatty() else _FOR_A_LOG,
+    show_default=f"{_FOR_A_PERSON} on a terminal, else {_FOR_A_LOG}",
     help="How long: 90s, 10m, 2h, or forever, which is until Ctrl-C.",
 )
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which village.")
@@ -90,8 +93,10 @@ def demo(
     """Run a village on this machine: meters, gateway, broker, head-end.
 
     The meters are Modbus servers, the gateway and the head-end the real programs; all of it listens on
-    loopback only and is gone afterwards. On the way a meter dies, a credit runs out and the head-end is
-    killed. At the end the gateway's account is compared with the head-end's, reading by reading.
+    loopback only and is gone afterwards. It prints a link: whoever opens it sees the village in the
+    operator's console, and may switch a house off and on. On the way a meter dies, a credit runs out and
+    the head-end is killed, once. At the end the gateway's account is compared with the head-end's, reading
+    by reading.
 
     Exit code 1 when a reading was lost or a part failed, 3 when the broker cannot be reached, 130 when
     interrupted.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from openami.cli.feeder_balance import balance
 from openami.cli.feeder_import import import_assets, template
 from openami.cli.moments import as_moment
 from openami.cli.options import store_option
@@ -256,6 +257,7 @@ def _day(text: str) -> date:
         fail(error.detail, Exit.USAGE)
 
 
+feeder.add_command(balance)
 feeder.add_command(import_assets)
 feeder.add_command(template)
 

@@ -66,6 +66,12 @@ def topics(as_json: bool) -> None:
 
 
 @spec.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the head-end's API; GET /api/v1/openapi.json answers with the same."""
+    click.echo(contract.load("openapi.json"), nl=False)
+
+
+@spec.command()
 @click.argument("number", required=False, metavar="[NUMBER]")
 @_as_json
 def rules(number: str | None, as_json: bool) -> None:

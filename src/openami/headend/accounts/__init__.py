@@ -52,6 +52,8 @@ class Principal:
     """The language they chose; None for what their browser asks for."""
     means_id: str = ""
     """Which sign-in or token it is, as the audit log names it; never the secret."""
+    relays: bool = False
+    """Whether it is a token that was made, by an engineer who proved themselves, to order relays."""
 
     def sees(self, feeder_id: str) -> bool:
         """Return whether a feeder is within their scope."""
@@ -60,6 +62,10 @@ class Principal:
     def may(self, role: Role) -> bool:
         """Return whether they have this role or a greater one."""
         return self.role >= role
+
+    def may_order_relays(self, now: datetime) -> bool:
+        """Return whether they have the role, and stepped up or were made for it: for a program's orders only."""
+        return self.may(Role.OPERATOR) and (self.relays or self.stepped_up(now))
 
     def stepped_up(self, now: datetime) -> bool:
         """Return whether they proved themselves so lately that they may move a relay or change a key."""

@@ -15,6 +15,7 @@ from typing import Final
 
 from openami.headend.accounts import Role
 from openami.headend.accounts.users import AccountError, User
+from openami.headend.audit import Entry
 
 SECRET_BYTES: Final = 32  # 256 bits: beyond all guessing
 TOKEN_PREFIX: Final = "oami_"  # noqa: S105 - what a scanner for leaked secrets looks for
@@ -124,10 +125,23 @@ class Token:
     expires_at: datetime
     used_at: datetime | None = None
     revoked_at: datetime | None = None
+    relays: bool = False
+    """Whether it may order relays: its making was the step-up that each order of a person's needs."""
 
     def holds(self, now: datetime) -> bool:
         """Return whether it is in force."""
         return self.revoked_at is None and now < self.expires_at
+
+    def entry_of_making(self) -> Entry:
+        """Return what the audit log says of its making."""
+        scope = "every feeder" if self.feeders is None else ", ".join(sorted(self.feeders))
+        relays = ", may order relays" if self.relays else ""
+        return Entry(
+            who=self.created_by,
+            what=f"{self.id} made for {self.label}",
+            why=f"{self.role.word}{relays}, {scope}, until {self.expires_at:%Y-%m-%d}",
+            result="done",
+        )
 
     def wants_noting(self, now: datetime) -> bool:
         """Return whether it is time to write down that it is used."""
@@ -143,6 +157,7 @@ def made_token(
     life: timedelta,
     now: datetime,
     who: str,
+    relays: bool = False,
 ) -> tuple[Token, str]:
     """Return a new token and its text, which is shown once and kept nowhere. Raises AccountError."""
     label = label.strip()
@@ -152,6 +167,8 @@ def made_token(
         )
     if not timedelta(0) < life <= timedelta(days=TOKEN_DAYS_MAX):
         raise AccountError(f"a token holds {TOKEN_DAYS_MAX} days at most")
+    if relays and role < Role.OPERATOR:
+        raise AccountError("a viewer's token orders no relays", "make it an operator's")
     text = new_token(random)
     digest = digest_of(Kind.TOKEN, text)
     token = Token(
@@ -163,6 +180,7 @@ def made_token(
         created_at=now,
         created_by=who,
         expires_at=now + life,
+        relays=relays,
     )
     return token, text
 

@@ -99,6 +99,19 @@ def checked_feeders(names: Iterable[str]) -> frozenset[str] | None:
     return feeders or None
 
 
+def chosen_scope(scope: str, feeders: Iterable[str]) -> frozenset[str] | None:
+    """Return a scope from a form: ``all``, or ``some`` and which. Raises AccountError.
+
+    Every feeder has to be said: who forgets to name one must not have given all away.
+    """
+    if scope == "all":
+        return None
+    chosen = checked_feeders(feeders)
+    if chosen is None:
+        raise AccountError("no feeder is chosen", "choose some, or say every feeder")
+    return chosen
+
+
 def role_named(word: str) -> Role:
     """Return a role by its word. Raises AccountError."""
     for role in Role:
@@ -175,6 +188,31 @@ def with_language(user: User, language: str | None, *, who: str) -> UserChange |
         )
     entry = Entry(who=who, what=f"language of {user.name} changed", result=language or "browser's")
     return UserChange(replace(user, language=language), entry)
+
+
+def with_totp_pending(user: User, secret: str) -> UserChange:
+    """Show a second factor's secret; nothing is asked for until a code from it has come."""
+    entry = Entry(who=user.name, what="second factor begun")
+    return UserChange(replace(user, totp_pending=secret), entry)
+
+
+def with_second_factor(
+    user: User, secret: str, *, step: int, recovery: tuple[str, ...]
+) -> UserChange | None:
+    """Put a second factor into force; None when another secret was shown meanwhile."""
+    if user.totp_pending != secret:
+        return None
+    after = replace(user, totp_secret=secret, totp_pending=None, totp_step=step, recovery=recovery)
+    return UserChange(after, Entry(who=user.name, what="second factor in force", result="done"))
+
+
+def without_second_factor(user: User, *, who: str) -> UserChange | None:
+    """Take the second factor away; None when there is none."""
+    if user.totp_secret is None and user.totp_pending is None:
+        return None
+    after = replace(user, totp_secret=None, totp_pending=None, recovery=())
+    entry = Entry(who=who, what=f"second factor of {user.name} removed", result="done")
+    return UserChange(after, entry)
 
 
 def _refuse_to_lose_the_last(user: User, others: int) -> None:

@@ -39,6 +39,7 @@ TOKENS: Final[Rows[Token]] = Rows(
     {
         "role": _ROLE,
         "feeders": _FEEDERS,
+        "relays": Form(int, bool),
         **_times("created_at", "expires_at", "used_at", "revoked_at"),
     },
 )

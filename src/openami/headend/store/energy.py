@@ -68,6 +68,9 @@ class SeriesEnergy:
     first_at: datetime | None
     last_at: datetime | None
     """The first and the last sound reading within, or the nearest that reach into, the periods."""
+    first_wh: int | None
+    last_wh: int | None
+    """The registers they told."""
     breaks: tuple[Break, ...]
 
 
@@ -91,6 +94,8 @@ class ChartPoint:
     """What was measured of one register in one period of a chart."""
 
     begin: datetime
+    last_at: datetime
+    """When the last of them was measured."""
     count: int
     least: float
     mean: float
@@ -101,8 +106,6 @@ class ChartPoint:
     """How many only repeat an old value, because the meter was silent."""
     late: int
     """How many came more than 35 minutes after they were measured."""
-    last_at: datetime
-    """When the last of them was measured."""
 
 
 class EnergyStore(Protocol):

@@ -248,8 +248,8 @@ class EnergyLedger(ABC):
             *(begin, end, step_ms, _LATE_MS),
         )
         return [
-            ChartPoint(from_ms(begin + step * step_ms), *told[:-1], last_at=from_ms(told[-1]))
-            for step, *told in cast(Any, rows)
+            ChartPoint(from_ms(begin + step * step_ms), from_ms(last_ms), *told)
+            for step, *told, last_ms in cast(Any, rows)
         ]
 
     async def _folds(self, of: _Of, first: int, last: int) -> dict[str, list[DayFold]]:
@@ -329,6 +329,8 @@ def _series_energy(
         told.suspect,
         None if told.first is None else from_ms(told.first.ms),
         None if told.last is None else from_ms(told.last.ms),
+        None if told.first is None else told.first.wh,
+        None if told.last is None else told.last.wh,
         told.breaks,
     )
 

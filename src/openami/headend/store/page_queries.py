@@ -13,10 +13,9 @@ from openami.headend.sessions import LedgerSession
 from openami.headend.store import RejectStatus, StoredEvent, StoredFinding
 from openami.headend.store.identity import to_ms
 from openami.headend.store.ledger_rows import COMMANDS, SESSIONS, TIME, Form, Rows
-from openami.headend.store.pages import PAGE_MAX, KeptMessage, Key, Placed, Wanted
+from openami.headend.store.pages import PAGE_MAX, KeptMessage, Key, Placed, Wanted, topics_begin
 from openami.headend.store.plan import Cell
 from openami.headend.store.steps import Row
-from openami.profile.topics import TelemetryTopic
 
 T = TypeVar("T")
 
@@ -135,7 +134,7 @@ class Pages(ABC):
         rows = await self._rows(
             f"SELECT {columns} FROM {of.rows.table} WHERE {' AND '.join(terms) or '1 = 1'} "
             f"ORDER BY {', '.join(f'{name} DESC' for name in of.order)} "
-            f"LIMIT {bound.places([min(at_most, PAGE_MAX)])}",
+            f"LIMIT {bound.places([min(at_most, PAGE_MAX + 1)])}",
             *bound.cells,
         )
         width = len(of.rows.columns)
@@ -174,7 +173,7 @@ def _of_feeders(of: _Listing[T], feeders: Sequence[str], bound: _Arguments) -> s
 
 def _topics_of(feeder_id: str) -> tuple[bytes, bytes]:
     """Return between which bytes every topic of a feeder stands: the first, and what is beyond the last."""
-    beginning = TelemetryTopic.filter(feeder_id).partition("+")[0].encode()
+    beginning = topics_begin(feeder_id).encode()
     return beginning, beginning[:-1] + bytes([beginning[-1] + 1])
 
 

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from openami.headend.commands import LedgerCommand
 from openami.headend.sessions import LedgerSession
 from openami.headend.store import RejectStatus, StoredEvent, StoredFinding
+from openami.profile import TelemetryTopic
 
 T = TypeVar("T")
 
@@ -58,7 +59,6 @@ class KeptMessage:
     received_at: datetime
     last_received_at: datetime
     topic: str
-    bytes: int
     code: str
     requirement: str
     path: str
@@ -68,8 +68,16 @@ class KeptMessage:
     count: int
 
 
+def topics_begin(feeder_id: str) -> str:
+    """Return what every topic of a feeder begins with, and no other topic."""
+    return TelemetryTopic.filter(feeder_id).partition("+")[0]
+
+
 class PageStore(Protocol):
-    """Pages of at most PAGE_MAX rows. Every method raises StoreError."""
+    """Pages of at most PAGE_MAX rows, and one more that tells whether another follows.
+
+    Every method raises StoreError.
+    """
 
     async def events_page(
         self, wanted: Wanted, *, after: Key | None, at_most: int

@@ -62,12 +62,30 @@ class Problem(Exception):
         )
 
     @classmethod
+    def accounts_are_for_all_feeders(cls) -> Self:
+        return cls(
+            HTTPStatus.FORBIDDEN,
+            "scope-too-narrow",
+            "accounts and tokens are for engineers of every feeder",
+            remedy="ask one of them: an account can be given more than its maker has",
+        )
+
+    @classmethod
     def step_up_needed(cls) -> Self:
         return cls(
             HTTPStatus.FORBIDDEN,
             "step-up-needed",
             "this needs your password again, given within the last five minutes",
             remedy="give the password, then repeat what you asked",
+        )
+
+    @classmethod
+    def scope_too_narrow(cls, what: str) -> Self:
+        return cls(
+            HTTPStatus.FORBIDDEN,
+            "scope-too-narrow",
+            f"{what} is about all feeders, and yours are some of them",
+            remedy="ask somebody who is responsible for all feeders",
         )
 
     @classmethod

@@ -27,7 +27,10 @@ def path_asked(request: Request) -> str:
     if request.method in SAFE_METHODS and "hx-request" not in request.headers:
         asked = request.url
         return own_path(f"{asked.path}?{asked.query}" if asked.query else asked.path)
-    page = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer", ""))
+    try:
+        page = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer", ""))
+    except ValueError:  # so it says of brackets that hold no address
+        return HOME
     if page.netloc != request.headers.get("host"):
         return HOME
     return own_path(f"{page.path}?{page.query}" if page.query else page.path)

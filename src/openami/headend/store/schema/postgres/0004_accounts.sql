@@ -37,7 +37,8 @@ CREATE TABLE api_token (
     created_by text COLLATE "C" NOT NULL,
     expires_at bigint NOT NULL,
     used_at    bigint,
-    revoked_at bigint
+    revoked_at bigint,
+    relays     smallint NOT NULL  -- 1: made to order relays
 );
 
 CREATE TABLE first_link (

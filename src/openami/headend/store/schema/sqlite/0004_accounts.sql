@@ -37,7 +37,8 @@ CREATE TABLE api_token (
     created_by TEXT NOT NULL,
     expires_at INTEGER NOT NULL,
     used_at    INTEGER,
-    revoked_at INTEGER
+    revoked_at INTEGER,
+    relays     INTEGER NOT NULL  -- 1: made to order relays
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE first_link (
