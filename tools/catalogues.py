@@ -1,86 +1,115 @@
-"""Collect what the console says: `python tools/catalogues.py [LANGUAGE …]`; a language that is named is begun.
+"""Keep the console's catalogues in step with its words, and say what is still to be translated.
 
-Sentences of templates and code go to locale/console.pot; each catalogue is brought up to date with it, keeping
-what is translated. With --check, says whether the collection is as it was written.
+    .venv/bin/python -m tools.catalogues          # rewrites every console.po
+    .venv/bin/python -m tools.catalogues sw       # makes one for a new language, too
+
+A sentence that has changed is a new one: nothing is guessed from its neighbours, so no catalogue ever has a fuzzy
+entry. What is no longer said is dropped; the history has it.
 """
 
 import io
+import re
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
-from babel.messages.catalog import Catalog
+from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_dir
+from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.pofile import read_po, write_po
 
-ROOT = Path(__file__).resolve().parents[1]
-CONSOLE = ROOT / "src/openami/headend/web/console"
-LOCALE = CONSOLE / "locale"
-TEMPLATE = LOCALE / "console.pot"
-_METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
-_OPTIONS = {"templates/**.html": {"trimmed": "false", "newstyle_gettext": "true"}}
+ROOT: Final = Path(__file__).resolve().parent.parent
+WEB: Final = ROOT / "src/openami/headend/web"
+LOCALE: Final = WEB / "console/locale"
+# Fit for a screen beside the template; longer lines are folded by every editor differently.
+WIDTH: Final = 100
+_HEADER: Final = (
+    "# The console in {language}. Kept in step with the templates by tools/catalogues.py."
+)
 
 
-def main(arguments: list[str]) -> int:
-    """Write the collection and the catalogues, or check; 1 when it is stale."""
-    template = collected()
-    if arguments == ["--check"]:
-        stale = not TEMPLATE.is_file() or sentences(
-            read_po(io.BytesIO(TEMPLATE.read_bytes()))
-        ) != sentences(template)
-        if stale:
-            print("locale/console.pot is stale: run python tools/catalogues.py", file=sys.stderr)
-        return int(stale)
-    LOCALE.mkdir(exist_ok=True)
-    TEMPLATE.write_bytes(written(template))
-    known = {path.parents[1].name for path in LOCALE.glob("*/LC_MESSAGES/console.po")}
-    for language in sorted(known | set(arguments)):
-        path = LOCALE / language / "LC_MESSAGES" / "console.po"
+def main(languages: Sequence[str]) -> None:
+    """Rewrite the catalogues there are, and those of the languages named."""
+    there = sorted(path.name for path in LOCALE.iterdir()) if LOCALE.is_dir() else []
+    for language in sorted({*there, *languages}):
+        path = catalogue_path(language)
+        known = read(path) if path.is_file() else Catalog(language)
         path.parent.mkdir(parents=True, exist_ok=True)
-        catalogue = (
-            read_po(io.BytesIO(path.read_bytes()), locale=language)
-            if path.is_file()
-            else Catalog(locale=language)
-        )
-        catalogue.update(template, no_fuzzy_matching=True)
-        catalogue.obsolete.clear()
-        path.write_bytes(written(catalogue))
-    return 0
+        path.write_text(text_of(updated(known, language)), encoding="utf-8")
+        missing = list(untranslated(read(path)))
+        print(f"{language}: {len(missing)} to translate")
+        for message in missing:
+            print(f"  {message.id!r}")
 
 
-def collected() -> Catalog:
-    """Return every sentence of the console, and where it stands."""
-    catalogue = Catalog(project="OpenAMI", charset="utf-8")
-    for file, line, message, comments, context in extract_from_dir(
-        CONSOLE,
-        _METHODS,
-        _OPTIONS,
-        keywords={"_": None, "gettext": None, "ngettext": (1, 2), "N_": None},
-    ):
-        catalogue.add(message, None, [(file, line)], auto_comments=comments, context=context)
+def catalogue_path(language: str) -> Path:
+    """Return where a language's catalogue is."""
+    return LOCALE / language / "LC_MESSAGES/console.po"
+
+
+def read(path: Path) -> Catalog:
+    """Return a catalogue as it is."""
+    with path.open("rb") as file:
+        return read_po(file, locale=path.parent.parent.name, abort_invalid=True)
+
+
+def said() -> Catalog:
+    """Return every sentence the console says, with the files it is said in."""
+    with (ROOT / "babel.cfg").open() as file:
+        methods, options = parse_mapping_cfg(file)
+    catalogue = Catalog()
+    found = extract_from_dir(WEB, methods, options, keywords=_KEYWORDS, strip_comment_tags=True)
+    for name, line, text, comments, context in sorted(found, key=lambda each: each[:2]):
+        assert not context, f"{name}:{line}: contexts are not used"
+        catalogue.add(text, locations=[(str(name), line)], auto_comments=comments)
     return catalogue
 
 
-def sentences(catalogue: Catalog) -> set[object]:
-    """Return what is to be translated."""
-    return {message.id for message in catalogue if message.id}
+# Header lines that say when, by whom and with which Babel, and not what.
+_CHANGING: Final = re.compile(
+    r'^"(POT-Creation-Date|PO-Revision-Date|Project-Id-Version|Report-Msgid-Bugs-To|Last-Translator'
+    r"|Language-Team|Generated-By): .*\n",
+    re.MULTILINE,
+)
+_KEYWORDS: Final = {
+    "_": None,
+    "N_": None,
+    "gettext": None,
+    "ngettext": (1, 2),
+}
 
 
-def written(catalogue: Catalog) -> bytes:
-    """Return a catalogue as text, without the lines that change with every edit."""
-    text = io.BytesIO()
-    write_po(
-        text,
-        catalogue,
-        omit_header=not catalogue.locale,
-        sort_output=True,
-        include_lineno=False,
-        width=100,
-    )
-    lines = text.getvalue().splitlines(keepends=True)
-    return b"".join(
-        line for line in lines if b"-Creation-Date" not in line and b"Revision-Date" not in line
-    )
+def updated(known: Catalog, language: str) -> Catalog:
+    """Return the catalogue of what is said now, with the translations that are known."""
+    catalogue = Catalog(language, fuzzy=False)
+    for message in said():
+        if message.id:
+            before = known.get(message.id)
+            string = before.string if before is not None and not before.fuzzy else ""
+            places = sorted({(file, None) for file, _ in message.locations})
+            catalogue.add(message.id, string, locations=places, flags=message.flags)
+    return catalogue
+
+
+def untranslated(catalogue: Catalog) -> Iterator[Message]:
+    """Yield the messages of which a form is missing."""
+    for message in catalogue:
+        strings = (message.string,) if isinstance(message.string, str) else message.string
+        if message.id and not all(strings):
+            yield message
+
+
+def text_of(catalogue: Catalog) -> str:
+    """Return a catalogue as it is written: without the dates, which would change it every time."""
+    written = io.BytesIO()
+    write_po(written, catalogue, width=WIDTH, omit_header=False, include_lineno=False)
+    text = written.getvalue().decode()
+    _, _, rest = text.partition('msgid ""\n')
+    name = catalogue.locale.english_name if catalogue.locale else "?"
+    fields = _CHANGING.sub("", rest)
+    return f'{_HEADER.format(language=name)}\nmsgid ""\n{fields}'
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
