@@ -225,7 +225,11 @@ def test_axe_finds_nothing(chromium: Browser, village: Village) -> None:
     )
     for context, wide, wanted in (
         (laptop, 1366, (*pages, f"{meter}?table=true")),
-        (phone, 360, (OVERVIEW, meter, f"{meter}/readings", f"{meter}/explore")),
+        (
+            phone,
+            360,
+            (f"{OVERVIEW}?show=attention", meter, f"{meter}/readings", f"{meter}/explore"),
+        ),
     ):
         page = context.new_page()
         for path in wanted:

@@ -10,6 +10,7 @@ import pytest
 from tests.headend.web.console_bench import Bench
 from tests.headend.web.village import FEEDER, NOW, houses, reading
 
+from openami.headend.broker_link import BrokerLink
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.web.console import live
 from openami.headend.web.console.live import EventStream, Hub
@@ -190,3 +191,21 @@ async def test_strangers_and_those_for_whom_there_is_no_room_are_told_so(
 
 def test_the_village_has_a_day() -> None:
     assert HOUSES[5].last == NOW
+
+
+async def test_a_page_that_is_open_hears_that_the_broker_is_lost_and_found(
+    bench: Bench, hub: Hub
+) -> None:
+    _, position = await hub.looked(FEEDER)
+    viewer = Viewer(hub, position)
+    bench.clock.turn(minutes=1)
+    bench.link = BrokerLink(heard=False, since=bench.clock.now())
+    bench.clock.turn(minutes=61)
+    event = await viewer.hears()
+    assert "This head-end has lost its broker." in event
+    assert "Gateway silent" not in event, (
+        "an hour without a word, and none of it is a meter's fault"
+    )
+    bench.link = BrokerLink(heard=True, since=bench.clock.now())
+    bench.clock.turn(minutes=2)
+    assert '<hx-partial id="broker"></hx-partial>' in (await viewer.hears()).replace("\ndata: ", "")

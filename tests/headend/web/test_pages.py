@@ -51,7 +51,7 @@ async def test_the_counters_name_what_they_rest_on(bench: Bench) -> None:
     assert re.match(r"\d{3}\.\d kWh", figure(page, "Supplied today"))
     assert re.match(r"≥ \d{3}\.\d kWh · 24 of 40 meters known", figure(page, "Sold today"))
     lost = re.match(
-        r"(\d\.\d)–(\d\.\d) % · a range: 3\d of 40 meters heard", figure(page, "Unaccounted")
+        r"(\d+\.\d)–(\d+\.\d) % · a range: 3\d of 40 meters heard", figure(page, "Unaccounted")
     )
     assert lost
     assert float(lost[1]) < 5.5 < float(lost[2]), "the village loses 5.5 % of what is sold"

@@ -13,7 +13,7 @@ from openami.headend.states import MeterState, states_of
 from openami.headend.store.energy import SeriesEnergy
 from openami.headend.web.console.houses import House, Show, counts, houses_of
 from openami.headend.web.problems import Problem
-from openami.headend.web.site import Site
+from openami.headend.web.site import BrokerLink, Site
 
 # A reading of a quarter hour is on its way for some seconds, over GPRS for minutes: before, the quarter is open.
 QUARTER_CLOSES_AFTER_MINUTES: Final = 5
@@ -75,6 +75,8 @@ class FeederView:
     assets: FeederAssets
     looked_at: datetime
     """When, in UTC; of a head-end without its broker, when it lost it."""
+    link: BrokerLink
+    """Whether the head-end hears its broker."""
     houses: tuple[House, ...]
     figures: Figures
     day: BalanceDay
@@ -144,6 +146,7 @@ async def look(
     return FeederView(
         assets=assets,
         looked_at=known_until,
+        link=link,
         houses=houses,
         figures=figures_of(houses, known_until, balance),
         day=day,

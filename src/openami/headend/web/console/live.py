@@ -32,6 +32,7 @@ from openami.headend.web.console.feeder_view import FeederView, hours_over, look
 from openami.headend.web.console.houses import House
 from openami.headend.web.console.line_diagram import line_diagram
 from openami.headend.web.console.rendering import environment, saves_data, speech_of
+from openami.headend.web.console.village_map import village_map
 from openami.headend.web.problems import Problem
 from openami.headend.web.site import Site, site_of
 
@@ -90,6 +91,9 @@ class Told:
                     drawing=line_diagram(self.view.assets, self.view.houses)
                     if "diagram" in self.sections
                     else None,
+                    map=village_map(self.view.assets, self.view.houses)
+                    if "diagram" in self.sections
+                    else None,
                 )
             )
             lines = (line.strip() for line in text.splitlines())
@@ -99,7 +103,7 @@ class Told:
         return known
 
 
-ALL_SECTIONS: Final = frozenset({"figures", "diagram", "energy", "chips"})
+ALL_SECTIONS: Final = frozenset({"figures", "diagram", "energy", "chips", "broker"})
 _BEAT: Final = b"event: beat\ndata:\n\n"
 
 
@@ -175,6 +179,7 @@ class Watched:
             "chips": view.counts != before.counts,
             "energy": view.day != before.day,
             "diagram": view.redraws(before),
+            "broker": view.link != before.link,
         }
         sections = frozenset(name for name, true in changed.items() if true)
         if houses or sections:
