@@ -1,6 +1,7 @@
 """The gateway as the program it is: Modbus meters, a real broker, its page, its signals."""
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -120,7 +121,9 @@ async def test_readings_walk_from_meters_to_broker_and_an_outage_loses_none(
     assert samples["openami_gateway_uplink_connects_total"] == 2
     assert samples["openami_gateway_sent_messages_total"] >= len(first) + 6
     assert samples["openami_gateway_uplink_connected"] == 1
-    said = [line.partition("]")[2] for line in gateway.log().splitlines() if "uplink down" in line]
+    said = [
+        json.loads(line)["reason"] for line in gateway.log().splitlines() if "uplink down" in line
+    ]
     assert len(said) == len(set(said)), "each reason is said once, however often it was tried"
 
     assert gateway.end() == 0

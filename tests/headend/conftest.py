@@ -33,6 +33,7 @@ _TABLES = (
     *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
     *("energy_day", "energy_due"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
+    "alarm",
     *("account", "sign_in", "api_token", "first_link", "sign_in_attempt"),
     *("asset_feeder", "asset_pole", "asset_meter", "asset_customer", "asset_tariff"),
 )
@@ -40,6 +41,7 @@ _EMPTY = (
     "DO $$ BEGIN IF to_regclass('openami.tally') IS NOT NULL THEN "
     + "".join(f"DELETE FROM openami.{table};" for table in _TABLES)
     + "INSERT INTO openami.tally DEFAULT VALUES; TRUNCATE openami.audit; "
+    + "UPDATE openami.alarm_look SET looked_to = 0; "
     + f"UPDATE openami.audit_end SET number = 0, hash = '{GENESIS}'; END IF; END $$"
 )
 

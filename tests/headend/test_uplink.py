@@ -14,6 +14,7 @@ from tests.headend.messages import EVENT, EVENT_TOPIC, TOPIC, message_of, payloa
 from openami.headend.ingest import Accepted, Decision, Message
 from openami.headend.store import StoreError
 from openami.headend.store.open import open_store
+from openami.headend.tracing import Tracing
 from openami.headend.uplink import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, FILTERS, Uplink
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.memory import MemoryBroker
@@ -56,7 +57,9 @@ async def broker() -> MemoryBroker:
     return memory
 
 
-def an_uplink(port: MessagePort, store: BreakableStore) -> Uplink:
+def an_uplink(
+    port: MessagePort, store: BreakableStore, *, tracing: Tracing | None = None
+) -> Uplink:
     def soon() -> Backoff:
         return Backoff(random.Random(1).random, first_s=0.002, ceiling_s=0.01)
 
@@ -67,6 +70,7 @@ def an_uplink(port: MessagePort, store: BreakableStore) -> Uplink:
         clock=FixedClock(),
         broker_backoff=soon(),
         store_backoff=soon(),
+        tracing=tracing,
     )
 
 
@@ -419,7 +423,7 @@ async def test_a_partly_bad_message_is_stored_and_kept(
         await eventually(has_stored(store, 1))
     (kept,) = await store.rejects()
     assert (kept.code, kept.path, kept.partial) == ("WRONG_UNIT", "/registers/1/unit", True)
-    assert uplink.statistics.faults == {"WRONG_UNIT": 1}
+    assert uplink.statistics.register_faults == {"WRONG_UNIT": 1}
 
 
 async def test_findings_are_stored_beside_the_reading(

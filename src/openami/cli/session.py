@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
 
@@ -17,7 +16,7 @@ from openami.cli.storage import json_option, with_store
 from openami.clock import SystemClock
 from openami.headend.audit import Entry
 from openami.headend.new_ids import new_id
-from openami.headend.sessions import SESSION_DAYS, LedgerSession, SessionChange
+from openami.headend.sessions import SESSION_DAYS, LedgerSession, SessionChange, close_requested
 from openami.headend.store import ROWS_MAX, Access
 from openami.headend.store.commands import HeadEndStore
 from openami.profile import ProfileError, SessionTopic
@@ -198,11 +197,7 @@ def close(session_id: str, reason: str, store: str, as_json: bool) -> None:
     by = who_asks()
 
     def decide(found: LedgerSession, _: frozenset[str]) -> SessionChange | None:
-        if SESSION_LIFE.is_terminal(found.state) or found.close_reason is not None:
-            return None
-        after = replace(found, close_reason=reason, due_at=now)
-        entry = Entry(who=by, what="session close requested", why=reason, session_id=found.id)
-        return SessionChange(after, (entry,))
+        return close_requested(found, now, by=by, code=reason)
 
     async def run(open_store: HeadEndStore) -> LedgerSession:
         await _found(open_store, session_id)

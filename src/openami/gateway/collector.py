@@ -373,6 +373,12 @@ class LineCollector:
 
 def _tell(kind: EventType, state: EventState, record: MeterRecord) -> None:
     serious = state is EventState.RAISED
-    (_log.warning if serious else _log.info)(
-        kind.value, state=state.value, meter=record.serial, line=record.line, reason=record.fault
+    say = _log.warning if serious else _log.info
+    say(
+        "meter event",
+        type=kind.value,
+        state=state.value,
+        meter=record.serial,
+        line=record.line,
+        reason=record.fault,
     )

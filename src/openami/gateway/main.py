@@ -361,7 +361,9 @@ class Gateway:
             for draft in drafts:
                 assert draft.envelope.event is not None
                 event = draft.envelope.event
-                _log.warning(event.type, state=event.state.value, about=event.detail)
+                _log.warning(
+                    "clock event", type=event.type, state=event.state.value, about=event.detail
+                )
             if drafts:
                 await self._append_events(drafts)
             await asyncio.sleep(self._machine.clock_look_s)

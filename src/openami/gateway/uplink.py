@@ -274,4 +274,4 @@ def _unless_for_good(what: str) -> Iterator[None]:
     except OutboxError as error:
         if error.permanent:
             raise
-        _log.warning(what, reason=str(error), remedy=error.remedy)
+        _log.warning("outbox not written", during=what, reason=str(error), remedy=error.remedy)

@@ -69,6 +69,7 @@ from openami.headend.sessions import (
 from openami.headend.store import StoreError
 from openami.headend.store.commands import Around, Concern, Due, HeadEndStore
 from openami.headend.store.commands import Delivery as KeyringDelivery
+from openami.headend.tracing import Tracing, Untraced, command_life
 from openami.mqtt.port import Connection, Delivery, PublishRefused, TransportError
 from openami.profile import (
     CommandTopic,
@@ -135,6 +136,7 @@ class Downlink:
         new_id: Callable[[str], str],
         disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX,
         poll_interval_s: float = POLL_INTERVAL_S,
+        tracing: Tracing | None = None,
     ) -> None:
         """``new_id`` makes an id nobody has: a prefix and something random."""
         self._store = store
@@ -148,7 +150,8 @@ class Downlink:
         self._rejoined = False
         self._last_due: Sequence[Due] = ()
         self._keyrings: dict[tuple[str, str], InForce | None] = {}
-        self._reports = Reports(store, self._keyring, clock)
+        self._tracing = tracing or Untraced()
+        self._reports = Reports(store, self._keyring, clock, tracing=self._tracing)
         self.refused_documents = 0
         """Session documents and reports that did not prove themselves; counted, never answered."""
 
@@ -274,6 +277,8 @@ class Downlink:
         )
         if after is None:
             return
+        if isinstance(work.step, End) and not after.is_open:
+            self._tracing.lived(command_life(after))
         match work.step:
             case OpenSession():
                 await self._ensure_session(after)

@@ -5,11 +5,12 @@ leaves the broker; the persistent session keeps what comes meanwhile.
 """
 
 import asyncio
+import os
 import random
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from typing import Any, Final
 import structlog
 
 from openami.clock import Clock
+from openami.headend.alarm_watch import AlarmWatch
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
 from openami.headend.certificate_watch import watch_certificate
 from openami.headend.config import ConfigError, HeadendConfig
@@ -25,11 +27,13 @@ from openami.headend.folding import Folding
 from openami.headend.gap_life import Patience
 from openami.headend.links import new_first_link
 from openami.headend.listening import Listening, ListeningError
+from openami.headend.metrics import HeadendMetrics
 from openami.headend.new_ids import new_id
 from openami.headend.resending import Resending
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
+from openami.headend.tracing import Tracing, TracingError, opened_tracing
 from openami.headend.uplink import Uplink, why
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.client import MqttPort
@@ -66,7 +70,9 @@ async def run(
     config.broker_config()  # a file that cannot be read is said before anything is opened
     listening = config.listening()
     config.proxy_rules()
+    tracing = _tracing()
     async with _told_to_end(stop), AsyncExitStack() as resources:
+        resources.push_async_callback(asyncio.to_thread, tracing.close)
         store = await _opened_store(config.store, resources, stop)
         if store is None:
             return
@@ -78,15 +84,27 @@ async def run(
             clock=clock,
             broker_backoff=_backoff(),
             store_backoff=_backoff(),
-            beside=(downlink := _downlink(config, store, clock)),
+            beside=(downlink := _downlink(config, store, clock, tracing)),
+            tracing=tracing,
         )
+        metrics = _metrics(uplink, downlink)
         try:
             resending = _resending(config, store, clock, can_command=downlink is not None)
             web = None
             if listening is not None:
-                web = _web(config, listening, uplink, clock, can_command=downlink is not None)
+                web = _web(
+                    config,
+                    listening,
+                    uplink,
+                    clock,
+                    can_command=downlink is not None,
+                    metrics=metrics,
+                    tracing=tracing,
+                )
                 on_listening(listening.url, await _first_link(store, listening, clock))
-            await _run_tasks(config, store, uplink, downlink, resending, web, stop, on_ready, clock)
+            await _run_tasks(
+                config, store, uplink, downlink, resending, web, metrics, stop, on_ready, clock
+            )
         except* (TransportError, StoreError) as failed:
             failure = failed.exceptions[0]
         else:
@@ -94,7 +112,24 @@ async def run(
     raise failure
 
 
-def _downlink(config: HeadendConfig, store: HeadEndStore, clock: Clock) -> Downlink | None:
+def _tracing() -> Tracing:
+    """Return where spans go, if anywhere. Raises ConfigError."""
+    try:
+        return opened_tracing(os.environ)
+    except TracingError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _metrics(uplink: Uplink, downlink: Downlink | None) -> HeadendMetrics:
+    return HeadendMetrics(
+        uplink.statistics,
+        refused_documents=lambda: 0 if downlink is None else downlink.refused_documents,
+    )
+
+
+def _downlink(
+    config: HeadendConfig, store: HeadEndStore, clock: Clock, tracing: Tracing
+) -> Downlink | None:
     """Return what commands, where a key to command with is configured. Raises ConfigError."""
     keys = config.keys()
     if keys is None or config.signing is None:
@@ -107,6 +142,7 @@ def _downlink(config: HeadendConfig, store: HeadEndStore, clock: Clock) -> Downl
         clock=clock,
         new_id=new_id,
         disconnects_per_hour_max=config.signing.disconnects_per_hour_max,
+        tracing=tracing,
     )
 
 
@@ -125,6 +161,8 @@ def _web(
     clock: Clock,
     *,
     can_command: bool,
+    metrics: HeadendMetrics,
+    tracing: Tracing,
 ) -> Callable[[], Coroutine[Any, Any, None]]:
     """Return what serves the console and the API, its address taken. Raises ConfigError."""
     # Only a head-end with a console needs the libraries that serve one.
@@ -138,6 +176,8 @@ def _web(
         link=lambda: uplink.link,
         can_command=can_command,
         proxy=config.proxy_rules(),
+        metrics=metrics,
+        tracing=tracing,
     )
     try:
         return partial(serve, web, bind(listening))
@@ -198,19 +238,23 @@ async def _run_tasks(
     downlink: Downlink | None,
     resending: Resending,
     web: Callable[[], Coroutine[Any, Any, None]] | None,
+    metrics: HeadendMetrics,
     stop: asyncio.Event,
     on_ready: Callable[[], None],
     clock: Clock,
 ) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(_watch_certificate(config, clock), name="certificate"),
+            group.create_task(_watch_certificate(config, metrics, clock), name="certificate"),
             group.create_task(_check_and_run(config, uplink), name="uplink"),
             group.create_task(_announce(uplink, on_ready), name="announce"),
             group.create_task(_report(uplink), name="statistics"),
             group.create_task(_prune_hourly(uplink, resending, store, clock), name="prune"),
             group.create_task(resending.run(), name="resending"),
+            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
             group.create_task(Folding(store).run(), name="energy"),
+            group.create_task(Folding(store).run(), name="energy"),
+            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
         ]
         if downlink is not None:
             tasks.append(group.create_task(downlink.run(), name="downlink"))
@@ -222,9 +266,12 @@ async def _run_tasks(
     _log.info("stopped", **uplink.statistics.line())
 
 
-async def _watch_certificate(config: HeadendConfig, clock: Clock) -> None:
+async def _watch_certificate(config: HeadendConfig, metrics: HeadendMetrics, clock: Clock) -> None:
+    def seen(until: datetime) -> None:
+        metrics.certificate_until = until
+
     if config.mqtt.cert_file is not None:
-        await watch_certificate(Path(config.mqtt.cert_file), clock)
+        await watch_certificate(Path(config.mqtt.cert_file), clock, seen=seen)
 
 
 async def _check_and_run(config: HeadendConfig, uplink: Uplink) -> None:
@@ -260,7 +307,7 @@ async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
 def _say(findings: Sequence[BrokerFinding]) -> None:
     for finding in findings:
         say = _log.warning if finding.severity is Severity.LOSES_DATA else _log.info
-        say(finding.sentence, code=finding.code, remedy=finding.remedy)
+        say("broker judged", about=finding.sentence, code=finding.code, remedy=finding.remedy)
 
 
 async def _announce(uplink: Uplink, on_ready: Callable[[], None]) -> None:

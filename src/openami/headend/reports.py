@@ -10,6 +10,7 @@ from openami.headend.commands import Change, LedgerCommand, reported
 from openami.headend.keyrings import InForce
 from openami.headend.sessions import LedgerSession, SessionChange, renonced
 from openami.headend.store.commands import Around, CommandStore
+from openami.headend.tracing import Tracing, Untraced, command_life
 from openami.profile import EventTopic
 from openami.sip.canonical import Document
 from openami.sip.reports import read_report
@@ -36,11 +37,14 @@ class Reports:
         store: CommandStore,
         keyring: Callable[[str, str], Awaitable[InForce | None]],
         clock: Clock,
+        *,
+        tracing: Tracing | None = None,
     ) -> None:
         """``keyring`` returns the one in force for a feeder's gateway."""
         self._store = store
         self._keyring = keyring
         self._clock = clock
+        self._tracing = tracing or Untraced()
 
     async def take(
         self, topic: EventTopic, document: Document, payload: bytes, *, carried: bool = False
@@ -77,6 +81,7 @@ class Reports:
         await self._store.change_command(command_id, decide, now)
         for end in ends:
             _log.info("command ended", id=end.id, state=end.state.name, code=end.code)
+            self._tracing.lived(command_life(end))
 
     async def _take_nonce(self, session_id: str, nonce: str, topic: EventTopic) -> None:
         """A report names the nonce in force: with a refusal as stale, that spares waiting for its accept."""

@@ -243,7 +243,8 @@ def _say(gap: Gap, before: Gap | None) -> None:
         return
     say = _log.warning if gap.state is GapState.LOST else _log.info
     say(
-        f"gap {gap.state}",
+        "gap moved",
+        state=gap.state.value,
         feeder=gap.feeder_id,
         gateway=gap.gateway_id,
         gap=gap.name,

@@ -248,6 +248,16 @@ def offered_anew(session: LedgerSession, now: datetime) -> SessionChange | None:
     )
 
 
+def close_requested(
+    session: LedgerSession, now: datetime, *, by: str, code: str, why: str = ""
+) -> SessionChange | None:
+    """Return the session with its end asked for; None where it has ended, or somebody has asked before."""
+    if SESSION_LIFE.is_terminal(session.state) or session.close_reason is not None:
+        return None
+    entry = Entry(who=by, what="session close requested", why=why or code, session_id=session.id)
+    return SessionChange(replace(session, close_reason=code, due_at=now), (entry,))
+
+
 def closed(session: LedgerSession, now: datetime, *, document: bytes, by: str) -> SessionChange:
     """Return the session closed by us: ``document`` has our close, and is to be published."""
     after = replace(

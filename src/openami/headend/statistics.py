@@ -1,16 +1,36 @@
 """What the stream has done since the head-end started, in numbers."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from openami.headend.ingest import Accepted, Decision
 from openami.headend.store import Tally
 
+# From a reading that came at once, past the two intervals after which it counts as late, to a backlog of a week.
+LAG_CLASSES_S: Final = (1, 5, 15, 60, 300, 900, 2_100, 3_600, 21_600, 86_400, 604_800)
+
+
+@dataclass(slots=True)
+class Lags:
+    """How long after it was measured a message was received, counted in classes."""
+
+    by_class: list[int] = field(default_factory=lambda: [0] * (len(LAG_CLASSES_S) + 1))
+    """How many had at most a class's seconds and more than the class before; the last had more than all."""
+    total_s: float = 0.0
+
+    def add(self, lag_s: float) -> None:
+        """Count one message; a clock that is ahead has no lag."""
+        lag_s = max(0.0, lag_s)
+        self.by_class[bisect_left(LAG_CLASSES_S, lag_s)] += 1
+        self.total_s += lag_s
+
 
 @dataclass(slots=True)
 class Statistics:
-    """Counters of one run; they only grow. The keys of the two tables are codes, so both are bounded."""
+    """Counters of one run; they only grow. The keys of the tables are codes, so all are bounded."""
 
     batches: int = 0
     largest_batch: int = 0
@@ -22,8 +42,11 @@ class Statistics:
     pruned: int = 0
     tally: Tally = field(default_factory=Tally)
     faults: Counter[str] = field(default_factory=Counter)
-    """Rejected messages by their first fault, and rejected registers by theirs."""
+    """Rejected messages, by their first fault."""
+    register_faults: Counter[str] = field(default_factory=Counter)
+    """Registers left out of accepted messages, by their fault."""
     findings: Counter[str] = field(default_factory=Counter)
+    lags: Lags = field(default_factory=Lags)
 
     def committed(self, batch: Sequence[Decision], tally: Tally) -> None:
         """Count a batch that the store has, and what the store says became of it."""
@@ -33,8 +56,11 @@ class Statistics:
         for decision in batch:
             if not isinstance(decision, Accepted):
                 self.faults[decision.errors[0].code] += 1
-            elif decision.rejected_items or decision.findings:
-                self.faults.update(str(fault.code) for fault in decision.rejected_items)
+                continue
+            lag = decision.message.received_at - decision.envelope.ts
+            self.lags.add(lag.total_seconds())
+            if decision.rejected_items or decision.findings:
+                self.register_faults.update(str(fault.code) for fault in decision.rejected_items)
                 self.findings.update(str(finding.code) for finding in decision.findings)
 
     def line(self) -> dict[str, int]:

@@ -22,6 +22,7 @@ from openami.headend.ingest import Decision, Message
 from openami.headend.intake import Intake
 from openami.headend.statistics import Statistics
 from openami.headend.store import Store, StoreError, Tally
+from openami.headend.tracing import Span, Tracing, Untraced
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
 from openami.profile import EventTopic, RegisterCatalogue, TelemetryTopic
@@ -83,6 +84,7 @@ class Uplink:
         broker_backoff: Backoff,
         store_backoff: Backoff,
         beside: Beside | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.statistics = Statistics()
         self.subscribed = asyncio.Event()
@@ -95,6 +97,7 @@ class Uplink:
         self._broker_backoff = broker_backoff
         self._store_backoff = store_backoff
         self._beside = beside
+        self._tracing = tracing or Untraced()
         self._intake = Intake(store, catalogue=catalogue, statistics=self.statistics)
         self._has_joined = False
         self._joined_at_s: float | None = None
@@ -153,8 +156,11 @@ class Uplink:
             try:
                 while True:
                     for batch in _portions(await connection.receive(BATCH_MESSAGES_MAX)):
-                        decisions = await self._intake.judge(self._messages(batch))
-                        await self._to_its_end(connection, batch, decisions)
+                        with self._tracing.span(
+                            "ingest batch", {"openami.messages": len(batch)}
+                        ) as span:
+                            decisions = await self._intake.judge(self._messages(batch))
+                            await self._to_its_end(connection, batch, decisions, span)
             finally:
                 self.subscribed.clear()
                 self.link = BrokerLink(False, self._clock.now())
@@ -162,10 +168,16 @@ class Uplink:
                     beside.left()
 
     async def _to_its_end(
-        self, connection: Connection, batch: Sequence[Delivery], decisions: Sequence[Decision]
+        self,
+        connection: Connection,
+        batch: Sequence[Delivery],
+        decisions: Sequence[Decision],
+        span: Span,
     ) -> None:
         """Settle a batch even if we are told to stop meanwhile."""
-        settling = asyncio.create_task(self._settle(connection, batch, decisions), name="settle")
+        settling = asyncio.create_task(
+            self._settle(connection, batch, decisions, span), name="settle"
+        )
         try:
             await asyncio.shield(settling)
         except asyncio.CancelledError:
@@ -174,13 +186,24 @@ class Uplink:
             raise
 
     async def _settle(
-        self, connection: Connection, batch: Sequence[Delivery], decisions: Sequence[Decision]
+        self,
+        connection: Connection,
+        batch: Sequence[Delivery],
+        decisions: Sequence[Decision],
+        span: Span,
     ) -> None:
         tally = await self._intake.commit(decisions) if decisions else Tally()
         if self._beside is not None:
             await self._beside.take(batch)
         connection.acknowledge(batch)
         self.statistics.committed(decisions, tally)
+        span.tell(
+            {
+                "openami.readings.stored": tally.stored,
+                "openami.readings.duplicate": tally.duplicates,
+                "openami.messages.rejected": tally.rejected_messages,
+            }
+        )
         self._store_backoff.reset()
 
     def _messages(self, batch: Sequence[Delivery]) -> Iterator[Message]:

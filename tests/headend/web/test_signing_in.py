@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -26,6 +27,27 @@ from openami.headend.accounts.users import with_role
 from openami.headend.links import new_entrance, new_first_link, new_invite
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
+from openami.headend.web.sign_in_desk import HASHES_AT_ONCE_MAX, HASHES_WAITING_MAX
+
+
+class HeldHasher(QuickHasher):
+    """Works only when it is let, and knows how many work at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = threading.Event()
+        self.begun = self.most = self._now = 0
+        self._lock = threading.Lock()
+
+    def fits(self, password: str, kept: str) -> bool:
+        with self._lock:
+            self.begun += 1
+            self._now += 1
+            self.most = max(self.most, self._now)
+        assert self.release.wait(20)
+        with self._lock:
+            self._now -= 1
+        return super().fits(password, kept)
 
 
 @pytest.fixture
@@ -283,6 +305,28 @@ async def test_a_thousand_guesses_at_once_are_not_judged_at_once(place: Premises
     answers = await asyncio.gather(*(guesser.sign_in("ada", f"guess {n:05}") for n in range(40)))
     judged = [answer for answer in answers if answer.status_code == 401]
     assert len(judged) <= FREE_ATTEMPTS
+
+
+async def test_few_passwords_are_hashed_at_once_and_few_wait(tmp_path: object) -> None:
+    hasher = HeldHasher()
+    async with (
+        open_store(f"sqlite:///{tmp_path}/headend.db") as store,
+        premises(store, hasher=hasher) as place,
+    ):
+        for n in range(HASHES_WAITING_MAX + 1):
+            await place.has_user(f"user-{n}")
+        browser = place.browser()
+        waiting = [
+            asyncio.create_task(browser.sign_in(f"user-{n}")) for n in range(HASHES_WAITING_MAX)
+        ]
+        while hasher.begun < HASHES_AT_ONCE_MAX or place.desk.waiting < HASHES_WAITING_MAX:
+            await asyncio.sleep(0)
+        answer = await browser.sign_in(f"user-{HASHES_WAITING_MAX}")
+        assert answer.status_code == 503
+        hasher.release.set()
+        answers = await asyncio.gather(*waiting)
+        assert {each.status_code for each in answers} == {303}
+        assert hasher.most == HASHES_AT_ONCE_MAX
 
 
 async def test_guessing_leaves_little_behind(place: Premises) -> None:

@@ -10,7 +10,7 @@ from tests.headend.decisions import accepted, register
 
 from openami.headend.assets import Customer, Feeder, FeederAssets, Meter, MeterRole, Pole
 from openami.headend.audit import Entry
-from openami.headend.ingest import Accepted
+from openami.headend.ingest import Accepted, Kind
 from openami.headend.store.assets import AssetsChange
 from openami.headend.store.commands import HeadEndStore
 from openami.profile import Event, Obis, Quality
@@ -161,6 +161,7 @@ def cover_opened(serial: str) -> Accepted:
     return accepted(
         register(1, Obis.parse("96.20.0"), unit="count"),
         ts=happened,
+        kind=Kind.EVENT,
         feeder=FEEDER,
         gateway=GATEWAY,
         meter=serial,

@@ -24,7 +24,9 @@ from openami.headend.commands import (
 from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
 from openami.headend.store.accounts import AccountStore
+from openami.headend.store.alarms import AlarmStore
 from openami.headend.store.assets import AssetStore
+from openami.headend.store.counts import CountStore
 from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
 from openami.headend.store.pages import PageStore
@@ -234,11 +236,13 @@ class HeadEndStore(
     Store,
     CommandStore,
     GapStore,
+    AlarmStore,
     PageStore,
     WaitingStore,
     AssetStore,
     AccountStore,
     EnergyStore,
+    CountStore,
     Protocol,
 ):
-    """All that ``open_store`` opens."""
+    """Everything the head-end keeps: what ``open_store`` opens."""

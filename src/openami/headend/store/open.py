@@ -48,6 +48,11 @@ async def open_store(
         )
 
 
+def file_of(url: str) -> str | None:
+    """Return the file a URL names, as far as it names one; None for a database server."""
+    return url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else None
+
+
 def _path(url: str) -> str:
     path = url.removeprefix(_SQLITE)
     if not path or path == ":memory:" or path.endswith("/"):

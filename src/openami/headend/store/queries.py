@@ -97,10 +97,12 @@ _METERS: Final = (
     "WHERE s.feeder_id = m.feeder_id AND s.meter_serial = m.meter_serial), m.good_ts "
     "FROM meter m WHERE {where} ORDER BY m.feeder_id, m.meter_serial LIMIT ?1"
 )
+EVENT_COLUMNS: Final = (
+    "feeder_id, meter_serial, gateway_id, event_id, type, state, severity, "
+    "occurred_at, ts, received_at, payload"
+)
 _EVENTS: Final = (
-    "SELECT feeder_id, meter_serial, gateway_id, event_id, type, state, severity, "
-    "occurred_at, ts, received_at, payload FROM event "
-    "WHERE {where} ORDER BY ts DESC, id DESC LIMIT ?1"
+    f"SELECT {EVENT_COLUMNS} FROM event WHERE {{where}} ORDER BY ts DESC, id DESC LIMIT ?1"
 )
 _FINDINGS: Final = (
     "SELECT day, feeder_id, meter_serial, obis, code, count, detail, last_seen FROM finding "
@@ -215,7 +217,7 @@ class Queries(ABC):
         rows = await self._where(
             _EVENTS, at_most, feeder_id=feeder_id, meter_serial=meter_serial, event_id=event_id
         )
-        return [_event(row) for row in rows]
+        return [event_of(row) for row in rows]
 
     async def findings(
         self, *, feeder_id: str | None = None, meter_serial: str | None = None, at_most: int = 100
@@ -266,7 +268,8 @@ def reading_of(
     )
 
 
-def _event(row: tuple[Any, ...]) -> StoredEvent:
+def event_of(row: Sequence[Any]) -> StoredEvent:
+    """Return the event a row of EVENT_COLUMNS holds."""
     feeder, meter, gateway, event_id, kind, state, severity, occurred_at, ts, received_at, raw = row
     return StoredEvent(
         feeder,

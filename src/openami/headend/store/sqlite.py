@@ -28,7 +28,9 @@ from urllib.parse import quote
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
 from openami.headend.store.account_ledger import AccountLedger
+from openami.headend.store.alarm_ledger import AlarmLedger
 from openami.headend.store.asset_ledger import AssetLedger
+from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy_ledger import EnergyLedger
 from openami.headend.store.gap_ledger import GapLedger
@@ -95,7 +97,16 @@ async def open_sqlite(
 
 
 class SqliteStore(
-    Queries, Ledger, GapLedger, WaitingQueries, AssetLedger, AccountLedger, EnergyLedger, Pages
+    Queries,
+    Ledger,
+    GapLedger,
+    AlarmLedger,
+    WaitingQueries,
+    AssetLedger,
+    AccountLedger,
+    EnergyLedger,
+    CountQueries,
+    Pages,
 ):
     """The open file. See the port for what its methods promise."""
 

@@ -8,6 +8,7 @@ An endpoint without a mark lets nobody in: the application is not even built (`a
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 # Methods that change nothing need no proof of where they come from (RFC 9110, 9.2.1).
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+# One of these is set by every proxy that was told to say for whom it asks.
+_FORWARDED: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +34,17 @@ class Declared:
     """None: anybody, signed in or not."""
     step_up: bool = False
     """Whether they must have proved themselves within STEP_UP_VALID."""
+    or_from_here: bool = False
+    """Whether a program on this machine need not say who it is (decision 0044)."""
 
 
-def declares(role: Role, *, step_up: bool = False) -> Callable[[Endpoint], Endpoint]:
-    """Mark an endpoint as one for this role and greater ones."""
+def declares(
+    role: Role, *, step_up: bool = False, or_from_here: bool = False
+) -> Callable[[Endpoint], Endpoint]:
+    """Mark an endpoint as one for this role and greater ones; or also for programs on this machine."""
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        endpoint.__openami_declared__ = Declared(role, step_up)  # type: ignore[attr-defined]
+        endpoint.__openami_declared__ = Declared(role, step_up, or_from_here)  # type: ignore[attr-defined]
         return endpoint
 
     return mark
@@ -65,7 +72,7 @@ async def admit(request: Request) -> None:
     by_token = principal is not None and principal.means is Means.TOKEN
     if request.method not in SAFE_METHODS and not by_token and not comes_from_us(request):
         raise Problem.wrong_origin()
-    if mark.role is None:
+    if mark.role is None or (mark.or_from_here and principal is None and is_from_here(request)):
         return
     if principal is None:
         raise Problem.not_signed_in()
@@ -88,6 +95,27 @@ def comes_from_us(request: Request) -> bool:
     except ValueError:  # so it says of brackets that hold no address
         return False
     return origin.netloc != "" and origin.netloc == request.headers.get("host")
+
+
+def is_from_here(request: Request) -> bool:
+    """Return whether a program on this machine asks us directly, by a name of this machine.
+
+    Whoever came through a proxy is not from here, though the proxy is. The name counts because a web page can
+    let its own name point to the loopback address and then ask in the browser's name.
+    """
+    if site_of(request).behind_proxy or request.client is None:
+        return False
+    if any(name in request.headers for name in _FORWARDED):
+        return False
+    asked = urlsplit(f"//{request.headers.get('host', '')}").hostname
+    return _is_loopback(request.client.host) and asked is not None and _is_loopback(asked)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def principal_of(request: Request) -> Principal:

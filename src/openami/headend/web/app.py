@@ -4,11 +4,12 @@ It cannot be built with a route nobody has declared a role for.
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -18,11 +19,13 @@ from starlette.routing import BaseRoute, Mount, Route
 from openami import __version__
 from openami.headend.store import StoreError
 from openami.headend.web import refusals
-from openami.headend.web.admission import admit, declared, open_to_all
+from openami.headend.web.admission import admit, declared
 from openami.headend.web.api import api_routes
 from openami.headend.web.console import console_routes
 from openami.headend.web.console.rendering import problem_page
 from openami.headend.web.headers import SecurityHeaders
+from openami.headend.web.measuring import Measured, patterns
+from openami.headend.web.operations import METRICS, operations_routes
 from openami.headend.web.problems import Problem
 from openami.headend.web.returning import asking, path_asked
 from openami.headend.web.site import Site
@@ -36,6 +39,14 @@ BODY_BYTES_MAX: Final = 8 * 1024 * 1024
 # Below it the header costs more than is saved; and level 6 costs half of level 9 for two hundredths more bytes.
 GZIP_FROM_BYTES: Final = 500
 GZIP_LEVEL: Final = 6
+# FastAPI's own spans and logs hold the values people send, passwords among them; ours (`measuring`) do not.
+_NO_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 
 def build_app(site: Site) -> FastAPI:
@@ -48,6 +59,7 @@ def build_app(site: Site) -> FastAPI:
         redoc_url=None,
         max_body_size=BODY_BYTES_MAX,
         dependencies=[Depends(admit)],
+        telemetry=_NO_TELEMETRY,
     )
     app.state.site = site
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=GZIP_LEVEL)
@@ -59,9 +71,11 @@ def build_app(site: Site) -> FastAPI:
     app.add_exception_handler(Exception, _answer_bug)
     app.include_router(api_routes(), prefix=API)
     app.include_router(console_routes())
-    app.add_api_route("/healthz", _healthz, include_in_schema=False)
-    app.add_api_route("/version", _version, include_in_schema=False)
+    app.include_router(operations_routes(site))
     _refuse_undeclared(app.routes)
+    app.add_middleware(
+        Measured, patterns=patterns(app.routes), metrics=site.metrics, tracing=site.tracing
+    )
     return app
 
 
@@ -83,7 +97,7 @@ async def answer_problem(request: Request, problem: Problem) -> Response:
 
     A page's stream is a program: sent elsewhere with a success it would come again twice a second.
     """
-    if request.url.path.startswith((API, LIVE)):
+    if request.url.path.startswith((API, LIVE, METRICS)):
         return JSONResponse(
             problem.document(),
             status_code=problem.status,
@@ -116,13 +130,3 @@ async def _answer_invalid(request: Request, error: RequestValidationError) -> Re
 
 async def _answer_bug(request: Request, _: Exception) -> Response:
     return await answer_problem(request, refusals.of_bug())
-
-
-@open_to_all
-async def _healthz() -> dict[str, Any]:
-    return {"status": "ok"}
-
-
-@open_to_all
-async def _version() -> dict[str, Any]:
-    return {"version": __version__}

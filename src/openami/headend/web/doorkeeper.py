@@ -5,6 +5,7 @@ looked for in a cookie, nor a sign-in in a header; one that is shown and does no
 else is shown beside it.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
@@ -40,14 +41,18 @@ class AccountsDoorkeeper:
         secure: bool = False,
         proxy: ProxyRules | None = None,
         proxy_host: str = "",
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
-        """``proxy_host`` is the host under which people reach us through the proxy."""
+        """``proxy_host`` is the host under which people reach us through the proxy; ``refused`` is called for each
+        token that does not hold.
+        """
         self.cookie = _COOKIE_SECURE if secure else _COOKIE
         self.secure = secure
         self._store = store
         self._clock = clock
         self._proxy = proxy
         self._proxy_host = proxy_host
+        self._refused = refused
         self._forged_logged = 0
 
     async def principal(self, request: HTTPConnection) -> Principal | None:
@@ -77,9 +82,11 @@ class AccountsDoorkeeper:
         scheme, _, text = shown.partition(" ")
         text = text.strip()
         if scheme.lower() != "bearer" or len(text) > _SECRET_CHARS_MAX or not is_token(text):
+            self._refused()
             return None
         token = await self._store.token(digest_of(Kind.TOKEN, text))
         if token is None or not token.holds(now):
+            self._refused()
             return None
         if token.wants_noting(now):
             await self._store.see_token(token.id, now)

@@ -80,6 +80,15 @@ class Problem(Exception):
         )
 
     @classmethod
+    def scope_too_narrow(cls, what: str) -> Self:
+        return cls(
+            HTTPStatus.FORBIDDEN,
+            "scope-too-narrow",
+            f"{what} is about all feeders, and yours are some of them",
+            remedy="ask somebody who is responsible for all feeders",
+        )
+
+    @classmethod
     def wrong_origin(cls) -> Self:
         return cls(
             HTTPStatus.FORBIDDEN,

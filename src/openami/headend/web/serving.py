@@ -11,7 +11,8 @@ import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
@@ -23,9 +24,12 @@ from openami.headend.accounts.passwords import Argon2Hasher
 from openami.headend.accounts.proxy import ProxyRules
 from openami.headend.broker_link import BrokerLink
 from openami.headend.listening import Listening, ListeningError
+from openami.headend.metrics import HeadendMetrics
 from openami.headend.store import Access, StoreError
 from openami.headend.store.commands import HeadEndStore
+from openami.headend.store.disk import free_bytes
 from openami.headend.store.open import open_store
+from openami.headend.tracing import Tracing, Untraced
 from openami.headend.web.app import build_app
 from openami.headend.web.doorkeeper import AccountsDoorkeeper
 from openami.headend.web.sign_in_desk import SignInDesk
@@ -60,6 +64,8 @@ class Web:
     """Asked from the web's thread: returns what another thread has left there."""
     can_command: bool
     proxy: ProxyRules | None = None
+    metrics: HeadendMetrics = field(default_factory=HeadendMetrics)
+    tracing: Tracing = field(default_factory=Untraced)
 
 
 class WebStopped(Exception):
@@ -129,8 +135,11 @@ async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
             secure=listening.secure,
             proxy=web.proxy,
             proxy_host=listening.netloc,
+            refused=web.metrics.sign_in_failures.inc,
         )
-        desk = SignInDesk(store, web.clock, door, Argon2Hasher())
+        desk = SignInDesk(
+            store, web.clock, door, Argon2Hasher(), refused=web.metrics.sign_in_failures.inc
+        )
         resources.callback(desk.close)
         site = Site(
             store=store,
@@ -141,6 +150,10 @@ async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
             can_command=web.can_command,
             secure=listening.secure,
             desk=desk,
+            behind_proxy=web.proxy is not None,
+            metrics=web.metrics,
+            tracing=web.tracing,
+            store_free_bytes=partial(free_bytes, web.store_url),
         )
         server = ending.server = uvicorn.Server(_settings(build_app(site), listening))
         if ending.told:

@@ -76,15 +76,24 @@ class SignInDesk:
     """One head-end's desk. ``close`` ends its threads."""
 
     def __init__(
-        self, store: HeadEndStore, clock: Clock, door: AccountsDoorkeeper, hasher: Hasher
+        self,
+        store: HeadEndStore,
+        clock: Clock,
+        door: AccountsDoorkeeper,
+        hasher: Hasher,
+        *,
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
+        """``refused`` is called for each attempt that was not believed."""
         self.door = door
         self._store = store
         self._clock = clock
+        self._refused = refused
         self._hasher = hasher
         self._stand_in = hasher.hash(_NOBODY)
         self._threads = ThreadPoolExecutor(HASHES_AT_ONCE_MAX, "openami-password")
-        self._waiting = 0
+        self.waiting = 0
+        """Passwords that are being hashed, or wait for it."""
 
     def close(self) -> None:
         """End the threads; what they work on is finished."""
@@ -100,6 +109,7 @@ class SignInDesk:
         name, address = name.strip().lower()[:NAME_CHARS_MAX], counted_address(address)
         counted = await self._store.count_attempt(name, address, now)
         if isinstance(counted, datetime):
+            self._refused()
             return Refusal(Refused.WAIT, counted)
         user = await self._store.user(name)
         kept = user.password if user is not None and user.can_sign_in else None
@@ -110,6 +120,7 @@ class SignInDesk:
         except Busy:
             return Refusal(Refused.BUSY)
         if user is None or not verdict.fits or not await self._has_code(user, code, now):
+            self._refused()
             await self._note_failure(user, counted, address, now)
             return Refusal(Refused.WRONG)
         if verdict.rehashed is not None:
@@ -192,13 +203,13 @@ class SignInDesk:
             await self._store.note(entry, now)
 
     async def _worked(self, work: Callable[[], T]) -> T:
-        if self._waiting >= HASHES_WAITING_MAX:
+        if self.waiting >= HASHES_WAITING_MAX:
             raise Busy
-        self._waiting += 1
+        self.waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
 
 def _printable(text: str) -> str:

@@ -1,7 +1,7 @@
 """What every route is given: the store, the clock, and what the head-end knows of itself."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.requests import HTTPConnection
@@ -9,7 +9,9 @@ from starlette.requests import HTTPConnection
 from openami.clock import Clock
 from openami.headend.accounts import Principal
 from openami.headend.broker_link import BrokerLink as BrokerLink
+from openami.headend.metrics import HeadendMetrics
 from openami.headend.store.commands import HeadEndStore
+from openami.headend.tracing import Tracing, Untraced
 from openami.headend.web.sign_in_desk import SignInDesk
 from openami.profile import RegisterCatalogue
 
@@ -37,6 +39,14 @@ class Site:
     """Whether it is reached by HTTPS."""
     desk: SignInDesk | None = None
     """Where people sign in; None where somebody else knows who they are."""
+    behind_proxy: bool = False
+    """Whether a proxy speaks for people: then what comes from this machine may come from anywhere."""
+    metrics: HeadendMetrics = field(default_factory=HeadendMetrics)
+    """What is counted, and told to Prometheus."""
+    tracing: Tracing = field(default_factory=Untraced)
+    """Where spans go, if anywhere."""
+    store_free_bytes: Callable[[], int | None] = lambda: None
+    """What the store's disk has left; None where it is not a disk of this machine. Raises OSError."""
 
 
 def site_of(request: HTTPConnection) -> Site:

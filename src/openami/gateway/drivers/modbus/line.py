@@ -429,7 +429,7 @@ class ModbusLine:
     def _report(self, unit: Unit, block: Block, refusal: MeterRefused) -> None:
         if block not in unit.reported:
             unit.reported.add(block)
-            _log.warning("%s", refusal)
+            _log.warning("meter refuses registers", extra={"reason": str(refusal)})
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

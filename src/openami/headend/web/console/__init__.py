@@ -3,12 +3,21 @@
 from fastapi import APIRouter, Depends
 
 from openami.headend.web.console import (
+    alarms,
     assets,
+    audit,
+    commands,
+    completeness,
     exports,
     feeders,
+    gateways,
+    help,
     live,
+    meters,
     own_account,
     preferences,
+    rejected,
+    sessions,
     signing_in,
     static,
     users,
@@ -22,10 +31,13 @@ def console_routes() -> APIRouter:
     router.include_router(static.router)
     router.include_router(preferences.router)
     router.include_router(feeders.router)
+    router.include_router(meters.router)
     router.include_router(live.router)
     router.include_router(signing_in.router)
     router.include_router(own_account.router)
     router.include_router(users.router)
+    for each in (alarms, audit, commands, completeness, gateways, help, rejected, sessions):
+        router.include_router(each.router)
     router.include_router(assets.router)
     router.include_router(exports.router)
     return router

@@ -15,7 +15,7 @@ _RIGHT: Final = 28
 _TOP: Final = 10
 _BOTTOM: Final = 26
 _LABELS: Final = 6  # of an axis: as many as are read at a glance
-_TIMES_MAX: Final = 9
+_TIMES_MAX: Final = 9  # so that a phone's labels do not touch
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +123,20 @@ def room_for(values: Sequence[float | None]) -> float:
 
 def line(frame: Frame, at: Sequence[datetime], values: Sequence[float | None]) -> str:
     """Return a path through values; where one is not known the line is broken off."""
-    path = []
-    drawing = False
+    path: list[str] = []
+    before: tuple[float, float] | None = None
     for moment, value in zip(at, values, strict=False):
         if value is None:
-            drawing = False
+            before = None
             continue
-        path.append(f"{'L' if drawing else 'M'}{frame.x(moment):g} {frame.y(value):g}")
-        drawing = True
+        x, y = frame.x(moment), frame.y(value)
+        # Steps, not places: they are shorter, and alike.
+        path.append(
+            f"M{x:g} {y:g}"
+            if before is None
+            else f"l{round(x - before[0], 1):g} {round(y - before[1], 1):g}"
+        )
+        before = (x, y)
     return "".join(path)
 
 

@@ -19,12 +19,13 @@ from openami.headend.web.console.energy_chart import energy_chart
 from openami.headend.web.console.houses import House, Show
 from openami.headend.web.console.line_diagram import line_diagram
 from openami.headend.web.console.live import hub_of
+from openami.headend.web.console.navigation import has_page
 from openami.headend.web.console.rendering import page
 from openami.headend.web.console.village_map import village_map
 from openami.headend.web.site import Site, site_of
 
-# A list a person scrolls through, and a page of 30 KB in all; the rest is a page further.
-ROWS_PER_PAGE_MAX: Final = 200
+# Those who need somebody come first; each row costs 26 bytes of the 10 KB a page may have.
+ROWS_PER_PAGE_MAX: Final = 150
 # Nobody types more to find a meter.
 SEARCH_CHARS_MAX: Final = 100
 
@@ -111,6 +112,7 @@ async def overview(
     matching = [house for house in view.houses if house.shown(show) and house.found_by(q)]
     plan = village_map(view.assets, view.houses)
     address = Address(feeder_id, show, drawn, table, q)
+    balance = f"/balance/{feeder_id}"
     return page(
         request,
         "overview.html",
@@ -126,6 +128,7 @@ async def overview(
         address=address,
         beat_s=hub_of(request).beat_s,
         Show=Show,
+        balance=balance if has_page(request, balance) else None,
     )
 
 

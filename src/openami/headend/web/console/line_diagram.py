@@ -62,8 +62,12 @@ class Drawing:
 
     @property
     def dots(self) -> str:
-        """Return the path of the houses that report."""
-        return "".join(f"M{x} {y}h0" for x, y in self.sound)
+        """Return the path of the houses that report, step by step: the steps repeat, and compress well."""
+        steps, (at_x, at_y) = [], (0, 0)
+        for x, y in self.sound:
+            steps.append(f"m{x - at_x} {y - at_y}h0")
+            at_x, at_y = x, y
+        return "".join(steps)
 
     def put(self, house: House, x: int, y: int) -> None:
         """Draw a house."""
@@ -167,9 +171,12 @@ def _draw_houses(drawn: Drawing, houses: Sequence[House], x: int, y: int) -> Non
     """Half of them above the wire, half below, the nearest rank first."""
     above = (len(houses) + 1) // 2
     for side, its in ((-1, houses[:above]), (1, houses[above:])):
+        if not its:
+            continue
+        per_rank = -(-len(its) // _ranks(len(its)))
         for place, house in enumerate(its):
-            rank, column = divmod(place, _MARKS_WIDE)
-            wide = min(len(its) - rank * _MARKS_WIDE, _MARKS_WIDE)
+            rank, column = divmod(place, per_rank)
+            wide = min(len(its) - rank * per_rank, per_rank)
             left = x - (wide - 1) * _MARK_STEP // 2
             drawn.put(house, left + column * _MARK_STEP, y + side * (_TO_WIRE + rank * _RANK))
 

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from openami.headend.accounts import Role
+from openami.headend.balancing import Balancing
 from openami.headend.store import Tally
 from openami.headend.web.admission import declares, in_scope
 from openami.headend.web.console.energy_chart import energy_chart
@@ -34,6 +35,8 @@ from openami.headend.web.site import Site, site_of
 LOOK_EVERY_S: Final = 5.0
 # What turns without any message: a meter that falls silent, a quarter hour that closes.
 LOOK_ANYWAY_S: Final = 60.0
+# A page shows what somebody else was shown a moment ago, but what a person has just changed is there.
+PAGE_OLD_S: Final = 1.0
 # A page says "not live" after two and a half of them. A beat is 15 bytes.
 BEAT_S: Final = 15.0
 # Five minutes of a village of 200 meters; who was away longer is told everything: 8 KB.
@@ -97,29 +100,36 @@ _BEAT: Final = b"event: beat\ndata:\n\n"
 class Watched:
     """A feeder somebody looks at: its latest view, and what changed of it lately."""
 
-    def __init__(self, site: Site, feeder_id: str) -> None:
+    def __init__(self, site: Site, balancing: Balancing, feeder_id: str) -> None:
         self._site = site
+        self._balancing = balancing
         self._feeder_id = feeder_id
         self._turn = asyncio.Lock()
         self._view: FeederView | None = None
-        self._looked_at = 0.0
+        self._looked_at = self._day_at = 0.0
         self._tally: Tally | None = None
         self._changes: deque[Told] = deque(maxlen=CHANGES_KEPT_MAX)
         self._whole: Told | None = None
         self.number = 0
 
-    async def look(self, *, at_most_old_s: float = 0.0) -> FeederView:
-        """Return the feeder as it is, or as it was so many seconds ago, and keep what changed."""
+    async def look(self, *, at_most_old_s: float, unless_told: bool = True) -> FeederView:
+        """Return the feeder as it was at most so many seconds ago, and keep what changed.
+
+        ``unless_told``: as long as no message comes, LOOK_ANYWAY_S ago is soon enough.
+        """
         async with self._turn:
             now = self._site.clock.boottime()
             age = now - self._looked_at
             if self._view is not None and age < at_most_old_s:
                 return self._view
             tally = await self._site.store.totals()
-            unchanged = tally == self._tally and age < LOOK_ANYWAY_S
-            if self._view is not None and at_most_old_s and unchanged:
+            untold = unless_told and tally == self._tally and age < LOOK_ANYWAY_S
+            if self._view is not None and untold:
                 return self._view
-            view = await look(self._site, self._feeder_id)
+            day = self._view.day if self._view and now - self._day_at < LOOK_ANYWAY_S else None
+            view = await look(self._site, self._balancing, self._feeder_id, day=day)
+            if view.day is not day:
+                self._day_at = now
             self._tally, self._looked_at = tally, now
             if self._view is not None:
                 self._keep(self._view, view)
@@ -168,12 +178,13 @@ class Hub:
         self.boot = secrets.token_hex(4)
         self._watched: OrderedDict[str, Watched] = OrderedDict()
         self.viewers = 0
+        self.balancing = Balancing(site.store)
 
     def watched(self, feeder_id: str) -> Watched:
         """Return a feeder's watch; the one nobody asked for longest is forgotten."""
         watched = self._watched.get(feeder_id)
         if watched is None:
-            watched = self._watched[feeder_id] = Watched(self._site, feeder_id)
+            watched = self._watched[feeder_id] = Watched(self._site, self.balancing, feeder_id)
         self._watched.move_to_end(feeder_id)
         while len(self._watched) > FEEDERS_KEPT_MAX:
             self._watched.popitem(last=False)
@@ -183,7 +194,7 @@ class Hub:
         """Return a feeder as it is now, and the position a page made of it has in the stream."""
         watched = self.watched(feeder_id)
         try:
-            view = await watched.look()
+            view = await watched.look(at_most_old_s=PAGE_OLD_S, unless_told=False)
         except Problem:
             self._watched.pop(feeder_id, None)
             raise

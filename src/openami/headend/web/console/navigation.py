@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.routing import Match
 
@@ -34,7 +33,7 @@ class Place:
 PLACES: Final = (
     Place("/feeders", _("Feeders"), first=True),
     Place("/meters", _("Meters"), first=True),
-    Place("/alarms", _("Alarms"), first=True),
+    Place("/alarms", _("Alarms"), first=True, counts="alarms"),
     Place("/commands", _("Commands"), first=True, counts="commands"),
     Place("/gateways", _("Gateways"), first=True),
     Place("/rejected", _("Rejected"), first=True, counts="rejected"),
@@ -74,7 +73,7 @@ def navigation(request: Request, principal: Principal | None) -> Sequence[Item]:
     if principal is None:
         return ()
     waiting = getattr(request.state, "waiting", Waiting())
-    there = _there(request.app)
+    there = _there(request)
     here = max(
         (place.path for place in PLACES if _within(request.url.path, place.path)),
         key=len,
@@ -97,18 +96,18 @@ def _within(path: str, place: str) -> bool:
     return path == place or path.startswith(f"{place}/")
 
 
-def _there(app: FastAPI) -> frozenset[str]:
+def has_page(request: Request, path: str) -> bool:
+    """Return whether this application answers a path with a page."""
+    scope = {"type": "http", "method": "GET", "headers": [], "root_path": "", "path": path}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+
+def _there(request: Request) -> frozenset[str]:
     """Return the places this application has a page for: looked up once."""
-    known = getattr(app.state, "places", None)
+    state = request.app.state
+    known = getattr(state, "places", None)
     if known is None:
-        scope = {"type": "http", "method": "GET", "headers": [], "root_path": ""}
-        known = app.state.places = frozenset(
-            place.path
-            for place in PLACES
-            if any(
-                route.matches({**scope, "path": place.path})[0] is Match.FULL
-                for route in app.routes
-            )
-        )
+        known = frozenset(place.path for place in PLACES if has_page(request, place.path))
+        state.places = known
     assert isinstance(known, frozenset)
     return known

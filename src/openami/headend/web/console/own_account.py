@@ -41,8 +41,6 @@ from openami.headend.web.site import site_of
 router: Final = APIRouter(include_in_schema=False)
 PATH: Final = "/account"
 Field = Annotated[str, Form()]
-# Modules of the square: a phone reads it from a laptop's screen at arm's length.
-_SQUARE_SCALE: Final = 4
 
 
 @router.get(PATH)
@@ -164,7 +162,7 @@ async def _shown(
         uri = totp_uri(secret, principal.name, request.url.netloc)
         # Ours from the first letter to the last: segno draws, it does not quote.
         square = Markup(
-            segno.make(uri, micro=False).svg_inline(scale=_SQUARE_SCALE, dark="#000", light="#fff")
+            segno.make(uri, micro=False).svg_inline(omitsize=True, dark="#000", light="#fff")
         )
     return page(
         request,

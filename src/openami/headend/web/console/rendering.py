@@ -1,7 +1,7 @@
 """Templates into pages: one environment for each language, and what every page is told."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
@@ -35,10 +35,11 @@ def environment(language: str) -> Environment:
     )
     said = speech.speech(language)
     made.install_gettext_translations(said.translations, newstyle=True)  # type: ignore[attr-defined]
-    made.globals.update(static=static_path, speech=said, iso=_iso)
+    made.globals.update(static=static_path, speech=said, iso=_iso, iso_minute=_iso_minute)
     made.filters.update(
         moment=said.moment,
         day=said.day,
+        daymonth=said.daymonth,
         clock=said.clock,
         ago=said.ago,
         number=said.number,
@@ -97,7 +98,12 @@ def problem_page(request: Request, problem: Problem) -> Response:
 
 
 def _iso(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _iso_minute(at: datetime) -> str:
+    """For "4 min ago" a minute is exact enough, and its seconds would be a tenth of a long page."""
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
 
 
 __all__: Sequence[str] = (

@@ -5,10 +5,11 @@ A catalogue is ``locale/<language>/LC_MESSAGES/console.po`` beside this file; wh
 
 import io
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from gettext import GNUTranslations, NullTranslations
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -19,7 +20,7 @@ from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_skeleton, format_timedelta, get_datetime_format
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
-from babel.numbers import format_decimal
+from babel.numbers import NumberPattern
 
 # The language of the source. For its numbers and days the world's English, not the United States'.
 SOURCE: Final = "en"
@@ -58,6 +59,10 @@ class Speech:
         """Return the day: 22 Jun 2026."""
         return str(format_date(at.astimezone(zone_of(zone)), "medium", locale=self.locale))
 
+    def daymonth(self, at: datetime, zone: tzinfo | str | None = None) -> str:
+        """Return the day without its year, for axes: 22 Jun."""
+        return str(format_skeleton("MMMd", at, zone_of(zone), locale=self.locale))
+
     def clock(self, at: datetime, zone: tzinfo | str | None = None) -> str:
         """Return the time of day, of 24 hours: 14:45."""
         return str(format_skeleton("Hm", at, zone_of(zone), locale=self.locale))
@@ -76,8 +81,16 @@ class Speech:
 
     def number(self, value: float | Decimal, digits: int = 0) -> str:
         """Return a number with so many digits behind the point."""
-        pattern = "#,##0." + "0" * digits if digits else "#,##0"
-        return str(format_decimal(value, pattern, locale=self.locale))
+        return str(_pattern(self.locale, digits).apply(value, self.locale))
+
+
+@lru_cache(maxsize=256)  # a few digits for each language and region that is asked for
+def _pattern(locale: Locale, digits: int) -> NumberPattern:
+    """Return a language's pattern of numbers, with its own grouping: 12,34,567 in India."""
+    pattern = copy(locale.decimal_formats[None])
+    assert isinstance(pattern, NumberPattern)
+    pattern.frac_prec = (digits, digits)
+    return pattern
 
 
 def zone_of(zone: tzinfo | str | None) -> tzinfo:

@@ -1,0 +1,142 @@
+"""What machines ask of the head-end itself: is it alive, can it work, what has it counted.
+
+/healthz   200 while the process lives
+/readyz    200 while it can do its work, else 503; JSON with each check
+/metrics   for Prometheus: a program on this machine, or a viewer's token (decision 0044)
+/version   which program this is
+"""
+
+import asyncio
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from openami import __version__
+from openami.headend.accounts import Role
+from openami.headend.metrics import Look
+from openami.headend.readiness import Check, CheckState, Facts, checks
+from openami.headend.store import StoreError
+from openami.headend.survey import Survey, Surveyor
+from openami.headend.web.admission import declares, is_from_here, open_to_all
+from openami.headend.web.site import Site
+
+METRICS: Final = "/metrics"
+# A balancer asks every few seconds, strangers as often as they like; each look costs a sync of the disk.
+READINESS_AGE_S_MAX: Final = 5.0
+# A write waits its turn behind a batch of a thousand; a store that takes longer stands still.
+WRITE_TIMEOUT_S: Final = 10.0
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+
+
+def operations_routes(site: Site) -> APIRouter:
+    """Return the routes above."""
+    routes = APIRouter(include_in_schema=False)
+    surveyor = Surveyor(site.store, site.clock)
+    readiness = _Readiness(site)
+
+    @routes.get("/healthz")
+    @open_to_all
+    async def healthz() -> Response:
+        return JSONResponse({"status": "ok"}, headers=_NO_STORE)
+
+    @routes.get("/version")
+    @open_to_all
+    async def version() -> Response:
+        return JSONResponse({"version": __version__}, headers=_NO_STORE)
+
+    @routes.get("/readyz")
+    @open_to_all
+    async def readyz(request: Request) -> Response:
+        found = await readiness.look()
+        failed = found[0].state is CheckState.FAIL
+        return JSONResponse(
+            _told(found, in_detail=request.state.principal is not None or is_from_here(request)),
+            status_code=HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK,
+            headers=_NO_STORE,
+        )
+
+    @routes.get(METRICS)
+    @declares(Role.VIEWER, or_from_here=True)
+    async def metrics(request: Request) -> Response:
+        survey: Survey | None
+        try:
+            survey = await surveyor.look()
+        except StoreError:  # that it does not answer is what has to be told
+            survey = None
+        principal = request.state.principal
+        if survey is not None and principal is not None:
+            survey = survey.within(principal.sees)
+        link = site.link()
+        content, content_type = site.metrics.rendered(
+            Look(
+                broker_heard=link.heard,
+                broker_since=link.since,
+                survey=survey,
+                store_free_bytes=_free_bytes(site),
+            ),
+            request.headers.get("accept", ""),
+        )
+        return Response(content, headers={**_NO_STORE, "Content-Type": content_type})
+
+    return routes
+
+
+def _told(found: Sequence[Check], *, in_detail: bool) -> dict[str, Any]:
+    """Return the checks for JSON; a stranger is told which of them fails and not why."""
+    return {
+        "status": found[0].state,
+        "checks": [
+            {"name": check.name, "status": check.state}
+            | ({"detail": check.detail} if in_detail else {})
+            for check in found
+        ],
+    }
+
+
+class _Readiness:
+    """Gathers what the checks judge, at most every READINESS_AGE_S_MAX."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._turn = asyncio.Lock()
+        self._looked: tuple[float, Sequence[Check]] | None = None
+
+    async def look(self) -> Sequence[Check]:
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            if self._looked is None or loop.time() - self._looked[0] > READINESS_AGE_S_MAX:
+                self._looked = (loop.time(), checks(await self._facts()))
+            return self._looked[1]
+
+    async def _facts(self) -> Facts:
+        site = self._site
+        link = site.link()
+        return Facts(
+            store_fault=await self._store_fault(),
+            broker_heard=link.heard,
+            broker_reason=link.reason,
+            disk_free_bytes=_free_bytes(site),
+            certificate_until=site.metrics.certificate_until,
+            now=site.clock.now(),
+        )
+
+    async def _store_fault(self) -> str:
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await self._site.store.prove_writable()
+        except StoreError as error:
+            return f"{error}; {error.remedy}" if error.remedy else str(error)
+        except TimeoutError:
+            return f"a write was not done within {WRITE_TIMEOUT_S:.0f} s"
+        return ""
+
+
+def _free_bytes(site: Site) -> int | None:
+    try:
+        return site.store_free_bytes()
+    except OSError:  # the disk is gone; the write beside this fails and says so
+        return 0

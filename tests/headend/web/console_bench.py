@@ -1,0 +1,69 @@
+"""The console in one process, over a given store, for a given person."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+from starlette.requests import HTTPConnection
+from tests.headend.web.village import NOW
+
+from openami.headend.accounts import Means, Principal, Role
+from openami.headend.store.commands import HeadEndStore
+from openami.headend.web.app import build_app
+from openami.headend.web.site import BrokerLink, Site
+from openami.profile import shipped_catalogue
+
+ASHA = Principal("asha", Role.OPERATOR, Means.SIGN_IN)
+
+
+@dataclass
+class Hand:
+    """A clock that a test turns."""
+
+    at: datetime = NOW
+
+    def now(self) -> datetime:
+        return self.at
+
+    def boottime(self) -> float:
+        return self.at.timestamp()
+
+    def synchronised(self) -> bool:
+        return True
+
+    def turn(self, **by: float) -> None:
+        self.at += timedelta(**by)
+
+
+@dataclass
+class Bench:
+    """Pages under test: whoever comes is `who`."""
+
+    store: HeadEndStore
+    who: Principal | None = ASHA
+    clock: Hand = field(default_factory=Hand)
+    link: BrokerLink = field(default_factory=lambda: BrokerLink(heard=True, since=NOW))
+    app: Any = None
+
+    def __post_init__(self) -> None:
+        link: Callable[[], BrokerLink] = lambda: self.link  # noqa: E731
+        self.site = Site(
+            store=self.store,
+            clock=self.clock,
+            catalogue=shipped_catalogue(),
+            doorkeeper=self,
+            link=link,
+            can_command=True,
+        )
+        self.app = build_app(self.site)
+
+    async def principal(self, request: HTTPConnection) -> Principal | None:
+        return self.who
+
+    async def get(self, path: str, *, host: str = "localhost", **headers: str) -> httpx.Response:
+        transport = httpx.ASGITransport(self.app)
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            return await client.get(path, headers=named)
