@@ -15,8 +15,10 @@ ALWAYS = (
     ("bench_gateway_idle",),
     ("bench_command",),
     ("bench_world",),
+    ("bench_theft",),
+    ("bench_pages", "sqlite"),
 )
-WITH_POSTGRES = (("bench_ingest", "postgres"),)
+WITH_POSTGRES = (("bench_ingest", "postgres"), ("bench_pages", "postgres"))
 
 
 def main() -> int:

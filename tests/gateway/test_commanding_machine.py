@@ -368,7 +368,7 @@ class Village(RuleBasedStateMachine):
 
 
 Village.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=30,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

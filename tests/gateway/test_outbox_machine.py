@@ -188,6 +188,6 @@ _SUMS = "SELECT state, kind, count(*), sum(bytes) FROM outbox_entry GROUP BY 1, 
 _ORPHANS = "SELECT count(*) FROM outbox_payload WHERE seq NOT IN (SELECT seq FROM outbox_entry)"
 
 OutboxMachine.TestCase.settings = settings(
-    max_examples=50, stateful_step_count=30, deadline=None, derandomize=True
+    max_examples=25, stateful_step_count=30, deadline=None, derandomize=True
 )
 TestOutboxMachine = OutboxMachine.TestCase

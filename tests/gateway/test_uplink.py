@@ -14,7 +14,7 @@ from tests.gateway.outbox_samples import all_pending, event, telemetry
 from tests.gateway.small_disk import fill
 
 from openami.clock import Clock
-from openami.gateway import uplink
+from openami.gateway import pacing, uplink
 from openami.gateway.outbox import Outbox, OutboxLimits, OutboxState, open_outbox
 from openami.gateway.pacing import BACKFILL_BURST_S, REST_S_MAX, REST_S_MIN, Pace, Rest
 from openami.gateway.uplink import UplinkSettings
@@ -415,6 +415,22 @@ async def test_sending_goes_on_while_the_disk_takes_no_marks(
             await asyncio.sleep(0.1)
             assert not task.done()
             assert sorted(connection.published) == list(range(1, 101))
+
+
+async def test_what_a_full_disk_kept_from_being_set_aside_is_tried_again(
+    small_disk: Path, world: World, clock: ClockDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the simulation: the uplink believed the outbox empty and never asked again."""
+    monkeypatch.setattr(pacing, "REST_S_MIN", 0.02)
+    world.denied = {"DS1000-00002"}
+    async with open_outbox(small_disk / "gateway.db", OutboxLimits(), clock) as outbox:
+        await outbox.append([telemetry(START, 2)])
+        fill(small_disk)
+        async with world.connected() as connection, running(outbox, connection):
+            async with asyncio.timeout(DEADLINE_S):
+                while len(connection.published) < 2:
+                    await asyncio.sleep(0.005)
+            assert (await outbox.state()).refused == 0
 
 
 # --- a real broker

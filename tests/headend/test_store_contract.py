@@ -441,6 +441,13 @@ async def test_an_event_is_stored_once_and_its_registers_as_readings(store: Stor
     assert len(await readings(store)) == 1
 
 
+async def test_a_signed_report_is_an_event_of_its_kind(store: Store) -> None:
+    report = accepted(kind=Kind.EVENT, payload=b'{"report":{"status":"done"}}')
+    await store.commit([report])
+    [stored] = await store.events()
+    assert (stored.type, stored.state, stored.severity) == ("command_report", "instant", "info")
+
+
 async def test_an_event_without_details_is_named_by_what_it_says(store: Store) -> None:
     first = accepted(register("open", RELAY), kind=Kind.EVENT)
     other = accepted(register("open", RELAY), kind=Kind.EVENT, ts=NOON + SECOND)

@@ -98,6 +98,7 @@ def test_an_extension_of_another_shape_is_named() -> None:
 
 def test_an_event_without_details_is_named_and_telemetry_needs_none() -> None:
     assert codes(message(topic=EVENT_TOPIC)) == [FindingCode.EVENT_WITHOUT_DETAILS]
+    assert codes(message(payload(report={"status": "done"}), topic=EVENT_TOPIC)) == []
 
 
 def test_what_is_said_of_one_message_is_bounded() -> None:

@@ -12,7 +12,12 @@ from openami.headend.commands import LedgerCommand
 from openami.headend.store.open import open_store
 from openami.profile import MeterSerial
 from openami.simulator.driver import Movement, SimulatedMeter
-from openami.simulator.world.relays import ORDERED_AFTER_END_MS_MAX, check_relays
+from openami.simulator.world.relays import (
+    ENDED_AFTER_MS_MAX,
+    ORDERED_AFTER_END_MS_MAX,
+    EndsSeen,
+    check_relays,
+)
 from openami.simulator.world.witness import PromiseBroken
 from openami.sip.actions import Action
 
@@ -106,3 +111,23 @@ async def test_a_command_that_is_over_and_never_ends_breaks_the_fifth_promise(
     assert check_relays(file, moved(), now_ms=END_MS) == (1, 0)
     with pytest.raises(PromiseBroken, match="promise 5"):
         check_relays(file, moved(), now_ms=END_MS + 24 * 3_600_000)
+
+
+async def test_an_end_that_was_seen_stays(tmp_path: Path) -> None:
+    file, seen = await a_ledger(tmp_path, "CONFIRMED"), EndsSeen()
+    for _ in range(2):
+        seen.look(file, END_MS, well_since_ms=0)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE command SET state = 'FAILED', code = 'METER_ERROR'")
+    with pytest.raises(
+        PromiseBroken, match=r"promise 5.*had ended CONFIRMED \(OK\), and now is FAILED"
+    ):
+        seen.look(file, END_MS, well_since_ms=0)
+
+
+async def test_what_is_over_has_to_end_while_the_head_end_is_well(tmp_path: Path) -> None:
+    file, seen = await a_ledger(tmp_path, "EXECUTING"), EndsSeen()
+    late_ms = END_MS + ENDED_AFTER_MS_MAX + 1
+    seen.look(file, late_ms, well_since_ms=END_MS + 1)  # it was away, and has its time from then on
+    with pytest.raises(PromiseBroken, match=r"promise 5.*is over and stands as EXECUTING"):
+        seen.look(file, late_ms, well_since_ms=0)

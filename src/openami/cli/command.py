@@ -21,10 +21,8 @@ from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.cli.rows import cells, printable
 from openami.cli.storage import json_option, with_store
 from openami.clock import SystemClock
-from openami.headend.audit import Entry
 from openami.headend.commands import (
     TTL_DEFAULT_S,
-    Approval,
     Change,
     LedgerCommand,
     Requested,
@@ -33,19 +31,26 @@ from openami.headend.commands import (
     withdrawn,
 )
 from openami.headend.main import NEW_ID_BYTES
+from openami.headend.ordering import (
+    VALID_FOR_MAX,
+    ApprovalFault,
+    Order,
+    OrderFault,
+    approval_of,
+    new_command,
+    waits_for_approval,
+)
+from openami.headend.sessions import LedgerSession
 from openami.headend.store import ROWS_MAX, Access, MeterRow
 from openami.headend.store.commands import Around, HeadEndStore
 from openami.keyfiles import KeyFileError, load_signer
 from openami.profile import CommandTopic, FeederId, GatewayId, MeterSerial, ProfileError
 from openami.profile.command import CommandState
 from openami.sip.actions import Action
-from openami.sip.acts import Act, ActType, make_act, read_acts, signed
+from openami.sip.acts import ActType, make_act
 from openami.sip.authorise import TICKET_LIFE_MAX
-from openami.sip.canonical import SIGNATURE, Document, read_document
-from openami.sip.command import read_command
-from openami.sip.compose import command_members, document_of, sign, ticket_members
-from openami.sip.errors import SipError
-from openami.sip.session_document import Participant, read_session
+from openami.sip.canonical import read_document
+from openami.sip.compose import sign, ticket_members
 
 KINDS = {
     "relay-disconnect": Action.DISCONNECT,
@@ -57,8 +62,6 @@ KINDS = {
 }
 # Often enough that a person does not notice it.
 POLL_INTERVAL_S = 0.05
-# Beyond it no gateway would take it: a command lives within one nonce (sip.keyring.COMMAND_TTL_S_MAX).
-VALID_FOR_MAX = timedelta(hours=1)
 _WHOLE_NUMBERS = ("energyWh", "amountMinor")
 _LIST = ("id", "state", "action", "meterSerial", "requestedAt", "requestedBy", "inWords")
 _LISTED_BY_DEFAULT = 100
@@ -201,47 +204,26 @@ async def _place(store: HeadEndStore, asked: _Asked) -> tuple[str, str]:
 
 def _new_command(asked: _Asked, place: tuple[str, str]) -> LedgerCommand:
     feeder_id, gateway_id = place
-    now = SystemClock().now()
-    new = LedgerCommand(
-        id=f"cmd-{secrets.token_hex(NEW_ID_BYTES)}",
-        idempotency_key=asked.idempotency_key,
+    order = Order(
         feeder_id=feeder_id,
         gateway_id=gateway_id,
         meter_serial=asked.serial,
         action=asked.action,
         args=asked.args,
-        requested_by=who_asks(),
         reason=asked.reason,
-        requested_at=now,
-        not_after=(now + asked.valid_for).replace(microsecond=0),
+        valid_for=asked.valid_for,
         wanted_session=asked.session_id,
-        due_at=now,
     )
-    _check_sendable(new)
-    return new
-
-
-def _check_sendable(new: LedgerCommand) -> None:
-    """Read the command as its gateway would: what it cannot be, is said here."""
     try:
-        topic = CommandTopic(
-            FeederId(new.feeder_id), GatewayId(new.gateway_id), MeterSerial(new.meter_serial)
+        return new_command(
+            order,
+            command_id=f"cmd-{secrets.token_hex(NEW_ID_BYTES)}",
+            by=who_asks(),
+            idempotency_key=asked.idempotency_key,
+            now=SystemClock().now(),
         )
-        members = command_members(
-            topic,
-            new.action,
-            session_id="not-signed-yet",
-            seq=1,
-            nonce="A" * 22,
-            ts=new.requested_at,
-            not_after=new.not_after,
-            args=new.args,
-        )
-        read_command(document_of(members), topic)
-    except SipError as error:
-        raise click.UsageError(error.detail.removeprefix("command/")) from None
-    except ProfileError as error:
-        raise click.UsageError(str(error)) from None
+    except OrderFault as fault:
+        raise click.UsageError(str(fault)) from None
 
 
 async def _ended(store: HeadEndStore, command_id: str, wait: timedelta) -> LedgerCommand:
@@ -447,51 +429,36 @@ def approve(
     """Add a second person's act, or the market's, to a command that waits for it."""
     if (key_file is None) == (act_file is None):
         raise click.UsageError("name either your --key or an --act")
-    found, participants = with_store(store, lambda opened: _to_approve(opened, command_id))
-    assert found.document is not None
-    document = read_document(found.document)
+    found, session = with_store(store, lambda opened: _to_approve(opened, command_id))
     now = SystemClock().now()
     if key_file is not None:
         _ask(found, yes)
-        text = _own_act(key_file, document, int(now.timestamp()))
+        text = _own_act(key_file, found, int(now.timestamp()))
     else:
         assert act_file is not None
         text = _read_act_file(act_file)
-    act = _checked_act(text, document)
-    participant = participants.get(act.kid)
-    if participant is None or participant.role not in found.missing:
-        wanted = ", ".join(found.missing) or "nobody"
-        fail(f"this key is not whose act is missing: {command_id} waits for {wanted}", Exit.REFUSED)
-    if found.action not in participant.can:
-        fail(f"{participant.id} has no right to {found.action}", Exit.REFUSED)
-    approval = Approval(found.id, document.digest, act.kid, act.text, participant.id, now)
-    entry = Entry(
-        who=participant.id,
-        what="command approved",
-        why=f"carried in by {who_asks()}",
-        result=found.state.name.lower(),
-        session_id=found.session_id or "",
-        command_id=found.id,
-        digest=document.digest,
-    )
+    try:
+        approval, entry = approval_of(found, session, text, carried_by=who_asks(), now=now)
+    except ApprovalFault as fault:
+        fail(str(fault), Exit.USAGE if fault.unreadable else Exit.REFUSED)
     with_store(store, lambda opened: opened.approve(approval, entry), Access.EDIT)
-    say(f"{command_id}: approved as {participant.id}; the head-end checks the act and sends")
+    say(f"{command_id}: approved as {approval.who}; the head-end checks the act and sends")
 
 
 async def _to_approve(
     store: HeadEndStore, command_id: str
-) -> tuple[LedgerCommand, dict[str, Participant]]:
+) -> tuple[LedgerCommand, LedgerSession | None]:
     found = await _found(store, command_id)
-    if not found.is_open or found.sent_at is not None:
-        fail(f"{command_id} waits for nobody: {plain(found)}", Exit.REFUSED)
     session = None if found.session_id is None else await store.session(found.session_id)
-    if found.document is None or session is None or session.document is None:
-        fail(
-            f"{command_id} is not signed by the head-end yet",
-            Exit.FAILED,
-            "wait a moment: it needs a session with the gateway first",
-        )
-    return found, dict(read_session(read_document(session.document)).participants)
+    try:
+        waits_for_approval(found, session)
+    except ApprovalFault as fault:
+        if fault.too_early:
+            fail(
+                str(fault), Exit.FAILED, "wait a moment: it needs a session with the gateway first"
+            )
+        fail(str(fault), Exit.REFUSED)
+    return found, session
 
 
 def _ask(found: LedgerCommand, yes: bool) -> None:
@@ -506,8 +473,10 @@ def _ask(found: LedgerCommand, yes: bool) -> None:
     click.confirm("Sign this?", abort=True, err=True)
 
 
-def _own_act(key_file: Path, document: Document, iat: int) -> str:
+def _own_act(key_file: Path, found: LedgerCommand, iat: int) -> str:
+    assert found.document is not None, "only what waits for an act is asked about"
     try:
+        document = read_document(found.document)
         return make_act(load_signer(key_file), document, ActType.COMMAND, iat=iat)
     except KeyFileError as error:
         fail(str(error), Exit.USAGE, error.remedy)
@@ -521,18 +490,6 @@ def _read_act_file(path: Path) -> str:
         fail(f"{path}: {error.strerror}", Exit.USAGE)
     except UnicodeDecodeError:
         fail(f"{path} is no act: an act is one line of letters and dots", Exit.USAGE)
-
-
-def _checked_act(text: str, document: Document) -> Act:
-    """Return the act, if it is one, of the right type; whose it is the keyring says later."""
-    unsigned = {name: value for name, value in document.members.items() if name != SIGNATURE}
-    try:
-        acts = read_acts(document_of(signed(unsigned, [text])))
-    except SipError as error:
-        fail(f"this is no act: {error.detail}", Exit.USAGE)
-    if len(acts) != 1 or acts[0].type is not ActType.COMMAND:
-        fail("one act of the type sip-command is asked for", Exit.USAGE)
-    return acts[0]
 
 
 async def _found(store: HeadEndStore, command_id: str) -> LedgerCommand:

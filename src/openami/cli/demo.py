@@ -27,6 +27,9 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _duration = re.compile(r"(\d+(?:\.\d+)?)([smh]?)", re.ASCII).fullmatch
 # Where there is no terminal the picture is a line in a log, and fewer of them are read.
 _LINE_EVERY_PICTURES: Final = 5
+# A person looks around in the console; where nobody is at a terminal, one telling of the story is all there is to see.
+_FOR_A_PERSON: Final = "15m"
+_FOR_A_LOG: Final = "60s"
 # A terminal that does not say how large it is.
 _TERMINAL_FALLBACK: Final = (100, 40)
 
@@ -62,8 +65,8 @@ class _Duration(click.ParamType[float | None]):
     "--for",
     "duration_s",
     type=_Duration(),
-    default="15m",
-    show_default=True,
+    default=lambda: _FOR_A_PERSON if sys.stdout.isatty() else _FOR_A_LOG,
+    show_default=f"{_FOR_A_PERSON} on a terminal, else {_FOR_A_LOG}",
     help="How long: 90s, 10m, 2h, or forever, which is until Ctrl-C.",
 )
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Which village.")

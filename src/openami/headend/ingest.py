@@ -94,6 +94,32 @@ class Rejected(msgspec.Struct, frozen=True):
 Decision = Accepted | Rejected
 
 
+class _Reporting(msgspec.Struct):
+    """Of a message on the event topic, whether it carries a signed report."""
+
+    report: msgspec.Raw = msgspec.Raw()
+
+
+_read_reporting = msgspec.json.Decoder(_Reporting).decode
+
+
+def report_type(accepted: Accepted) -> str | None:
+    """Return which signed report an event message carries in place of an event (decisions 0023, 0032), if any.
+
+    Read, not verified: it names a row for a person; what follows from a report is decided by its signature.
+    """
+    envelope = accepted.envelope
+    if accepted.kind is not Kind.EVENT or envelope.event is not None:
+        return None
+    try:
+        reporting = _read_reporting(accepted.message.payload)
+    except msgspec.DecodeError:  # a message of which only some registers could be read
+        return None
+    if not bytes(reporting.report):
+        return None
+    return "day_statement" if envelope.meter_serial == envelope.gateway_id else "command_report"
+
+
 def ingest(
     message: Message, *, catalogue: RegisterCatalogue, now: datetime | None = None
 ) -> Decision:

@@ -19,7 +19,7 @@ from openami.sip.command import read_command
 from openami.sip.compose import command_members, document_of
 from openami.sip.errors import SipError
 from openami.sip.keyring import COMMAND_TTL_S_MAX
-from openami.sip.session_document import read_session
+from openami.sip.session_document import Participant, read_session
 
 # Beyond it no gateway would take it: a command lives within one nonce.
 VALID_FOR_MAX: Final = timedelta(seconds=COMMAND_TTL_S_MAX)
@@ -119,13 +119,9 @@ def approval_of(
     Whether the act verifies is checked by the head-end before it sends, and by the gateway before it acts; here it
     is only asked whose it says it is.
     """
-    if not command.is_open or command.sent_at is not None:
-        raise ApprovalFault(f"{command.id} waits for nobody: {plain(command)}")
-    if command.document is None or session is None or session.document is None:
-        raise ApprovalFault(f"{command.id} is not signed by the head-end yet", too_early=True)
-    document = read_document(command.document)
+    document, participants = waits_for_approval(command, session)
     act = _read_act(act_text, document)
-    participant = read_session(read_document(session.document)).participants.get(act.kid)
+    participant = participants.get(act.kid)
     if participant is None or participant.role not in command.missing:
         wanted = ", ".join(command.missing) or "nobody"
         raise ApprovalFault(
@@ -144,6 +140,18 @@ def approval_of(
         digest=document.digest,
     )
     return approval, entry
+
+
+def waits_for_approval(
+    command: LedgerCommand, session: LedgerSession | None
+) -> tuple[Document, Mapping[str, Participant]]:
+    """Return the document an act is missing over, and who may act, by key. Raises ApprovalFault."""
+    if not command.is_open or command.sent_at is not None:
+        raise ApprovalFault(f"{command.id} waits for nobody: {plain(command)}")
+    if command.document is None or session is None or session.document is None:
+        raise ApprovalFault(f"{command.id} is not signed by the head-end yet", too_early=True)
+    participants = read_session(read_document(session.document)).participants
+    return read_document(command.document), participants
 
 
 def _read_act(text: str, document: Document) -> Act:

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from openami.headend.ingest import Accepted, Finding, Kind
+from openami.headend.ingest import Accepted, Finding, Kind, report_type
 from openami.headend.store import Reading
 from openami.profile import (
     SCHEMA_VERSION,
@@ -115,7 +115,12 @@ def _about_the_message(accepted: Accepted) -> list[Finding]:
                 f"schemaVersion is {envelope.schema_version}, read as {SCHEMA_VERSION}",
             )
         )
-    if accepted.kind is Kind.EVENT and envelope.event is None and "event" not in envelope.ignored:
+    if (
+        accepted.kind is Kind.EVENT
+        and envelope.event is None
+        and "event" not in envelope.ignored
+        and report_type(accepted) is None
+    ):
         found.append(
             _finding(
                 accepted,

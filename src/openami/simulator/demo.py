@@ -47,6 +47,7 @@ from openami.simulator.security import INTRUDER, DemoVillage, demo_village
 from openami.simulator.view import Picture, clock_text, relay_changes
 from openami.simulator.village import Village
 from openami.simulator.village_assets import tell_assets
+from openami.simulator.yesterday import tell_past
 
 # A Python program on a slow, busy machine: imports, schema, subscription.
 START_S_MAX = 30.0
@@ -190,6 +191,7 @@ async def _set_up(settings: DemoSettings, clock: Clock, parts: AsyncExitStack) -
         begins_ms=epoch_ms(evening) + _GATEWAY_START_MS,
     )
     await tell_assets(store_url, plan, feeder_id, now=evening)
+    await tell_past(store_url, plan, feeder_id, GATEWAY_ID, begun=evening)
     village = Village(plan)
     lines = village_lines(village, clock)
     house = house_to_cut_off(plan)

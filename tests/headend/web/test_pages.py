@@ -50,6 +50,11 @@ async def test_the_counters_name_what_they_rest_on(bench: Bench) -> None:
     assert figure(page, "Silent").startswith("12 · ✕ the longest for 14 hrs")
     assert re.match(r"983\.\d kWh", figure(page, "Supplied today"))
     assert re.match(r"≥ 90\d\.\d kWh · 184 of 200 meters known", figure(page, "Sold today"))
+    lost = re.match(
+        r"(\d\.\d)–(\d\.\d) % · a range: 19\d of 200 meters heard", figure(page, "Unaccounted")
+    )
+    assert lost
+    assert float(lost[1]) < 5.5 < float(lost[2]), "the village loses 5.5 % of what is sold"
     assert figure(page, "Relays off") == "5 · ■ 1 for lack of credit"
 
 

@@ -6,6 +6,8 @@ explains. A single meter is named only where `following` is sure (decision 0040,
 
 account.py    the range, hour by hour and pole by pole
 following.py  which meter the missing energy follows
+stopping.py   which meter stopped on the day from which energy is missing
+shapes.py     the arithmetic of both
 reasons.py    why it is missing, in plain words
 """
 

@@ -15,8 +15,9 @@ from openami.headend.balance import (
     Silence,
     Unheard,
 )
-from openami.headend.balance.following import HOURS_A_DAY, Attribution, attribute
+from openami.headend.balance.following import Attribution, attribute
 from openami.headend.balance.reasons import reasons_of
+from openami.headend.balance.shapes import HOURS_A_DAY
 from openami.headend.consumption import Known
 
 # A silent meter is taken to have counted between nothing and what it counts in its twenty-first best hour of

@@ -119,9 +119,9 @@ async def _written(
     store: HeadEndStore, archive: zipfile.ZipFile, directory: Path
 ) -> AsyncGenerator[Member, None]:
     for month in await months_of(store):
-        selection = Selection(since=month, until=next_month(month))
+        readings = selected_readings(store, Selection(since=month, until=next_month(month)))
         with tempfile.NamedTemporaryFile(dir=directory, suffix=".parquet") as file:
-            rows = await write_readings(selected_readings(store, selection), file)
+            rows = await write_readings(readings, file)
             if rows:
                 file.flush()
                 yield _copied(archive, Path(file.name), f"readings/{month:%Y-%m}.parquet", rows)

@@ -7,7 +7,7 @@ profile allows none beyond 2**53), text in ``text``, and ``kind`` says which it 
 from collections.abc import AsyncIterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,17 +125,28 @@ class NotReadings(ValueError):
     """A file whose columns are not those of readings, or that is damaged."""
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield a file's rows as they are written. Raises NotReadings."""
+def read_rows(path: Path) -> Iterator[tuple[Any, ...]]:
+    """Yield a file's rows, cells in the order of SCHEMA, times in milliseconds. Raises NotReadings."""
     try:
         file = pq.ParquetFile(path)
         missing = set(SCHEMA.names) - set(file.schema_arrow.names)
         if missing:
             raise NotReadings(f"it has no column {', '.join(sorted(missing))}")
         for batch in file.iter_batches(ROW_GROUP_ROWS_MAX, columns=SCHEMA.names):
-            yield from batch.to_pylist()
+            yield from zip(*(_told(batch, name) for name in SCHEMA.names), strict=True)
     except (pa.ArrowException, OSError) as error:
         raise NotReadings(str(error)) from None
+
+
+def _told(batch: pa.RecordBatch, name: str) -> list[Any]:
+    """Return a column's cells: times as numbers and names by their dictionary, a fifth of what it costs else."""
+    column: Any = batch.column(name).cast(SCHEMA.field(name).type)
+    if column.type == _TIME:
+        return cast(list[Any], column.cast(pa.int64()).to_pylist())
+    if column.type == _NAME:
+        names = column.dictionary.to_pylist()
+        return [None if at is None else names[at] for at in column.indices.to_pylist()]
+    return cast(list[Any], column.to_pylist())
 
 
 def value_of(kind: str, number: float | None, text: str | None) -> Value:

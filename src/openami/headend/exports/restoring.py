@@ -14,10 +14,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -34,6 +35,7 @@ from openami.headend.ingest import OLDEST_TS, Accepted, Kind, Message
 from openami.headend.store import Tally
 from openami.headend.store.assets import AssetsChange, AssetsKnown
 from openami.headend.store.commands import HeadEndStore
+from openami.headend.store.identity import from_ms, to_ms
 from openami.profile import (
     Envelope,
     EventTopic,
@@ -186,23 +188,45 @@ def _unpack(archive: zipfile.ZipFile, member: Member, path: Path) -> None:
             target.write(portion)
 
 
-def _parquet_rows(path: Path, name: str) -> Iterator[Mapping[str, Any]]:
+_Told = tuple[str, str, str, int, int]
+"""Feeder, gateway and serial, measured and received time in milliseconds: what one message has told."""
+
+
+class _Row(NamedTuple):
+    """One register value as a member tells it."""
+
+    told: _Told
+    obis: str
+    value: object
+    unit: str
+    quality: str
+
+
+def _parquet_rows(path: Path, name: str) -> Iterator[_Row]:
     number = 0
     try:
-        for row in read_rows(path):
-            row["value"] = value_of(row["kind"], row["number"], row["text"])
-            yield row
+        for cells in read_rows(path):
+            feeder, gateway, serial, obis, ts, kind, value, text, unit, quality, received = cells
+            told = (feeder, gateway, serial, ts, received)
+            if None in told:
+                raise NotReadings("an empty cell in what identifies a reading")
+            yield _Row(told, obis, value_of(kind, value, text), unit, quality)
             number += 1
     except NotReadings as error:
         raise ArchiveFault(name, f"after row {number}: {error}") from None
 
 
-def _conflict_rows(archive: zipfile.ZipFile, member: Member) -> Iterator[Mapping[str, Any]]:
+def _conflict_rows(archive: zipfile.ZipFile, member: Member) -> Iterator[_Row]:
     for number, row in _json_lines(archive, member):
-        times = {name: read_time(str(row.get(name))) for name in ("ts", "received_at")}
-        if None in times.values():
+        ts, received_at = (read_time(str(row.get(name))) for name in ("ts", "received_at"))
+        if ts is None or received_at is None:
             raise ArchiveFault(member.name, f"line {number}: a time that is none")
-        yield {**row, **times}
+        feeder, gateway, serial, obis, unit, quality = (
+            str(row.get(name))
+            for name in ("feeder_id", "gateway_id", "meter_serial", "obis", "unit", "quality")
+        )
+        told = (feeder, gateway, serial, to_ms(ts), to_ms(received_at))
+        yield _Row(told, obis, row.get("value"), unit, quality)
 
 
 async def _let_in(envelopes: Iterable[Accepted], store: HeadEndStore) -> Tally:
@@ -215,49 +239,48 @@ async def _let_in(envelopes: Iterable[Accepted], store: HeadEndStore) -> Tally:
     return tally + await store.commit(batch) if batch else tally
 
 
-def _envelopes(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[Accepted]:
+def _envelopes(rows: Iterable[_Row], name: str) -> Iterator[Accepted]:
     """Put rows that were told together together again: of one meter, moment and receipt."""
-    told: tuple[object, ...] | None = None
+    told: _Told | None = None
     registers: list[RegisterReading] = []
-    for number, row in enumerate(rows, 1):
-        try:
-            these, register = _told(row), _register(row)
-        except (KeyError, TypeError, ValueError, ProfileError) as error:
-            raise ArchiveFault(name, f"row {number} is no reading: {error}") from None
-        again = any(register.obis == each.obis for each in registers)
-        if told is not None and (these != told or again or len(registers) == REGISTERS_MAX):
+    number = 0
+    try:
+        for row in rows:
+            number += 1
+            register = RegisterReading(
+                _obis(row.obis), _value(row.value), str(row.unit), Quality(row.quality)
+            )
+            again = any(register.obis == each.obis for each in registers)
+            if told is not None and (row.told != told or again or len(registers) == REGISTERS_MAX):
+                yield _accepted(told, registers)
+                registers = []
+            told = row.told
+            registers.append(register)
+        if told is not None:
             yield _accepted(told, registers)
-            registers = []
-        told = these
-        registers.append(register)
-    if told is not None:
-        yield _accepted(told, registers)
+    except (TypeError, ValueError, OverflowError, ProfileError) as error:
+        raise ArchiveFault(name, f"row {number} is no reading: {error}") from None
 
 
-def _told(row: Mapping[str, Any]) -> tuple[object, ...]:
-    feeder, gateway, serial = (
-        str(row[name]) for name in ("feeder_id", "gateway_id", "meter_serial")
-    )
-    if not name_a_meter(feeder, gateway, serial):
-        raise ValueError(f"{feeder}, {gateway} and {serial} name no meter")
-    ts, received_at = row["ts"], row["received_at"]
-    if not (isinstance(ts, datetime) and isinstance(received_at, datetime)) or ts < OLDEST_TS:
-        raise ValueError(f"{ts} is no measured time")
-    return feeder, gateway, serial, ts.astimezone(UTC), received_at.astimezone(UTC)
+@lru_cache(maxsize=REGISTERS_MAX)
+def _obis(text: str) -> Obis:
+    return Obis.parse(text)
 
 
-def _register(row: Mapping[str, Any]) -> RegisterReading:
-    value = row["value"]
+def _value(value: object) -> Value:
     if not isinstance(value, bool | int | float | str):
         raise TypeError(f"{value!r} is no value")
-    known: Value = value
-    return RegisterReading(
-        Obis.parse(str(row["obis"])), known, str(row["unit"]), Quality(str(row["quality"]))
-    )
+    return value
 
 
-def _accepted(told: tuple[object, ...], registers: list[RegisterReading]) -> Accepted:
-    feeder, gateway, serial, ts, received_at = cast(Any, told)
+def _accepted(told: _Told, registers: list[RegisterReading]) -> Accepted:
+    """Return a meter's registers as a message that was let in. Raises ValueError, OverflowError."""
+    feeder, gateway, serial, ts_ms, received_ms = told
+    if not name_a_meter(feeder, gateway, serial):
+        raise ValueError(f"{feeder}, {gateway} and {serial} name no meter")
+    ts, received_at = from_ms(ts_ms), from_ms(received_ms)
+    if ts < OLDEST_TS:
+        raise ValueError(f"{ts} is no measured time")
     topic = TelemetryTopic(FeederId(feeder), GatewayId(gateway), MeterSerial(serial))
     envelope = Envelope(
         ts=ts,

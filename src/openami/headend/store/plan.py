@@ -10,7 +10,15 @@ from hashlib import blake2b
 from typing import Final
 
 from openami.headend.consumption import DAY_MS
-from openami.headend.ingest import Accepted, Decision, Finding, Kind, Message, Rejected
+from openami.headend.ingest import (
+    Accepted,
+    Decision,
+    Finding,
+    Kind,
+    Message,
+    Rejected,
+    report_type,
+)
 from openami.headend.seq_gaps import Numbered, rejected_number
 from openami.headend.store import REJECT_PAYLOAD_BYTES_MAX
 from openami.headend.store.directory import Directory, MeterKey, Series
@@ -224,7 +232,8 @@ def _add_event(plan: Plan, decision: Accepted, *, ts: int, received: int) -> Non
     envelope, event = decision.envelope, decision.envelope.event
     occurred = ts
     if event is None:
-        name, told = _nameless(envelope, ts), ("unspecified", "instant", "info")
+        type_ = report_type(decision) or "unspecified"
+        name, told = _nameless(envelope, ts), (type_, "instant", "info")
     else:
         name = storable_text(event.event_id)
         told = (storable_text(event.type), str(event.state), str(event.severity))

@@ -16,6 +16,9 @@ WAITING_COUNTED_MAX: Final = 100
 # SQLite and PostgreSQL take thousands of arguments; a longer scope than this is counted in parts.
 FEEDERS_AT_ONCE_MAX: Final = 500
 
+_OPEN: Final = "ended_at IS NULL"
+_STANDS: Final = "cleared_at IS NULL AND acknowledged_at IS NULL"
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -23,6 +26,8 @@ class Waiting:
 
     commands: int = 0
     """Commands that have not ended."""
+    alarms: int = 0
+    """Alarms that stand and that nobody has acknowledged."""
     rejected: int = 0
     """Rejected messages that nobody has replayed or dropped. They belong to no feeder: counted only for all."""
 
@@ -44,18 +49,18 @@ class WaitingQueries(ABC):
     async def waiting(self, feeders: Collection[str] | None = None) -> Waiting:
         if feeders is None:
             return Waiting(
-                await self._count("command", "ended_at IS NULL"),
+                await self._count("command", _OPEN),
+                await self._count("alarm", _STANDS),
                 await self._count("rejected", "status = 'open'"),
             )
         named = sorted(feeders)
-        commands = 0
+        commands = alarms = 0
         for at in range(0, len(named), FEEDERS_AT_ONCE_MAX):
             some = named[at : at + FEEDERS_AT_ONCE_MAX]
-            places = ", ".join(f"?{number}" for number in range(2, 2 + len(some)))
-            commands += await self._count(
-                "command", f"ended_at IS NULL AND feeder_id IN ({places})", *some
-            )
-        return Waiting(min(commands, WAITING_COUNTED_MAX))
+            within = ", ".join(f"?{number}" for number in range(2, 2 + len(some)))
+            commands += await self._count("command", f"{_OPEN} AND feeder_id IN ({within})", *some)
+            alarms += await self._count("alarm", f"{_STANDS} AND feeder_id IN ({within})", *some)
+        return Waiting(min(commands, WAITING_COUNTED_MAX), min(alarms, WAITING_COUNTED_MAX))
 
     async def _count(self, table: str, where: str, *arguments: Cell) -> int:
         rows = await self._rows(

@@ -333,6 +333,10 @@ _KINDS: Final[Sequence[_Kind]] = (
     _Kind(1.0, lambda d, at: Forged(at_h=at, messages=d.randint(1, 40))),
     _Kind(0.5, lambda d, at: Echoed(at_h=at, for_h=_hours(d, 1, 12))),
     _Kind(1.0, lambda d, at: PowerCutAtOrder(at_h=at, gateway=_who(d), write=d.randint(1, 3))),
+    _Kind(
+        0.15,
+        lambda d, at: BrokerCrash(at_h=at, lost_tail_s=_hours(d, 1, 3600), headend_away=True),
+    ),
 )
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -21,8 +22,18 @@ from tests.headend.web.api.village import (
 )
 
 from openami.headend.audit import first_break, read_links
+from openami.headend.store import Reading
 from openami.headend.web.api.forms import LIMIT_DEFAULT
-from openami.profile import utc_text
+from openami.headend.web.api.reading_files import (
+    PART_ROWS_MAX,
+    ROW_GROUP_ROWS_MAX,
+    as_csv,
+    as_json_lines,
+    as_parquet,
+)
+from openami.profile import Obis, Quality, utc_text
+
+BILLING = Obis.parse("1.8.0")
 
 LISTS = (
     *(
@@ -74,6 +85,7 @@ async def test_what_is_out_of_scope_is_not_there(village: Village, path: str) ->
         f"/gateways/{FEEDER}/{GATEWAY}",
         f"/poles/{FEEDER}/pole-1",
         f"/customers/{FEEDER}/house-1",
+        f"/balance/{FEEDER}",
         f"/meters/{FEEDER}/{METER}",
         f"/sessions/sip-{FEEDER}",
         "/rejected/1",
@@ -175,6 +187,33 @@ async def test_readings_as_files_hold_what_the_pages_hold(village: Village) -> N
     assert [n if t is None else t for n, t in told] == [page["value"] for page in pages]
 
 
+@pytest.mark.parametrize("form", [as_csv, as_json_lines, as_parquet])
+async def test_a_file_is_made_in_parts_and_no_more_is_held(form: Any) -> None:
+    """What has been read and not yet been handed on is one part, however much there is to come."""
+    read = 0
+
+    async def many(count: int) -> AsyncIterator[Reading]:
+        nonlocal read
+        for n in range(count):
+            read += 1
+            yield Reading(
+                FEEDER, METER, BILLING, NOW + n * QUARTER, n / 4, "kWh", Quality.GOOD, NOW
+            )
+
+    part = ROW_GROUP_ROWS_MAX if form is as_parquet else PART_ROWS_MAX
+    handed = b""
+    before = 0
+    async for content in form(many(2 * part + 1)):
+        assert read - before <= part + 1
+        before = read
+        handed += content
+    if form is as_parquet:
+        table = pq.ParquetFile(io.BytesIO(handed))
+        assert (table.num_row_groups, table.metadata.num_rows) == (3, 2 * part + 1)
+    else:
+        assert handed.count(b"\n") == 2 * part + 1 + (form is as_csv)
+
+
 async def test_a_file_may_begin_where_a_page_ended(village: Village) -> None:
     first = await village.get("/readings", params={**_OF_METER, "limit": 5})
     rest = await village.client.get(
@@ -216,6 +255,19 @@ async def test_energy_by_period_of_the_feeder_s_own_time(village: Village) -> No
         assert (await village.get("/energy", params=wrong)).status_code == 422
     assert (await village.get("/energy", "south", params={"feeder": FEEDER})).status_code == 404
     assert (await village.get("/energy")).status_code == 422
+
+
+async def test_a_feeder_s_balance_is_a_range(village: Village) -> None:
+    asked = {"since": utc_text(NOW - 10 * QUARTER)}
+    balance = (await village.get(f"/balance/{FEEDER}", params=asked)).json()
+    assert (balance["begin"], balance["end"]) == ("2026-06-22T12:00:00Z", "2026-06-22T14:00:00Z")
+    assert (balance["suppliedWh"], balance["headHours"], balance["refusal"]) == (0, 0, "no_head")
+    assert balance["sold"]["low"] <= balance["sold"]["high"]
+    assert balance["meters"] == 3
+    assert len(balance["hours"]) == 2
+    for since in (utc_text(NOW), "2026-01-01T00:00:00Z"):
+        wrong = await village.get(f"/balance/{FEEDER}", params={"since": since})
+        assert wrong.status_code == 422, since
 
 
 # --- the rest ------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ CASES_MIN = 500
 # What is said of values that are of the right form and mean nothing here.
 MEANINGS = (
     "`since`",
+    "no hour of this time",
+    "a balance is of at most",
     "choose a longer step",
     "no cursor of this list",
     "not before from",
@@ -68,7 +70,10 @@ def meaning_alone_is_wrong(check: str, response: Any) -> bool:
         return False
     if response.status_code == HTTPStatus.PRECONDITION_FAILED:  # an ETag of another state
         return True
-    told = json.loads(response.content).get("errors", ())
+    problem = json.loads(response.content)
+    if problem["code"] == "idempotency-key-reused":
+        return True
+    told = problem.get("errors", ())
     return bool(told) and all(any(known in error["detail"] for known in MEANINGS) for error in told)
 
 

@@ -13,6 +13,7 @@ from fastapi import APIRouter
 
 from openami.headend.web.api import (
     audit,
+    balance,
     commands,
     completeness,
     customers,
@@ -33,7 +34,7 @@ from openami.headend.web.api import (
 # In the order of the OpenAPI document: what stands there, what it said, what is asked of it, what is told of that.
 _RESOURCES: Final = (
     *(feeders, poles, meters, customers, gateways),
-    *(readings, energy, events, findings, gaps, completeness),
+    *(readings, energy, balance, events, findings, gaps, completeness),
     *(sessions, commands),
     *(rejected, audit, document),
 )

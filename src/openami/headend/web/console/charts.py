@@ -15,7 +15,7 @@ _RIGHT: Final = 28
 _TOP: Final = 10
 _BOTTOM: Final = 26
 _LABELS: Final = 6  # of an axis: as many as are read at a glance
-_TIMES_MAX: Final = 9
+_TIMES_MAX: Final = 9  # so that a phone's labels do not touch
 
 
 @dataclass(frozen=True, slots=True)

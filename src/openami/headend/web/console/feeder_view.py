@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from openami.headend.assets import FeederAssets, MeterRole
+from openami.headend.balance import Balance
+from openami.headend.balancing import Balancing
 from openami.headend.consumption import Known
-from openami.headend.periods import Step
+from openami.headend.periods import Step, boundaries
 from openami.headend.states import MeterState, states_of
 from openami.headend.store.energy import SeriesEnergy
 from openami.headend.web.console.houses import House, Show, counts, houses_of
@@ -53,9 +55,10 @@ class Figures:
     sold_meters: int
     """Of how many customers' meters all of today is known."""
     customers: int
-    lost_low: float | None
-    lost_high: float | None
-    """Between which shares of what was supplied the unaccounted lies; None where it cannot be told."""
+    lost: tuple[float, float] | None
+    """Between which percentages of what was supplied the unaccounted lies; None where it cannot be told."""
+    lost_heard: int
+    """Of how many customers' meters all hours of that are known."""
     off: int
     off_for_credit: int
     low_credit: int
@@ -107,7 +110,9 @@ def _marks(view: FeederView) -> Mapping[str, str]:
     return {house.serial: house.mark for house in view.houses}
 
 
-async def look(site: Site, feeder_id: str, *, day: BalanceDay | None = None) -> FeederView:
+async def look(
+    site: Site, balancing: Balancing, feeder_id: str, *, day: BalanceDay | None = None
+) -> FeederView:
     """Return a feeder as it is now. Raises Problem when there is no such feeder, and StoreError.
 
     ``day``: its energy, where that was looked at a moment ago.
@@ -135,7 +140,9 @@ async def look(site: Site, feeder_id: str, *, day: BalanceDay | None = None) -> 
         assets=assets,
         looked_at=known_until,
         houses=houses,
-        figures=figures_of(houses, known_until),
+        figures=figures_of(
+            houses, known_until, await _balance(balancing, assets, midnight, known_until)
+        ),
         day=day,
         gateways=tuple(gateway.gateway_id for gateway in gateways),
     )
@@ -148,6 +155,16 @@ async def _energy(
         return ()
     zone = assets.feeder.zone
     return await site.store.energy(assets.feeder.id, since, until, Step.QUARTER, zone=zone)
+
+
+async def _balance(
+    balancing: Balancing, assets: FeederAssets, midnight: datetime, now: datetime
+) -> Balance | None:
+    """Return the balance of the hours of today that are over; None where there is none to draw up."""
+    last_hour = boundaries(now, now, Step.HOUR, assets.feeder.zone)[0]
+    if not assets.head_meters(now) or last_hour <= midnight:
+        return None
+    return await balancing.balance(assets.feeder.id, midnight, last_hour, now=now)
 
 
 def midnight_before(now: datetime, assets: FeederAssets) -> datetime:
@@ -195,7 +212,7 @@ def _sum_of_all(series: Sequence[SeriesEnergy], number: int) -> float | None:
     return sum(wh for wh in told if wh is not None) / 1000
 
 
-def figures_of(houses: Sequence[House], now: datetime) -> Figures:
+def figures_of(houses: Sequence[House], now: datetime, balance: Balance | None) -> Figures:
     """Return the counters."""
     customers = [house for house in houses if house.role is MeterRole.CUSTOMER]
     heads = [house for house in houses if house.role is MeterRole.HEAD]
@@ -218,8 +235,8 @@ def figures_of(houses: Sequence[House], now: datetime) -> Figures:
         sold_wh=sum(house.today_wh or 0 for house in customers),
         sold_meters=sum(house.today_wh is not None and not house.at_least for house in customers),
         customers=len(customers),
-        lost_low=None,
-        lost_high=None,
+        lost=None if balance is None else balance.unaccounted_percent,
+        lost_heard=0 if balance is None else balance.heard,
         off=len(off),
         off_for_credit=sum(house.credit_kwh is not None and house.credit_kwh <= 0 for house in off),
         low_credit=sum(house.low_credit for house in houses),

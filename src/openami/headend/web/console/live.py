@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from openami.headend.accounts import Role
+from openami.headend.balancing import Balancing
 from openami.headend.store import Tally
 from openami.headend.web.admission import declares, in_scope
 from openami.headend.web.console.energy_chart import energy_chart
@@ -99,8 +100,9 @@ _BEAT: Final = b"event: beat\ndata:\n\n"
 class Watched:
     """A feeder somebody looks at: its latest view, and what changed of it lately."""
 
-    def __init__(self, site: Site, feeder_id: str) -> None:
+    def __init__(self, site: Site, balancing: Balancing, feeder_id: str) -> None:
         self._site = site
+        self._balancing = balancing
         self._feeder_id = feeder_id
         self._turn = asyncio.Lock()
         self._view: FeederView | None = None
@@ -125,7 +127,7 @@ class Watched:
             if self._view is not None and untold:
                 return self._view
             day = self._view.day if self._view and now - self._day_at < LOOK_ANYWAY_S else None
-            view = await look(self._site, self._feeder_id, day=day)
+            view = await look(self._site, self._balancing, self._feeder_id, day=day)
             if view.day is not day:
                 self._day_at = now
             self._tally, self._looked_at = tally, now
@@ -176,12 +178,13 @@ class Hub:
         self.boot = secrets.token_hex(4)
         self._watched: OrderedDict[str, Watched] = OrderedDict()
         self.viewers = 0
+        self.balancing = Balancing(site.store)
 
     def watched(self, feeder_id: str) -> Watched:
         """Return a feeder's watch; the one nobody asked for longest is forgotten."""
         watched = self._watched.get(feeder_id)
         if watched is None:
-            watched = self._watched[feeder_id] = Watched(self._site, feeder_id)
+            watched = self._watched[feeder_id] = Watched(self._site, self.balancing, feeder_id)
         self._watched.move_to_end(feeder_id)
         while len(self._watched) > FEEDERS_KEPT_MAX:
             self._watched.popitem(last=False)

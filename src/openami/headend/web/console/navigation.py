@@ -33,7 +33,7 @@ class Place:
 PLACES: Final = (
     Place("/feeders", _("Feeders"), first=True),
     Place("/meters", _("Meters"), first=True),
-    Place("/alarms", _("Alarms"), first=True),
+    Place("/alarms", _("Alarms"), first=True, counts="alarms"),
     Place("/commands", _("Commands"), first=True, counts="commands"),
     Place("/gateways", _("Gateways"), first=True),
     Place("/rejected", _("Rejected"), first=True, counts="rejected"),
