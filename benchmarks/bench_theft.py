@@ -2,7 +2,8 @@
 
     python -m benchmarks.bench_theft [--villages 200] [--first 10000]
 
-Villages of the seeds from FIRST_JUDGED on were never looked at when the bounds were chosen (0 to 199 and 1,000 to 1,199 were).
+Villages of the seeds from FIRST_JUDGED on were never looked at when the bounds were chosen; 0 to 199 and 1,000 to
+1,199 were.
 Each is judged once, on two months of hours. Prints one JSON object a line:
 
 * villages with thefts, hooks, wrong clocks, silent, late and wrongly listed meters: precision (of the meters named,

@@ -10,7 +10,7 @@ from tests.headend.decisions import FEEDER, NOON, accepted, register
 
 from openami.headend.consumption import DAY_MS, BreakKind, DayFold, Known, Sample, fold_day
 from openami.headend.ingest import Accepted
-from openami.headend.periods import Step, boundaries, course
+from openami.headend.periods import Grid, Step, boundaries, course
 from openami.headend.store import Access, StoreError, energy_ledger
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.energy import FEEDER_DAYS_MAX
@@ -103,7 +103,7 @@ async def test_any_order_of_arrival_and_folding_gives_the_same(
         await store.fold_energy(dice.randrange(1, 6))
         rows = await store.energy(FEEDER, edges[0], edges[-1], Step.HOUR, zone=KOLKATA)
         for row in rows:
-            pure = course(edges_ms, _folds(samples[row.meter_serial]))
+            pure = course(Grid(edges_ms), _folds(samples[row.meter_serial]))
             assert (row.wh, row.known, row.breaks) == (pure.wh, pure.known, pure.breaks)
         assert len(rows) == len(samples)
 

@@ -17,7 +17,7 @@ from openami.headend.consumption import (
     Sample,
     fold_day,
 )
-from openami.headend.periods import Step, boundaries, course, register_at
+from openami.headend.periods import Grid, Step, boundaries, course, register_at
 from openami.headend.store.identity import from_ms, to_ms
 
 KOLKATA, NAIROBI = ZoneInfo("Asia/Kolkata"), ZoneInfo("Africa/Nairobi")
@@ -49,7 +49,7 @@ def energies(
     samples: list[Sample], since: datetime, until: datetime, step: Step, zone: object = UTC
 ) -> list[int | None]:
     edges = boundaries(since, until, step, zone)  # type: ignore[arg-type]
-    return list(course([to_ms(edge) for edge in edges], folded(samples)).wh)
+    return list(course(Grid([to_ms(edge) for edge in edges]), folded(samples)).wh)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,9 @@ def test_splitting_a_period_never_changes_its_sum(
 
 def test_what_is_not_known_is_not_zero() -> None:
     samples = sampled(BEGIN + 6 * HOUR, hours=3)
-    told = course([to_ms(BEGIN + n * HOUR) for n in (4, 5, 6, 7, 8, 9, 10, 11)], folded(samples))
+    told = course(
+        Grid([to_ms(BEGIN + n * HOUR) for n in (4, 5, 6, 7, 8, 9, 10, 11)]), folded(samples)
+    )
     assert told.wh == (None, None, 400, 400, 400, None, None)
     assert told.known[:2] == (Known.NOTHING, Known.NOTHING)
     assert set(told.known[2:5]) == {Known.MEASURED}
@@ -118,7 +120,7 @@ def test_what_is_not_known_is_not_zero() -> None:
 
 def test_a_period_that_is_not_over_is_a_lower_bound() -> None:
     samples = sampled(BEGIN, hours=10)
-    told = course([to_ms(BEGIN), to_ms(BEGIN + DAY)], folded(samples))
+    told = course(Grid([to_ms(BEGIN), to_ms(BEGIN + DAY)]), folded(samples))
     assert (told.wh, told.known) == ((4000,), (Known.AT_LEAST,))
 
 
@@ -126,7 +128,7 @@ def test_a_gap_over_midnight_is_shared_out_and_adds_up() -> None:
     samples = sampled(BEGIN, hours=22)
     after = Sample(to_ms(BEGIN + DAY + 2 * HOUR), samples[-1].wh + 4000)
     told = course(
-        [to_ms(BEGIN + n * DAY) for n in (0, 1, 2)],
+        Grid([to_ms(BEGIN + n * DAY) for n in (0, 1, 2)]),
         folded([*samples, after, Sample(to_ms(BEGIN + 2 * DAY), after.wh + 1)]),
     )
     assert told.wh == (8800 + 2000, 2000 + 1)
@@ -135,7 +137,7 @@ def test_a_gap_over_midnight_is_shared_out_and_adds_up() -> None:
 
 def test_a_gap_within_a_period_hides_nothing_of_its_sum() -> None:
     samples = [each for n, each in enumerate(sampled(BEGIN, hours=24)) if not 20 < n < 60]
-    told = course([to_ms(BEGIN), to_ms(BEGIN + DAY)], folded(samples))
+    told = course(Grid([to_ms(BEGIN), to_ms(BEGIN + DAY)]), folded(samples))
     assert (told.wh, told.known) == ((9600,), (Known.MEASURED,))
 
 
@@ -147,7 +149,7 @@ def test_days_without_a_reading_are_bridged() -> None:
 
 def test_a_reset_between_two_days_is_named() -> None:
     samples = [Sample(to_ms(BEGIN + 23 * HOUR), 900_000), Sample(to_ms(BEGIN + 25 * HOUR), 300)]
-    told = course([to_ms(BEGIN + n * DAY) for n in (0, 1, 2)], folded(samples))
+    told = course(Grid([to_ms(BEGIN + n * DAY) for n in (0, 1, 2)]), folded(samples))
     assert [each.kind for each in told.breaks] == [BreakKind.RESET]
     assert told.total_wh == 300
     assert set(told.known) == {Known.AT_LEAST}

@@ -118,18 +118,26 @@ def _on_a_quarter(moment: datetime) -> datetime:
 # --- from days to periods ------------------------------------------------------------------------
 
 
-def course(
-    edges_ms: Sequence[int], folds: Sequence[DayFold], limits: Limits = ANY_REGISTER
-) -> Course:
-    """Return a register's energy between edges, ascending and each on a quarter hour.
+class Grid:
+    """Edges of periods, ascending and each on a quarter hour, and where they are among the quarters."""
+
+    def __init__(self, edges_ms: Sequence[int]) -> None:
+        self.edges_ms = edges_ms
+        # A quarter more on either side tells whether a gap reaches over the outermost edges.
+        self.origin = edges_ms[0] - QUARTER_MS
+        self.count = (edges_ms[-1] - self.origin) // QUARTER_MS + 1
+        self.at = [(edge - self.origin) // QUARTER_MS for edge in edges_ms]
+        self.days = range(edges_ms[0] // DAY_MS, (edges_ms[-1] - 1) // DAY_MS + 1)
+
+
+def course(grid: Grid, folds: Sequence[DayFold], limits: Limits = ANY_REGISTER) -> Course:
+    """Return a register's energy by period.
 
     ``folds`` ascend; they are the days the periods touch and the nearest ones with sound readings before
     and after: what lies between two days is joined here.
     """
-    # A quarter more on either side tells whether a gap reaches over the outermost edges.
-    origin = edges_ms[0] - QUARTER_MS
-    count = (edges_ms[-1] - origin) // QUARTER_MS + 1
-    quarters, marks = array("q", bytes(8 * count)), bytearray(count)
+    origin, edges_ms = grid.origin, grid.edges_ms
+    quarters, marks = array("q", bytes(8 * grid.count)), bytearray(grid.count)
     breaks: list[Break] = []
     sound = [fold for fold in folds if fold.first is not None]
     for fold in sound:
@@ -147,16 +155,15 @@ def course(
         spread(begin, end, joined.wh, known, quarters, marks)
     first = sound[0].first if sound else None
     last = sound[-1].last if sound else None
-    days = range(edges_ms[0] // DAY_MS, (edges_ms[-1] - 1) // DAY_MS + 1)
-    wh, known_by_period = _periods(edges_ms, origin, quarters, marks, first, last)
+    wh, known_by_period = _periods(grid, quarters, marks, first, last)
     return Course(
         wh,
         known_by_period,
         first,
         last,
         tuple(sorted(each for each in breaks if edges_ms[0] <= each.ms <= edges_ms[-1])),
-        sum(fold.readings for fold in folds if fold.day in days),
-        sum(fold.suspect for fold in folds if fold.day in days),
+        sum(fold.readings for fold in folds if fold.day in grid.days),
+        sum(fold.suspect for fold in folds if fold.day in grid.days),
     )
 
 
@@ -170,21 +177,20 @@ def _lay(fold: DayFold, at: int, quarters: "array[int]", marks: bytearray) -> No
 
 
 def _periods(
-    edges_ms: Sequence[int],
-    origin: int,
+    grid: Grid,
     quarters: "array[int]",
     marks: bytearray,
     first: Sample | None,
     last: Sample | None,
 ) -> tuple[tuple[int | None, ...], tuple[Known, ...]]:
-    periods = len(edges_ms) - 1
+    edges_ms, at = grid.edges_ms, grid.at
+    periods = len(at) - 1
     if first is None or last is None:
         return (None,) * periods, (Known.NOTHING,) * periods
-    at = [(edge - origin) // QUARTER_MS for edge in edges_ms]
     sums = [0, *accumulate(quarters)]
     summed = [sums[end] - sums[begin] for begin, end in pairwise(at)]
     whole = first.ms <= edges_ms[0] + EDGE_MS and last.ms >= edges_ms[-1] - EDGE_MS
-    if whole and not any(marks):
+    if whole and marks.count(0) == len(marks):
         return tuple(summed), (Known.MEASURED,) * periods
     known = [_known(begin, end, marks) for begin, end in pairwise(at)]
     told: list[int | None] = list(summed)

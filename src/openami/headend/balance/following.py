@@ -123,7 +123,8 @@ def attribute(supplied: Hours, meters: Sequence[Hours], phases: Sequence[str] = 
     hours = _usable(supplied, meters)
     days = len({hour // HOURS_A_DAY for hour in hours})
     if days < DAYS_MIN:
-        return Attribution((), days, "too_silent" if len(supplied) >= WINDOW_MIN else "too_short")
+        known = len(supplied) - list(supplied).count(None)
+        return Attribution((), days, "too_silent" if known >= WINDOW_MIN else "too_short")
     world = _World(supplied, meters, hours, phases)
     followed: list[Followed] = []
     while len(followed) < NAMED_MAX:

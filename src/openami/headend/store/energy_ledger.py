@@ -11,8 +11,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from openami.headend.consumption import DAY_MS, GAP_MS, DayFold, Sample, fold_day
-from openami.headend.periods import Course, Step, boundaries, course, register_at
-from openami.headend.states import METER_SILENT_AFTER_MINUTES
+from openami.headend.periods import Course, Grid, Step, boundaries, course, register_at
 from openami.headend.store import MeterRow, Reading, StoreError
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy import (
@@ -43,7 +42,7 @@ FOLDS_FOR_AN_ANSWER_MAX: Final = 2_000
 # A day's readings lie in these buckets, counted from six times the day (store/identity.py): the last one
 # begins two hours before midnight.
 _BUCKETS_A_DAY: Final = DAY_MS // BUCKET_MS
-_LATE_MS: Final = METER_SILENT_AFTER_MINUTES * 60_000
+_LATE_MS: Final = GAP_MS
 _LAST_DAY: Final = 2**31 - 1
 
 # From the nearest day with a sound register before the window to the nearest one after it: what lies
@@ -178,11 +177,11 @@ class EnergyLedger(ABC):
         edges = boundaries(since, until, step, zone)
         if len(edges) > PERIODS_MAX + 1:
             raise ValueError(f"{len(edges) - 1} periods were asked for, at most {PERIODS_MAX}")
-        edges_ms = [to_ms(edge) for edge in edges]
+        grid = Grid([to_ms(edge) for edge in edges])
         of = _Of(feeder_id, str(obis), meter_serial or "")
-        folds = await self._folds(of, edges_ms[0] // DAY_MS, (edges_ms[-1] - 1) // DAY_MS)
+        folds = await self._folds(of, grid.days[0], grid.days[-1])
         return [
-            _series_energy(feeder_id, serial, obis, edges, course(edges_ms, each))
+            _series_energy(feeder_id, serial, obis, edges, course(grid, each))
             for serial, each in folds.items()
         ]
 
@@ -224,7 +223,7 @@ class EnergyLedger(ABC):
                 meter,
                 latest.get(meter.meter_serial, {}),
                 folds.get(meter.meter_serial, []),
-                (since_ms, end_ms),
+                Grid((since_ms, end_ms)),
                 last_ms,
             )
             for meter in meters
@@ -339,11 +338,11 @@ def _meter_today(
     meter: MeterRow,
     latest: Mapping[Obis, Reading],
     folds: Sequence[DayFold],
-    edges_ms: tuple[int, int],
+    day: Grid,
     now_ms: int,
 ) -> MeterToday:
-    told = course(edges_ms, folds)
-    start = register_at(edges_ms[0], [fold for fold in folds if fold.first is not None])
+    told = course(day, folds)
+    start = register_at(day.edges_ms[0], [fold for fold in folds if fold.first is not None])
     wh, known = told.wh[0], told.known[0]
     fresh = told.last is not None and now_ms - told.last.ms <= GAP_MS
     if wh is not None and fresh and not told.breaks and start is not None:
