@@ -30,7 +30,7 @@ from openami.headend.commands import (
     plain,
     withdrawn,
 )
-from openami.headend.main import NEW_ID_BYTES
+from openami.headend.new_ids import new_id
 from openami.headend.ordering import (
     VALID_FOR_MAX,
     ApprovalFault,
@@ -217,7 +217,7 @@ def _new_command(asked: _Asked, place: tuple[str, str]) -> LedgerCommand:
     try:
         return new_command(
             order,
-            command_id=f"cmd-{secrets.token_hex(NEW_ID_BYTES)}",
+            command_id=new_id("cmd"),
             by=who_asks(),
             idempotency_key=asked.idempotency_key,
             now=SystemClock().now(),

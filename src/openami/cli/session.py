@@ -1,7 +1,6 @@
 """``openami session``: who may command which gateway, from when to when."""
 
 import asyncio
-import secrets
 import sys
 from datetime import timedelta
 from typing import NoReturn
@@ -16,7 +15,7 @@ from openami.cli.rows import cells, printable
 from openami.cli.storage import json_option, with_store
 from openami.clock import SystemClock
 from openami.headend.audit import Entry
-from openami.headend.main import NEW_ID_BYTES
+from openami.headend.new_ids import new_id
 from openami.headend.sessions import SESSION_DAYS, LedgerSession, SessionChange, close_requested
 from openami.headend.store import ROWS_MAX, Access
 from openami.headend.store.commands import HeadEndStore
@@ -73,7 +72,7 @@ def open_session(
     """
     if life > SESSION_LIFE_MAX:
         raise click.BadParameter(f"a session holds {SESSION_LIFE_MAX.days}d at most")
-    session_id = f"sip-{secrets.token_hex(NEW_ID_BYTES)}"
+    session_id = new_id("sip")
     _check_ids(feeder, gateway, session_id, meters)
     now = SystemClock().now()
     new = LedgerSession(

@@ -7,7 +7,6 @@ leaves the broker; the persistent session keeps what comes meanwhile.
 import asyncio
 import os
 import random
-import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,6 +28,7 @@ from openami.headend.gap_life import Patience
 from openami.headend.links import new_first_link
 from openami.headend.listening import Listening, ListeningError
 from openami.headend.metrics import HeadendMetrics
+from openami.headend.new_ids import new_id
 from openami.headend.resending import Resending
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
@@ -46,8 +46,6 @@ PRUNE_INTERVAL_S: Final = 3600.0
 # One head-end asks one broker and one database, so neither has to be spared for long; and every second
 # that they are back and we are not is a second of lateness for the whole village.
 RETRY_CEILING_S: Final = 15.0
-# An id nobody has, and nobody guesses: 96 bits.
-NEW_ID_BYTES: Final = 12
 
 _log = structlog.get_logger("headend")
 
@@ -142,7 +140,7 @@ def _downlink(
         signer,
         roots,
         clock=clock,
-        new_id=_new_id,
+        new_id=new_id,
         disconnects_per_hour_max=config.signing.disconnects_per_hour_max,
         tracing=tracing,
     )
@@ -153,7 +151,7 @@ def _resending(
 ) -> Resending:
     """Return what asks for missing readings; without a key to command with, it only says what is missing."""
     patience = Patience(grace=timedelta(seconds=config.completeness.grace_s))
-    return Resending(store, clock=clock, new_id=_new_id, can_command=can_command, patience=patience)
+    return Resending(store, clock=clock, new_id=new_id, can_command=can_command, patience=patience)
 
 
 def _web(
@@ -192,10 +190,6 @@ async def _first_link(store: HeadEndStore, listening: Listening, clock: Clock) -
     if await store.users():
         return None
     return listening.url + await new_first_link(store, who="head-end", now=clock.now())
-
-
-def _new_id(prefix: str) -> str:
-    return f"{prefix}-{secrets.token_hex(NEW_ID_BYTES)}"
 
 
 def _backoff() -> Backoff:

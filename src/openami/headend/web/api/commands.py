@@ -4,7 +4,6 @@ A request goes into the ledger, and the head-end does the rest; so whoever asks 
 the same key. Every command ends in exactly one of five ways.
 """
 
-import secrets
 from datetime import timedelta
 from enum import StrEnum
 from http import HTTPStatus
@@ -26,7 +25,7 @@ from openami.headend.commands import (
     plain,
     withdrawn,
 )
-from openami.headend.main import NEW_ID_BYTES
+from openami.headend.new_ids import new_id
 from openami.headend.ordering import ApprovalFault, Order, OrderFault, approval_of, new_command
 from openami.headend.store.commands import Around
 from openami.headend.store.pages import Wanted
@@ -255,7 +254,7 @@ async def request_command(
     try:
         new = new_command(
             order,
-            command_id=f"cmd-{secrets.token_hex(NEW_ID_BYTES)}",
+            command_id=new_id("cmd"),
             by=principal.name,
             idempotency_key=_key_of(principal, key),
             now=now,

@@ -1,6 +1,5 @@
 """``/sessions``: SIP sessions with gateways, which commands are signed in. Nobody's sign-in is one."""
 
-import secrets
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,7 +13,7 @@ from starlette.responses import Response
 
 from openami.headend.accounts import Role
 from openami.headend.audit import Entry
-from openami.headend.main import NEW_ID_BYTES
+from openami.headend.new_ids import new_id
 from openami.headend.sessions import SESSION_DAYS, LedgerSession, SessionChange
 from openami.headend.store.pages import Wanted
 from openami.headend.web.admission import declares, principal_of
@@ -174,7 +173,7 @@ async def open_session(request: Request, asked: Annotated[NewSession, Body()]) -
     site, by = site_of(request), principal_of(request).name
     now = site.clock.now()
     new = LedgerSession(
-        id=f"sip-{secrets.token_hex(NEW_ID_BYTES)}",
+        id=new_id("sip"),
         feeder_id=asked.feeder_id,
         gateway_id=asked.gateway_id,
         meters=tuple(dict.fromkeys(asked.meters)) or (ANY,),
