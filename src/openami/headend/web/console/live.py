@@ -10,21 +10,25 @@ import secrets
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, FastAPI, Header
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from openami.headend.accounts import Role
+from openami.headend.assets import FeederAssets
+from openami.headend.balance import Balance
 from openami.headend.balancing import Balancing
 from openami.headend.store import Tally
 from openami.headend.web.admission import declares, in_scope
 from openami.headend.web.console.energy_chart import energy_chart
-from openami.headend.web.console.feeder_view import FeederView, look
+from openami.headend.web.console.feeder_view import FeederView, hours_over, look
 from openami.headend.web.console.houses import House
 from openami.headend.web.console.line_diagram import line_diagram
 from openami.headend.web.console.rendering import environment, saves_data, speech_of
@@ -37,6 +41,8 @@ LOOK_EVERY_S: Final = 5.0
 LOOK_ANYWAY_S: Final = 60.0
 # A page shows what somebody else was shown a moment ago, but what a person has just changed is there.
 PAGE_OLD_S: Final = 1.0
+# A small village's balance is there at once; a large one's comes by the stream, or with the next page.
+BALANCE_WAITED_S: Final = 0.1
 # A page says "not live" after two and a half of them. A beat is 15 bytes.
 BEAT_S: Final = 15.0
 # Five minutes of a village of 200 meters; who was away longer is told everything: 8 KB.
@@ -110,6 +116,8 @@ class Watched:
         self._tally: Tally | None = None
         self._changes: deque[Told] = deque(maxlen=CHANGES_KEPT_MAX)
         self._whole: Told | None = None
+        self._reckoning: asyncio.Task[Balance] | None = None
+        self._balance: Balance | None = None
         self.number = 0
 
     async def look(self, *, at_most_old_s: float, unless_told: bool = True) -> FeederView:
@@ -123,11 +131,12 @@ class Watched:
             if self._view is not None and age < at_most_old_s:
                 return self._view
             tally = await self._site.store.totals()
-            untold = unless_told and tally == self._tally and age < LOOK_ANYWAY_S
+            reckoned = self._reckoning is not None and self._reckoning.done()
+            untold = unless_told and tally == self._tally and age < LOOK_ANYWAY_S and not reckoned
             if self._view is not None and untold:
                 return self._view
             day = self._view.day if self._view and now - self._day_at < LOOK_ANYWAY_S else None
-            view = await look(self._site, self._balancing, self._feeder_id, day=day)
+            view = await look(self._site, self._feeder_id, day=day, balance_of=self._reckoned)
             if view.day is not day:
                 self._day_at = now
             self._tally, self._looked_at = tally, now
@@ -135,6 +144,26 @@ class Watched:
                 self._keep(self._view, view)
             self._view = view
             return view
+
+    async def _reckoned(self, assets: FeederAssets, now: datetime) -> Balance | None:
+        """Return today's balance; while a new one is being drawn up, the one before.
+
+        It takes a second or two for a large village: no page waits for that, the stream brings it.
+        """
+        if self._reckoning is None and (span := hours_over(assets, now)) is not None:
+            drawn_up = self._balancing.balance(self._feeder_id, *span, now=now)
+            self._reckoning = asyncio.create_task(drawn_up, name=f"balance of {self._feeder_id}")
+        if self._reckoning is not None:
+            await asyncio.wait({self._reckoning}, timeout=BALANCE_WAITED_S)
+            if self._reckoning.done():
+                reckoning, self._reckoning = self._reckoning, None
+                self._balance = reckoning.result()
+        return self._balance
+
+    def close(self) -> None:
+        """Give up what is being drawn up."""
+        if self._reckoning is not None:
+            self._reckoning.cancel()
 
     def _keep(self, before: FeederView, view: FeederView) -> None:
         houses = view.changed_since(before)
@@ -187,8 +216,13 @@ class Hub:
             watched = self._watched[feeder_id] = Watched(self._site, self.balancing, feeder_id)
         self._watched.move_to_end(feeder_id)
         while len(self._watched) > FEEDERS_KEPT_MAX:
-            self._watched.popitem(last=False)
+            self._watched.popitem(last=False)[1].close()
         return watched
+
+    def close(self) -> None:
+        """Give up what is being worked at; the program ends."""
+        for watched in self._watched.values():
+            watched.close()
 
     async def looked(self, feeder_id: str) -> tuple[FeederView, str]:
         """Return a feeder as it is now, and the position a page made of it has in the stream."""
@@ -231,6 +265,16 @@ def hub_of(request: HTTPConnection) -> Hub:
         hub = request.app.state.hub = Hub(site_of(request))
     assert isinstance(hub, Hub)
     return hub
+
+
+@asynccontextmanager
+async def looking(app: FastAPI) -> AsyncIterator[None]:
+    """Let nothing of the hub outlive the application."""
+    try:
+        yield
+    finally:
+        if (hub := getattr(app.state, "hub", None)) is not None:
+            hub.close()
 
 
 class EventStream(Response):
