@@ -19,6 +19,8 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.frontend import parse_mapping_cfg
 from babel.messages.pofile import read_po, write_po
 
+from openami.profile import shipped_catalogue
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 WEB: Final = ROOT / "src/openami/headend/web"
 LOCALE: Final = WEB / "console/locale"
@@ -63,6 +65,8 @@ def said() -> Catalog:
     for name, line, text, comments, context in sorted(found, key=lambda each: each[:2]):
         assert not context, f"{name}:{line}: contexts are not used"
         catalogue.add(text, locations=[(str(name), line)], auto_comments=comments)
+    for register in shipped_catalogue():
+        catalogue.add(register.name, locations=[("spec/vmrs-registers.json", 1)])
     return catalogue
 
 

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 
 from openami import __version__
 from openami.headend.web.console import speech
+from openami.headend.web.console.help_problems import PROBLEMS
 from openami.headend.web.console.navigation import navigation
 from openami.headend.web.console.speech import Speech, language_of
 from openami.headend.web.console.static import static_path
@@ -93,8 +94,11 @@ def saves_data(request: HTTPConnection) -> bool:
 
 
 def problem_page(request: Request, problem: Problem) -> Response:
-    """Return what went wrong, in the same words a program is told."""
-    return page(request, "problem.html", status=problem.status, problem=problem)
+    """Return what went wrong in the reader's language, and beside it the words a program is told."""
+    explained = PROBLEMS.get(problem.code)
+    return page(
+        request, "problem.html", status=problem.status, problem=problem, explained=explained
+    )
 
 
 def _iso(at: datetime) -> str:
