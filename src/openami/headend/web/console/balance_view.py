@@ -44,7 +44,7 @@ class Strip:
 def strip_of(balance: Balance, zone: tzinfo) -> Strip:
     """Return the strip of a balance, from the day on of which something is known."""
     rows: dict[date, int] = {}
-    cells = []
+    cells: list[Cell] = []
     for hour in balance.hours:
         if not cells and hour.supplied_wh is None:
             continue
