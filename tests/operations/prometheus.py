@@ -14,6 +14,7 @@ import openami
 from openami.gateway.entries import Thinned
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.thinning import Stage
+from openami.headend.feeder_losses import Loss
 from openami.headend.gap_life import GapState
 from openami.headend.metrics import HeadendMetrics, Look
 from openami.headend.states import GatewayState, MeterState
@@ -58,7 +59,13 @@ def headend_exposition() -> str:
         gaps=[GapCount(FEEDER, GapState.OPEN, 1, 7)],
         commands=[CommandCount(Action.DISCONNECT, CommandState.CONFIRMED, 1)],
     )
-    look = Look(broker_heard=True, broker_since=NOON, survey=survey, store_free_bytes=2**32)
+    look = Look(
+        broker_heard=True,
+        broker_since=NOON,
+        survey=survey,
+        store_free_bytes=2**32,
+        losses={FEEDER: Loss(0.05, 0.07, 0.94)},
+    )
     return metrics.rendered(look, "")[0].decode()
 
 

@@ -63,6 +63,12 @@ def answers(status: str, values: str, route: str = "/") -> dict[str, str]:
     return told(f"{H}web_requests_total", values, labels)
 
 
+def unaccounted(low: str, coverage: str) -> dict[str, str]:
+    most = told(f"{H}feeder_loss_ratio", "0.6x50", 'feeder="f",bound="high"')
+    least = told(f"{H}feeder_loss_ratio", low, 'feeder="f",bound="low"')
+    return most | least | told(f"{H}feeder_coverage_ratio", coverage, 'feeder="f"')
+
+
 def silent(count: int) -> dict[str, str]:
     return told(f"{H}gateways", f"{count}x100", 'feeder="f",state="gateway_silent"')
 
@@ -181,6 +187,20 @@ STORIES: Final = (
         400,
         told(f"{H}missing_messages", "_x38 9x3", 'feeder="f",state="lost"'),
         told(f"{H}missing_messages", "9x42", 'feeder="f",state="lost"'),
+        step_m=10,
+    ),
+    Story(
+        "FeederLossHigh",
+        7 * 60,
+        unaccounted("0.25x50", "0.95x50"),
+        unaccounted("0.25x50", "0.85x50"),
+        step_m=10,
+    ),
+    Story(
+        "FeederLossHigh",
+        7 * 60,
+        unaccounted("0.25x50", "0.95x50"),
+        unaccounted("0.19x50", "0.95x50"),
         step_m=10,
     ),
     Story(

@@ -6,7 +6,7 @@ somebody asks, so a message costs nothing more; what the store knows comes as a 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -28,6 +28,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from openami import __version__
+from openami.headend.feeder_losses import Loss
 from openami.headend.statistics import LAG_CLASSES_S, Statistics
 from openami.headend.survey import Survey
 
@@ -50,6 +51,8 @@ class Look:
     """None while the store does not answer."""
     store_free_bytes: int | None = None
     """None where the store is not on a disk of this machine."""
+    losses: Mapping[str, Loss] = field(default_factory=dict)
+    """By feeder; without those of which it cannot be told."""
 
 
 class HeadendMetrics:
@@ -140,6 +143,7 @@ class _LookedAt(Collector):
             yield _gauge("store_free_bytes", "Room left on the store's disk", free_bytes)
         if look.survey is not None:
             yield from _village(look.survey)
+        yield from _losses(look.losses)
 
 
 def _stream(done: Statistics) -> Iterator[Metric]:
@@ -213,6 +217,25 @@ def _village(survey: Survey) -> Iterator[Metric]:
     for action, state, count in survey.commands:
         commands.add_metric([action, state.name.lower()], count)
     yield commands
+
+
+def _losses(losses: Mapping[str, Loss]) -> Iterator[Metric]:
+    loss = _family(
+        "feeder_loss_ratio",
+        "What is unaccounted of the last day's supply: the least and the most it can be",
+        *("feeder", "bound"),
+    )
+    coverage = _family(
+        "feeder_coverage_ratio",
+        "Meters that are known in every hour of that day, of all that there are",
+        "feeder",
+    )
+    for feeder, each in losses.items():
+        loss.add_metric([feeder, "low"], each.low)
+        loss.add_metric([feeder, "high"], each.high)
+        coverage.add_metric([feeder], each.coverage)
+    yield loss
+    yield coverage
 
 
 def _counter(name: str, meaning: str, value: float) -> Metric:

@@ -27,7 +27,7 @@ from openami.headend.store.open import open_store
 from openami.headend.web.console.feeders import ROWS_PER_PAGE_MAX
 
 CHROMIUM = shutil.which("chromium")
-BEAT_S = 1.0
+BEAT_S = 0.8
 AS_OF = re.compile(r"^As of 1[45]:\d\d$")
 TRIES = 400
 """Of 50 ms each: how long a machine with much to do may take to start it."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from babel import Locale
 from babel.messages.catalog import Catalog
 from fastapi.routing import iter_route_contexts
 from tests.headend.messages import TOPIC
@@ -89,7 +90,7 @@ async def console(store: HeadEndStore, language: str) -> AsyncIterator[Browser]:
         await store.change_command("cmd-2", lambda it, _: withdrawn(it, now, who="asha"), now)
         await AlarmWatch(store, place.clock, place.site.link).look()
         await place.has_user("asha", Role.ENGINEER)
-        browser = place.browser(accept_language=language)
+        browser = place.browser(accept_language=language, user_agent=AGENT)
         assert (await browser.sign_in("asha")).status_code == 303
         yield browser
 
@@ -124,6 +125,9 @@ async def known_words(store: HeadEndStore) -> set[str]:
     """Return the words of what people and meters have told: names, reasons, codes, the audit log."""
     told: list[Any] = [await store.audit_links(), await store.rejects(), await store.commands()]
     told += [await store.events(), village.assets(), await store.users(), await store.gateways()]
+    told += [await store.latest(village.FEEDER, "DS1000-88405"), AGENT]
+    # Each language is offered under its own name.
+    told += [Locale.parse(language).display_name for language in speech.languages()]
     return {word.lower() for word in _WORD.findall(repr(told))}
 
 
@@ -160,9 +164,12 @@ def _outside(text: str) -> str:
     return text
 
 
+AGENT: Final = "Village Browser"
 # Names, units and signs that no language changes.
 SAME_EVERYWHERE: Final = {
     *("openami", "utc", "kwh", "csv", "json", "lines", "parquet", "geojson", "api", "obis"),
+    # Whose table it is, and what they call it.
+    *("africa", "minigrids", "program", "prospect", "installations"),
 }
 
 

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from openami import __version__
 from openami.headend.accounts import Role
+from openami.headend.feeder_losses import FeederLosses
 from openami.headend.metrics import Look
 from openami.headend.readiness import Check, CheckState, Facts, checks
 from openami.headend.store import StoreError
@@ -36,6 +37,7 @@ def operations_routes(site: Site) -> APIRouter:
     """Return the routes above."""
     routes = APIRouter(include_in_schema=False)
     surveyor = Surveyor(site.store, site.clock)
+    losses = FeederLosses(site.store, site.clock)
     readiness = _Readiness(site)
 
     @routes.get("/healthz")
@@ -67,9 +69,11 @@ def operations_routes(site: Site) -> APIRouter:
             survey = await surveyor.look()
         except StoreError:  # that it does not answer is what has to be told
             survey = None
+        lost = losses.look()
         principal = request.state.principal
-        if survey is not None and principal is not None:
-            survey = survey.within(principal.sees)
+        if principal is not None:
+            survey = None if survey is None else survey.within(principal.sees)
+            lost = {feeder: loss for feeder, loss in lost.items() if principal.sees(feeder)}
         link = site.link()
         content, content_type = site.metrics.rendered(
             Look(
@@ -77,6 +81,7 @@ def operations_routes(site: Site) -> APIRouter:
                 broker_since=link.since,
                 survey=survey,
                 store_free_bytes=_free_bytes(site),
+                losses=lost,
             ),
             request.headers.get("accept", ""),
         )

@@ -106,9 +106,12 @@ _BEAT: Final = b"event: beat\ndata:\n\n"
 class Watched:
     """A feeder somebody looks at: its latest view, and what changed of it lately."""
 
-    def __init__(self, site: Site, balancing: Balancing, feeder_id: str) -> None:
+    def __init__(
+        self, site: Site, balancing: Balancing, feeder_id: str, *, balance_waited_s: float
+    ) -> None:
         self._site = site
         self._balancing = balancing
+        self._balance_waited_s = balance_waited_s
         self._feeder_id = feeder_id
         self._turn = asyncio.Lock()
         self._view: FeederView | None = None
@@ -154,7 +157,7 @@ class Watched:
             drawn_up = self._balancing.balance(self._feeder_id, *span, now=now)
             self._reckoning = asyncio.create_task(drawn_up, name=f"balance of {self._feeder_id}")
         if self._reckoning is not None:
-            await asyncio.wait({self._reckoning}, timeout=BALANCE_WAITED_S)
+            await asyncio.wait({self._reckoning}, timeout=self._balance_waited_s)
             if self._reckoning.done():
                 reckoning, self._reckoning = self._reckoning, None
                 self._balance = reckoning.result()
@@ -198,9 +201,15 @@ class Hub:
     """Everybody who looks at this head-end."""
 
     def __init__(
-        self, site: Site, *, beat_s: float = BEAT_S, look_every_s: float = LOOK_EVERY_S
+        self,
+        site: Site,
+        *,
+        beat_s: float = BEAT_S,
+        look_every_s: float = LOOK_EVERY_S,
+        balance_waited_s: float = BALANCE_WAITED_S,
     ) -> None:
         self._site = site
+        self._balance_waited_s = balance_waited_s
         self.beat_s = beat_s
         self.look_every_s = look_every_s
         # A position of another run of this program is worth nothing.
@@ -213,7 +222,12 @@ class Hub:
         """Return a feeder's watch; the one nobody asked for longest is forgotten."""
         watched = self._watched.get(feeder_id)
         if watched is None:
-            watched = self._watched[feeder_id] = Watched(self._site, self.balancing, feeder_id)
+            watched = self._watched[feeder_id] = Watched(
+                self._site,
+                self.balancing,
+                feeder_id,
+                balance_waited_s=self._balance_waited_s,
+            )
         self._watched.move_to_end(feeder_id)
         while len(self._watched) > FEEDERS_KEPT_MAX:
             self._watched.popitem(last=False)[1].close()
