@@ -11,6 +11,7 @@ import io
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +57,7 @@ def read(path: Path) -> Catalog:
         return read_po(file, locale=path.parent.parent.name, abort_invalid=True)
 
 
+@cache
 def said() -> Catalog:
     """Return every sentence the console says, with the files it is said in."""
     with (ROOT / "babel.cfg").open() as file:

@@ -45,8 +45,9 @@ def test_it_is_in_step_with_the_pages_and_whole(language: str) -> None:
     """If this fails: python -m tools.catalogues, then translate what it prints."""
     path = catalogue_path(language)
     known = read(path)
-    assert not [message.id for message in untranslated(updated(known, language))]
-    assert path.read_text(encoding="utf-8") == text_of(updated(known, language))
+    after = updated(known, language)
+    assert not [message.id for message in untranslated(after)]
+    assert path.read_text(encoding="utf-8") == text_of(after)
     assert not known.obsolete
 
 
