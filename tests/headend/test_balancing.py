@@ -15,7 +15,7 @@ from openami.headend.store.commands import HeadEndStore
 from openami.profile import Obis
 
 BEGIN = datetime(2026, 6, 20, tzinfo=UTC)
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 NOW = BEGIN + 2 * DAY + timedelta(minutes=20)
 
 
@@ -127,5 +127,10 @@ async def test_a_balance_is_kept_for_minutes(store: HeadEndStore) -> None:
     first = await balancing.balance(FEEDER, BEGIN, BEGIN + DAY, now=NOW)
     await store.commit(hourly("A", 0.6, range(49)))
     assert await balancing.balance(FEEDER, BEGIN, BEGIN + DAY, now=NOW) is first
+    until_now = [
+        await balancing.balance(FEEDER, BEGIN, NOW + n * MINUTE, now=NOW + n * MINUTE)
+        for n in (0, 1)
+    ]
+    assert until_now[0] is until_now[1]
     later = NOW + timedelta(seconds=BALANCE_KEPT_S)
     assert (await balancing.balance(FEEDER, BEGIN, BEGIN + DAY, now=later)).sold.low == 14_400

@@ -7,7 +7,7 @@ it found is kept for a few minutes: a page that shows it is then as quick as any
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
 from openami.headend.assets import Counted, FeederAssets, MeterRole
@@ -41,7 +41,8 @@ class Balancing:
         self, feeder_id: str, since: datetime, until: datetime, *, now: datetime
     ) -> Balance:
         """Return a feeder's balance, at most BALANCE_KEPT_S old; as `feeder_balance`."""
-        key = (feeder_id, since, until)
+        # Who asks "until now" again a minute later asks for the same hours.
+        key = (feeder_id, since, boundaries(min(until, now), until, Step.QUARTER, UTC)[0])
         kept = self._kept.get(key)
         if kept is not None and now - kept[0] < timedelta(seconds=BALANCE_KEPT_S):
             return kept[1]

@@ -12,6 +12,7 @@ from tests.headend.web.village import NOW
 from openami.headend.accounts import Means, Principal, Role
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.web.app import build_app
+from openami.headend.web.console.live import Hub
 from openami.headend.web.site import BrokerLink, Site
 from openami.profile import shipped_catalogue
 
@@ -58,6 +59,8 @@ class Bench:
             can_command=True,
         )
         self.app = build_app(self.site)
+        # However busy the machine that tests: the balance is there.
+        self.app.state.hub = Hub(self.site, balance_waited_s=10)
 
     async def principal(self, request: HTTPConnection) -> Principal | None:
         return self.who

@@ -20,14 +20,14 @@ import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from tests.headend.web.village import FEEDER, NOW, fill, houses, reading
+from tests.headend.web.village import FEEDER, MANY, NOW, fill, houses, reading
 
 from openami.headend.store import Access
 from openami.headend.store.open import open_store
 from openami.headend.web.console.feeders import ROWS_PER_PAGE_MAX
 
 CHROMIUM = shutil.which("chromium")
-BEAT_S = 1.0
+BEAT_S = 0.8
 AS_OF = re.compile(r"^As of 1[45]:\d\d$")
 TRIES = 400
 """Of 50 ms each: how long a machine with much to do may take to start it."""
@@ -88,7 +88,7 @@ class Village:
 
     def hears(self, serial: str, *, credit: float) -> None:
         """Let a message of a meter come, by the same store."""
-        house = next(house for house in houses() if house.serial == serial)
+        house = next(house for house in houses(MANY) if house.serial == serial)
         house.last, house.credit, house.kwh = NOW, credit, house.kwh + 40
         message = reading(house, NOW + timedelta(seconds=20))
 
@@ -111,7 +111,7 @@ def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
 
     async def filled() -> None:
         async with open_store(f"sqlite:///{made.store}") as store:
-            await fill(store)
+            await fill(store, MANY)
 
     apart(filled)
     made.start()
@@ -175,15 +175,15 @@ def test_the_overview_keeps_its_budgets(context: BrowserContext) -> None:
 def test_the_stream_starts_each_time_and_changes_what_has_changed(
     context: BrowserContext, village: Village
 ) -> None:
-    """Ten loads: with two scripts instead of one bundle it failed to start in one load of seven."""
+    """Seven loads: with two scripts instead of one bundle it failed to start in one load of seven."""
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda said: complaints.append(said.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    for _ in range(10):
+    for _ in range(7):
         page.goto(OVERVIEW)
         expect(page.locator("#live")).to_have_text("Live")
-    silent = next(house for house in houses() if house.last < NOW)
+    silent = next(house for house in houses(MANY) if house.last < NOW)
     row = page.locator(f"#m-{silent.serial}")
     expect(row).to_contain_text("Meter silent")
     before = int(page.locator("#n-silent").inner_text())
@@ -215,7 +215,7 @@ def test_the_page_says_when_it_is_not_live_and_recovers_by_itself(
 
 def test_axe_finds_nothing(chromium: Browser, village: Village) -> None:
     """Light on a laptop and dark on a phone, every page of this part."""
-    meter = f"/meters/{FEEDER}/{houses()[0].serial}"
+    meter = f"/meters/{FEEDER}/{houses(MANY)[0].serial}"
     pages = (OVERVIEW, f"{OVERVIEW}?drawn=map&table=true&show=attention", "/feeders", "/meters")
     laptop = chromium.new_context(
         base_url=village.url, viewport={"width": 1366, "height": 900}, color_scheme="light"
@@ -263,7 +263,7 @@ def test_a_chart_to_explore_is_loaded_where_it_is_asked_for(context: BrowserCont
     complaints: list[str] = []
     page.on("console", lambda said: complaints.append(said.text))
     with counted(page) as came:
-        page.goto(f"/meters/{FEEDER}/{houses()[0].serial}/explore")
+        page.goto(f"/meters/{FEEDER}/{houses(MANY)[0].serial}/explore")
         expect(page.locator("#explore canvas")).to_be_visible()
     assert sum(came.values()) <= 55 * 1024
     assert complaints == []

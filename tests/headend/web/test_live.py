@@ -24,7 +24,7 @@ def bench(village_store: HeadEndStore) -> Bench:
 
 @pytest.fixture
 def hub(bench: Bench) -> Hub:
-    hub = Hub(bench.site, look_every_s=0.0)
+    hub = Hub(bench.site, look_every_s=0.0, balance_waited_s=10)
     bench.app.state.hub = hub
     return hub
 

@@ -1,4 +1,4 @@
-"""A village for the pages: 20 poles, 200 houses, a head meter, and a day of readings with its troubles."""
+"""A village for the pages: 20 poles, 40 or 200 houses, a head meter, and a day of readings with its troubles."""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +18,9 @@ from openami.profile.event import EventSource, EventState, Severity
 
 FEEDER, GATEWAY = "feeder-north-paravur-01", "pole-ems-0042"
 ENERGY, CREDIT, RELAY = (Obis.parse(code) for code in ("1.8.0", "96.8.0", "96.11.1"))
-POLES, PER_POLE = 20, 10
+POLES = 20
+FEW, MANY = 2, 10
+"""Houses on a pole: what a page says takes few, what it weighs takes many."""
 MIDNIGHT = datetime(2026, 6, 21, 18, 30, tzinfo=UTC)  # in Kerala
 NOW = datetime(2026, 6, 22, 9, 15, 40, tzinfo=UTC)  # 14:45 there
 QUARTER = timedelta(minutes=15)
@@ -49,12 +51,12 @@ class House:
     last: datetime = NOW
 
 
-def houses() -> list[House]:
+def houses(per_pole: int = FEW) -> list[House]:
     """Return the customers, always the same."""
     chance = random.Random(42)
     found = [
         House(f"DS1000-{88400 + n}", n, chance.uniform(200, 4000), chance.uniform(3, 30))
-        for n in range(1, POLES * PER_POLE + 1)
+        for n in range(1, POLES * per_pole + 1)
     ]
     for n in chance.sample(found, 11):
         n.credit = chance.uniform(0.1, 1.9)
@@ -68,7 +70,7 @@ def houses() -> list[House]:
     return found
 
 
-def assets() -> FeederAssets:
+def assets(per_pole: int = FEW) -> FeederAssets:
     """Return what stands there: two branches, positions along a lane."""
     poles = tuple(
         Pole(
@@ -88,18 +90,18 @@ def assets() -> FeederAssets:
             id=f"c{n.number}",
             name=f"{_NAMES[n.number % 10]} {'ABCDEFGHIJKLMNOPQRSTUVWXY'[n.number % 25]}.",
         )
-        for n in houses()
+        for n in houses(per_pole)
     )
     meters = tuple(
         Meter(
             feeder_id=FEEDER,
             serial=n.serial,
-            pole_id=f"p{(n.number - 1) // PER_POLE + 1}",
+            pole_id=f"p{(n.number - 1) // per_pole + 1}",
             phase="ABC"[n.number % 3],
             customer_id=f"c{n.number}",
-            protected=n.number == 77,
+            protected=n.number == 7,
         )
-        for n in houses()
+        for n in houses(per_pole)
     )
     head = Meter(feeder_id=FEEDER, serial="HEAD-1", role=MeterRole.HEAD, pole_id="p1")
     return FeederAssets(
@@ -116,12 +118,12 @@ def demand_kw(at: datetime) -> float:
     return 0.22 + 0.32 * exp(-((hour - 7) ** 2) / 2) + 0.2 * exp(-((hour - 13) ** 2) / 6)
 
 
-def day(begin: datetime = MIDNIGHT - QUARTER, end: datetime = NOW) -> Iterator[Accepted]:
+def day(per_pole: int = FEW) -> Iterator[Accepted]:
     """Yield a day's messages."""
     chance = random.Random(7)
-    village = houses()
-    head, at = 91_000.0, begin
-    while at <= end:
+    village = houses(per_pole)
+    head, at = 91_000.0, MIDNIGHT - QUARTER
+    while at <= NOW:
         used = 0.0
         for house in village:
             drawn = 0 if house.off else demand_kw(at) / 4 * chance.uniform(0.5, 1.5)
@@ -176,17 +178,17 @@ def cover_opened(serial: str) -> Accepted:
     )
 
 
-async def fill(store: HeadEndStore) -> None:
+async def fill(store: HeadEndStore, per_pole: int = FEW) -> None:
     """Put the village and its day into a store."""
     await store.change_assets(
         [FEEDER],
         lambda _: AssetsChange(
-            after=[assets()], entries=[Entry(who="asha", what="assets imported")]
+            after=[assets(per_pole)], entries=[Entry(who="asha", what="assets imported")]
         ),
         NOW,
     )
     batch: list[Accepted] = []
-    for message in day():
+    for message in day(per_pole):
         batch.append(message)
         if len(batch) == 500:
             await store.commit(batch)

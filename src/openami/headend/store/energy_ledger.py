@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from openami.headend.consumption import DAY_MS, GAP_MS, DayFold, Sample, fold_day
 from openami.headend.periods import Course, Grid, Step, boundaries, course, register_at
-from openami.headend.states import METER_SILENT_AFTER_MINUTES
 from openami.headend.store import MeterRow, Reading, StoreError
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy import (
@@ -43,7 +42,7 @@ FOLDS_FOR_AN_ANSWER_MAX: Final = 2_000
 # A day's readings lie in these buckets, counted from six times the day (store/identity.py): the last one
 # begins two hours before midnight.
 _BUCKETS_A_DAY: Final = DAY_MS // BUCKET_MS
-_LATE_MS: Final = METER_SILENT_AFTER_MINUTES * 60_000
+_LATE_MS: Final = GAP_MS
 _LAST_DAY: Final = 2**31 - 1
 
 # From the nearest day with a sound register before the window to the nearest one after it: what lies

@@ -22,6 +22,7 @@ from openami.headend.web import refusals
 from openami.headend.web.admission import admit, declared
 from openami.headend.web.api import api_routes
 from openami.headend.web.console import console_routes
+from openami.headend.web.console.live import looking
 from openami.headend.web.console.rendering import problem_page
 from openami.headend.web.headers import SecurityHeaders
 from openami.headend.web.measuring import Measured, patterns
@@ -60,6 +61,7 @@ def build_app(site: Site) -> FastAPI:
         max_body_size=BODY_BYTES_MAX,
         dependencies=[Depends(admit)],
         telemetry=_NO_TELEMETRY,
+        lifespan=looking,
     )
     app.state.site = site
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=GZIP_LEVEL)

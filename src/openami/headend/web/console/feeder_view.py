@@ -1,13 +1,12 @@
 """A feeder as it is now: what the overview shows, and what of it has changed since it was last shown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from openami.headend.assets import FeederAssets, MeterRole
 from openami.headend.balance import Balance
-from openami.headend.balancing import Balancing
 from openami.headend.consumption import Known
 from openami.headend.periods import Step, boundaries
 from openami.headend.states import MeterState, states_of
@@ -111,11 +110,16 @@ def _marks(view: FeederView) -> Mapping[str, str]:
 
 
 async def look(
-    site: Site, balancing: Balancing, feeder_id: str, *, day: BalanceDay | None = None
+    site: Site,
+    feeder_id: str,
+    *,
+    day: BalanceDay | None = None,
+    balance_of: Callable[[FeederAssets, datetime], Awaitable[Balance | None]] | None = None,
 ) -> FeederView:
     """Return a feeder as it is now. Raises Problem when there is no such feeder, and StoreError.
 
-    ``day``: its energy, where that was looked at a moment ago.
+    ``day``: its energy, where that was looked at a moment ago. ``balance_of``: returns today's balance, as far as
+    it is known at a moment.
     """
     assets = await site.store.assets(feeder_id)
     gateways = await site.store.gateways(feeder_id)
@@ -136,13 +140,12 @@ async def look(
         day = balance_day(
             assets, await _energy(site, assets, midnight, closed), midnight, closed, known_until
         )
+    balance = await balance_of(assets, known_until) if balance_of else None
     return FeederView(
         assets=assets,
         looked_at=known_until,
         houses=houses,
-        figures=figures_of(
-            houses, known_until, await _balance(balancing, assets, midnight, known_until)
-        ),
+        figures=figures_of(houses, known_until, balance),
         day=day,
         gateways=tuple(gateway.gateway_id for gateway in gateways),
     )
@@ -157,14 +160,13 @@ async def _energy(
     return await site.store.energy(assets.feeder.id, since, until, Step.QUARTER, zone=zone)
 
 
-async def _balance(
-    balancing: Balancing, assets: FeederAssets, midnight: datetime, now: datetime
-) -> Balance | None:
-    """Return the balance of the hours of today that are over; None where there is none to draw up."""
+def hours_over(assets: FeederAssets, now: datetime) -> tuple[datetime, datetime] | None:
+    """Return between when today's balance can be drawn up; None where no hour is over, or no head meter known."""
+    midnight = midnight_before(now, assets)
     last_hour = boundaries(now, now, Step.HOUR, assets.feeder.zone)[0]
     if not assets.head_meters(now) or last_hour <= midnight:
         return None
-    return await balancing.balance(assets.feeder.id, midnight, last_hour, now=now)
+    return midnight, last_hour
 
 
 def midnight_before(now: datetime, assets: FeederAssets) -> datetime:

@@ -10,21 +10,25 @@ import secrets
 import zlib
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, FastAPI, Header
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from openami.headend.accounts import Role
+from openami.headend.assets import FeederAssets
+from openami.headend.balance import Balance
 from openami.headend.balancing import Balancing
 from openami.headend.store import Tally
 from openami.headend.web.admission import declares, in_scope
 from openami.headend.web.console.energy_chart import energy_chart
-from openami.headend.web.console.feeder_view import FeederView, look
+from openami.headend.web.console.feeder_view import FeederView, hours_over, look
 from openami.headend.web.console.houses import House
 from openami.headend.web.console.line_diagram import line_diagram
 from openami.headend.web.console.rendering import environment, saves_data, speech_of
@@ -37,6 +41,8 @@ LOOK_EVERY_S: Final = 5.0
 LOOK_ANYWAY_S: Final = 60.0
 # A page shows what somebody else was shown a moment ago, but what a person has just changed is there.
 PAGE_OLD_S: Final = 1.0
+# A small village's balance is there at once; a large one's comes by the stream, or with the next page.
+BALANCE_WAITED_S: Final = 0.1
 # A page says "not live" after two and a half of them. A beat is 15 bytes.
 BEAT_S: Final = 15.0
 # Five minutes of a village of 200 meters; who was away longer is told everything: 8 KB.
@@ -100,9 +106,12 @@ _BEAT: Final = b"event: beat\ndata:\n\n"
 class Watched:
     """A feeder somebody looks at: its latest view, and what changed of it lately."""
 
-    def __init__(self, site: Site, balancing: Balancing, feeder_id: str) -> None:
+    def __init__(
+        self, site: Site, balancing: Balancing, feeder_id: str, *, balance_waited_s: float
+    ) -> None:
         self._site = site
         self._balancing = balancing
+        self._balance_waited_s = balance_waited_s
         self._feeder_id = feeder_id
         self._turn = asyncio.Lock()
         self._view: FeederView | None = None
@@ -110,6 +119,8 @@ class Watched:
         self._tally: Tally | None = None
         self._changes: deque[Told] = deque(maxlen=CHANGES_KEPT_MAX)
         self._whole: Told | None = None
+        self._reckoning: asyncio.Task[Balance] | None = None
+        self._balance: Balance | None = None
         self.number = 0
 
     async def look(self, *, at_most_old_s: float, unless_told: bool = True) -> FeederView:
@@ -123,11 +134,12 @@ class Watched:
             if self._view is not None and age < at_most_old_s:
                 return self._view
             tally = await self._site.store.totals()
-            untold = unless_told and tally == self._tally and age < LOOK_ANYWAY_S
+            reckoned = self._reckoning is not None and self._reckoning.done()
+            untold = unless_told and tally == self._tally and age < LOOK_ANYWAY_S and not reckoned
             if self._view is not None and untold:
                 return self._view
             day = self._view.day if self._view and now - self._day_at < LOOK_ANYWAY_S else None
-            view = await look(self._site, self._balancing, self._feeder_id, day=day)
+            view = await look(self._site, self._feeder_id, day=day, balance_of=self._reckoned)
             if view.day is not day:
                 self._day_at = now
             self._tally, self._looked_at = tally, now
@@ -135,6 +147,26 @@ class Watched:
                 self._keep(self._view, view)
             self._view = view
             return view
+
+    async def _reckoned(self, assets: FeederAssets, now: datetime) -> Balance | None:
+        """Return today's balance; while a new one is being drawn up, the one before.
+
+        It takes a second or two for a large village: no page waits for that, the stream brings it.
+        """
+        if self._reckoning is None and (span := hours_over(assets, now)) is not None:
+            drawn_up = self._balancing.balance(self._feeder_id, *span, now=now)
+            self._reckoning = asyncio.create_task(drawn_up, name=f"balance of {self._feeder_id}")
+        if self._reckoning is not None:
+            await asyncio.wait({self._reckoning}, timeout=self._balance_waited_s)
+            if self._reckoning.done():
+                reckoning, self._reckoning = self._reckoning, None
+                self._balance = reckoning.result()
+        return self._balance
+
+    def close(self) -> None:
+        """Give up what is being drawn up."""
+        if self._reckoning is not None:
+            self._reckoning.cancel()
 
     def _keep(self, before: FeederView, view: FeederView) -> None:
         houses = view.changed_since(before)
@@ -169,9 +201,15 @@ class Hub:
     """Everybody who looks at this head-end."""
 
     def __init__(
-        self, site: Site, *, beat_s: float = BEAT_S, look_every_s: float = LOOK_EVERY_S
+        self,
+        site: Site,
+        *,
+        beat_s: float = BEAT_S,
+        look_every_s: float = LOOK_EVERY_S,
+        balance_waited_s: float = BALANCE_WAITED_S,
     ) -> None:
         self._site = site
+        self._balance_waited_s = balance_waited_s
         self.beat_s = beat_s
         self.look_every_s = look_every_s
         # A position of another run of this program is worth nothing.
@@ -184,11 +222,21 @@ class Hub:
         """Return a feeder's watch; the one nobody asked for longest is forgotten."""
         watched = self._watched.get(feeder_id)
         if watched is None:
-            watched = self._watched[feeder_id] = Watched(self._site, self.balancing, feeder_id)
+            watched = self._watched[feeder_id] = Watched(
+                self._site,
+                self.balancing,
+                feeder_id,
+                balance_waited_s=self._balance_waited_s,
+            )
         self._watched.move_to_end(feeder_id)
         while len(self._watched) > FEEDERS_KEPT_MAX:
-            self._watched.popitem(last=False)
+            self._watched.popitem(last=False)[1].close()
         return watched
+
+    def close(self) -> None:
+        """Give up what is being worked at; the program ends."""
+        for watched in self._watched.values():
+            watched.close()
 
     async def looked(self, feeder_id: str) -> tuple[FeederView, str]:
         """Return a feeder as it is now, and the position a page made of it has in the stream."""
@@ -231,6 +279,16 @@ def hub_of(request: HTTPConnection) -> Hub:
         hub = request.app.state.hub = Hub(site_of(request))
     assert isinstance(hub, Hub)
     return hub
+
+
+@asynccontextmanager
+async def looking(app: FastAPI) -> AsyncIterator[None]:
+    """Let nothing of the hub outlive the application."""
+    try:
+        yield
+    finally:
+        if (hub := getattr(app.state, "hub", None)) is not None:
+            hub.close()
 
 
 class EventStream(Response):
