@@ -8,17 +8,9 @@ from hypothesis import strategies as st
 from tests.gateway.clock_double import ClockDouble
 from tests.headend.messages import EVENT, EVENT_TOPIC, EXAMPLE, RECEIVED, message, payload
 
+from openami.headend.alarm_causes import EVENTS_LOOKED_BACK_DAYS, by_events, silences
 from openami.headend.alarm_watch import SILENCE, AlarmWatch
-from openami.headend.alarms import (
-    EVENTS_LOOKED_BACK_DAYS,
-    Alarm,
-    Condition,
-    Origin,
-    StateKind,
-    by_events,
-    by_states,
-    silences,
-)
+from openami.headend.alarms import Alarm, Condition, Origin, StateKind, by_states
 from openami.headend.broker_link import BrokerLink
 from openami.headend.ingest import Decision, ingest
 from openami.headend.store import GatewayRow, MeterRow, StoredEvent

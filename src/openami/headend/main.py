@@ -253,8 +253,6 @@ async def _run_tasks(
             group.create_task(resending.run(), name="resending"),
             group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
             group.create_task(Folding(store).run(), name="energy"),
-            group.create_task(Folding(store).run(), name="energy"),
-            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
         ]
         if downlink is not None:
             tasks.append(group.create_task(downlink.run(), name="downlink"))

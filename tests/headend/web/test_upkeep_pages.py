@@ -186,7 +186,11 @@ def problem_codes() -> set[str]:
                 continue
             if node.func.id in ("Problem", "cls") and len(node.args) >= 3:
                 status, code = node.args[:2]
-                if isinstance(code, ast.Constant) and "HTTPStatus" in ast.unparse(status):
+                if (
+                    isinstance(code, ast.Constant)
+                    and isinstance(code.value, str)
+                    and "HTTPStatus" in ast.unparse(status)
+                ):
                     codes.add(code.value)
     return codes
 
