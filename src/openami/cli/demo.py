@@ -27,7 +27,7 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 _duration = re.compile(r"(\d+(?:\.\d+)?)([smh]?)", re.ASCII).fullmatch
 # Where there is no terminal the picture is a line in a log, and fewer of them are read.
 _LINE_EVERY_PICTURES: Final = 5
-# A person looks around in the console; where nobody is at a terminal, one telling of the story is all there is to see.
+# A person looks around in the console; where nobody is at a terminal, one telling of the story is all there is.
 _FOR_A_PERSON: Final = "15m"
 _FOR_A_LOG: Final = "60s"
 # A terminal that does not say how large it is.

@@ -1,6 +1,5 @@
 """``/sessions``: SIP sessions with gateways, which commands are signed in. Nobody's sign-in is one."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
@@ -14,7 +13,7 @@ from starlette.responses import Response
 from openami.headend.accounts import Role
 from openami.headend.audit import Entry
 from openami.headend.new_ids import new_id
-from openami.headend.sessions import SESSION_DAYS, LedgerSession, SessionChange
+from openami.headend.sessions import SESSION_DAYS, LedgerSession, SessionChange, close_requested
 from openami.headend.store.pages import Wanted
 from openami.headend.web.admission import declares, principal_of
 from openami.headend.web.api.edge import ApiRoute, may_refuse
@@ -233,13 +232,7 @@ def _close(found: LedgerSession, by: str, now: datetime) -> SessionChange | None
             "ended-already",
             f"{found.id} has ended already: {found.state.name.lower()}",
         )
-    if found.close_reason is not None:
-        return None
-    after = replace(found, close_reason=CLOSED_BY_REQUEST, due_at=now)
-    entry = Entry(
-        who=by, what="session close requested", why=CLOSED_BY_REQUEST, session_id=found.id
-    )
-    return SessionChange(after, (entry,))
+    return close_requested(found, now, by=by, code=CLOSED_BY_REQUEST)
 
 
 async def _found(request: Request, session_id: str) -> LedgerSession:
