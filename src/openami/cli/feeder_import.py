@@ -63,17 +63,19 @@ def import_assets(
         plan = with_store(store, run, Access.READ if dry_run else Access.EDIT)
     except (FileRefused, AssetsRefused) as error:
         fail(f"{file}: {error}", Exit.FAILED, error.remedy)
-    _print(plan, as_json=as_json, dry_run=dry_run, skip_bad_rows=skip_bad_rows)
+    _print(plan, file.name, as_json=as_json, dry_run=dry_run, skip_bad_rows=skip_bad_rows)
     if plan.faults:
         sys.exit(Exit.FAILED)
 
 
-def _print(plan: "ImportPlan", *, as_json: bool, dry_run: bool, skip_bad_rows: bool) -> None:
+def _print(
+    plan: "ImportPlan", file: str, *, as_json: bool, dry_run: bool, skip_bad_rows: bool
+) -> None:
     if as_json:
         for each in plan.changes:
             print_json(_change_row(each))
         for fault in plan.faults:
-            print_json(_fault_row(fault))
+            print_json({**_fault_row(fault), "file": file})
         return
     if plan.changes:
         print_table(
@@ -90,7 +92,8 @@ def _print(plan: "ImportPlan", *, as_json: bool, dry_run: bool, skip_bad_rows: b
             ],
         )
     for fault in plan.faults[:FAULTS_SHOWN_MAX]:
-        say(printable(str(fault)))
+        where = "" if fault.sheet == file else f"{file}: "  # a workbook has several sheets
+        say(printable(f"{where}{fault}"))
     if len(plan.faults) > FAULTS_SHOWN_MAX:
         say(f"… and {len(plan.faults) - FAULTS_SHOWN_MAX} more")
     new = sum(each.is_new for each in plan.changes)

@@ -3,6 +3,7 @@
 The thin shell between who asks (command line, console) and the pure rules of `assets`.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +48,10 @@ async def import_assets(
     ``only``: the feeders that whoever asks may change; None for all. Raises FileRefused when the file cannot be
     read at all, AssetsRefused when it is about other feeders, StoreError.
     """
-    drafts, faults = read_assets(file.data, file.name, feeder_id=file.feeder_id)
+    # Seconds, for the largest workbook: whoever else asks meanwhile is not to wait for it.
+    drafts, faults = await asyncio.to_thread(
+        read_assets, file.data, file.name, feeder_id=file.feeder_id
+    )
     feeder_ids = feeders_of(drafts)
     foreign = [] if only is None else sorted(set(feeder_ids) - only)
     if foreign:
@@ -58,7 +62,7 @@ async def import_assets(
     if dry_run:
         feeders = {feeder_id: await store.assets(feeder_id) for feeder_id in feeder_ids}
         known = AssetsKnown(feeders, await store.tariffs())
-        return _plan(drafts, faults, known, skip_bad_rows)
+        return await asyncio.to_thread(_plan, drafts, faults, known, skip_bad_rows)
     found: list[ImportPlan] = []
 
     def decide(known: AssetsKnown) -> AssetsChange:

@@ -1,5 +1,6 @@
 """The asset pages: what stands on a feeder, a sheet let in with its faults by row, meters swapped and protected."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -228,9 +229,10 @@ async def import_sheet(
             only=principal_of(request).feeders,
         )
     except (FileRefused, AssetsRefused) as refused:
-        return _import_page(request, file, None, refused=refused)
+        return _import_page(request, file, None, [], refused=refused)
+    faulty = await asyncio.to_thread(_faulty_rows, file, planned.faults)
     return _import_page(
-        request, file, planned, only_check=bool(only_check), skipped=bool(skip_bad_rows)
+        request, file, planned, faulty, only_check=bool(only_check), skipped=bool(skip_bad_rows)
     )
 
 
@@ -238,12 +240,12 @@ def _import_page(
     request: Request,
     file: AssetFile,
     planned: ImportPlan | None,
+    faulty: Sequence[FaultyRow],
     *,
     refused: FileRefused | AssetsRefused | None = None,
     only_check: bool = False,
     skipped: bool = False,
 ) -> Response:
-    faulty = [] if planned is None else _faulty_rows(file, planned.faults)
     stopped = refused is not None or bool(faulty and not skipped)
     return page(
         request,

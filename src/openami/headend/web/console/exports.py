@@ -40,7 +40,11 @@ async def exports(request: Request) -> Response:
     site, principal = site_of(request), principal_of(request)
     listed = [each for each in await site.store.feeder_list() if principal.sees(each.id)]
     return page(
-        request, "exports.html", feeders=listed, since=(site.clock.now() - _PROPOSED).date()
+        request,
+        "exports.html",
+        feeders=listed,
+        since=(site.clock.now() - _PROPOSED).date(),
+        tables=tuple(ProspectTable),
     )
 
 
