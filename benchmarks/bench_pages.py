@@ -222,16 +222,12 @@ async def measured(query: Query, repeats: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-async def run(engine: str, arguments: argparse.Namespace) -> None:
+async def run(engine: str, server: str, arguments: argparse.Namespace) -> None:
     """Fill a store and measure it."""
     meters, days = arguments.meters, arguments.days
     with tempfile.TemporaryDirectory(dir=arguments.directory) as folder:
         path = Path(folder) / "pages.db"
-        url = (
-            postgres_url(os.environ["OPENAMI_BENCH_POSTGRES"])
-            if engine == "postgres"
-            else f"sqlite:///{path}"
-        )
+        url = server or f"sqlite:///{path}"
         about = {"benchmark": "pages", "engine": engine, "meters": meters, "days": days}
         async with open_store(url) as store:
             await known(store, meters)
@@ -302,7 +298,10 @@ def main() -> int:
     parser.add_argument("--directory", help="where to put the SQLite file")
     parser.add_argument("--plans", action="store_true")
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.engine, arguments))
+    server = ""
+    if arguments.engine == "postgres":
+        server = postgres_url(os.environ["OPENAMI_BENCH_POSTGRES"])
+    asyncio.run(run(arguments.engine, server, arguments))
     return 0
 
 

@@ -100,13 +100,13 @@ def test_a_known_width_is_where_it_rolls_over() -> None:
 
 def test_aligned_quarters_are_measured() -> None:
     fold = fold_day(DAY, [at(q / 4, 100 + q / 10) for q in range(96)])
-    assert fold.quarters.tolist() == [100] * 95 + [0]
+    assert list(fold.quarters) == [100] * 95 + [0]
     assert (fold.marks, fold.breaks, fold.readings) == (b"", (), 96)
 
 
 def test_a_gap_is_spread_and_marked() -> None:
     fold = fold_day(DAY, [at(1, 10), at(3, 12)])
-    assert fold.quarters[4:12].tolist() == [250] * 8
+    assert list(fold.quarters[4:12]) == [250] * 8
     assert set(fold.marks[4:12]) == {Known.SPREAD}
     assert not any(fold.marks[:4] + fold.marks[12:])
 

@@ -10,11 +10,11 @@ A register that stands lower than before is named: a rollover, a reset, or simpl
 is not invented: such energy is a lower bound, and says so.
 """
 
-import itertools
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from openami.profile import Obis
@@ -127,11 +127,24 @@ class DayFold:
     first: Sample | None
     last: Sample | None
     """The first and last sound register; None where there is none."""
-    quarters: "array[int]" = field(default_factory=lambda: array("q"))
-    """Wh by quarter hour between first and last; empty where nothing flowed."""
+    counted: "array[int]" = field(default_factory=lambda: array("q"))
+    """Wh counted since the first register up to the beginning of each quarter hour, and up to the day's end: 97
+    values, so that a period costs two look-ups; empty where nothing flowed."""
     marks: bytes = b""
     """How well each quarter is known, a byte of Known each; empty where all is measured."""
     breaks: tuple[Break, ...] = ()
+
+    @property
+    def total_wh(self) -> int:
+        """What was counted between the first and the last register."""
+        return self.counted[-1] if self.counted else 0
+
+    @property
+    def quarters(self) -> tuple[int, ...]:
+        """Wh by quarter hour."""
+        if not self.counted:
+            return (0,) * QUARTERS
+        return tuple(after - before for before, after in pairwise(self.counted))
 
 
 def counts_energy(obis: Obis) -> bool:
@@ -188,7 +201,7 @@ def fold_day(day: int, samples: Sequence[Sample], limits: Limits = ANY_REGISTER)
     quarters = array("q", bytes(8 * QUARTERS))
     marks = bytearray(QUARTERS)
     origin = day * DAY_MS
-    for earlier, later in itertools.pairwise(knots):
+    for earlier, later in pairwise(knots):
         joined = join(earlier, later, limits)
         if joined.kind is not None:
             breaks.append(Break(later.ms, joined.kind, earlier.wh, later.wh, joined.wh))
@@ -200,7 +213,7 @@ def fold_day(day: int, samples: Sequence[Sample], limits: Limits = ANY_REGISTER)
         suspect,
         knots[0],
         knots[-1],
-        quarters if any(quarters) else array("q"),
+        array("q", accumulate(quarters, initial=0)) if any(quarters) else array("q"),
         bytes(marks) if any(marks) else b"",
         tuple(sorted(breaks)),
     )
@@ -290,7 +303,7 @@ def _wild(before: Sample, good: Sequence[Sample], at: int, limits: Limits) -> in
 def _with_fitting(knots: Sequence[Sample], suspects: Sequence[Sample]) -> Iterator[Sample]:
     """Yield the knots and, between them, the suspect readings that fit there."""
     waiting = list(reversed(suspects))
-    for earlier, later in itertools.pairwise(knots):
+    for earlier, later in pairwise(knots):
         yield earlier
         least = earlier.wh
         while waiting and waiting[-1].ms < later.ms:

@@ -4,13 +4,12 @@ A day is 23, 24 or 25 hours long, an hour always begins on the local hour, and t
 everything is put together from the same quarter hours, which are a part of every zone's offset.
 """
 
-from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Final
 
 from openami.headend.consumption import (
@@ -25,7 +24,6 @@ from openami.headend.consumption import (
     Sample,
     join,
     known_of,
-    spread,
 )
 
 # A poll cycle and its way (headend/completeness.py): a period whose last reading is so near its end is covered.
@@ -119,14 +117,12 @@ def _on_a_quarter(moment: datetime) -> datetime:
 
 
 class Grid:
-    """Edges of periods, ascending and each on a quarter hour, and where they are among the quarters."""
+    """Edges of periods, ascending and each on a quarter hour."""
 
     def __init__(self, edges_ms: Sequence[int]) -> None:
         self.edges_ms = edges_ms
-        # A quarter more on either side tells whether a gap reaches over the outermost edges.
-        self.origin = edges_ms[0] - QUARTER_MS
-        self.count = (edges_ms[-1] - self.origin) // QUARTER_MS + 1
-        self.at = [(edge - self.origin) // QUARTER_MS for edge in edges_ms]
+        self.quarters = [edge % DAY_MS // QUARTER_MS for edge in edges_ms]
+        """Which quarter of its UTC day each edge begins."""
         self.days = range(edges_ms[0] // DAY_MS, (edges_ms[-1] - 1) // DAY_MS + 1)
 
 
@@ -136,80 +132,116 @@ def course(grid: Grid, folds: Sequence[DayFold], limits: Limits = ANY_REGISTER) 
     ``folds`` ascend; they are the days the periods touch and the nearest ones with sound readings before
     and after: what lies between two days is joined here.
     """
-    origin, edges_ms = grid.origin, grid.edges_ms
-    quarters, marks = array("q", bytes(8 * grid.count)), bytearray(grid.count)
-    breaks: list[Break] = []
+    tally = _Tally(grid)
     sound = [fold for fold in folds if fold.first is not None]
     for fold in sound:
-        _lay(fold, (fold.day * DAY_MS - origin) // QUARTER_MS, quarters, marks)
-        breaks += fold.breaks
-    for before, after in pairwise(sound):
-        assert before.last is not None
-        assert after.first is not None
-        joined = join(before.last, after.first, limits)
-        if joined.kind is not None:
-            at = after.first
-            breaks.append(Break(at.ms, joined.kind, before.last.wh, at.wh, joined.wh))
-        known = known_of(after.first.ms - before.last.ms, joined.kind, limits)
-        begin, end = before.last.ms - origin, after.first.ms - origin
-        spread(begin, end, joined.wh, known, quarters, marks)
-    first = sound[0].first if sound else None
-    last = sound[-1].last if sound else None
-    wh, known_by_period = _periods(grid, quarters, marks, first, last)
+        tally.add(fold, limits)
+    wh, known = tally.periods()
+    begin, end = grid.edges_ms[0], grid.edges_ms[-1]
+    within = [fold for fold in folds if fold.day in grid.days]
     return Course(
         wh,
-        known_by_period,
-        first,
-        last,
-        tuple(sorted(each for each in breaks if edges_ms[0] <= each.ms <= edges_ms[-1])),
-        sum(fold.readings for fold in folds if fold.day in grid.days),
-        sum(fold.suspect for fold in folds if fold.day in grid.days),
+        known,
+        sound[0].first if sound else None,
+        tally.last,
+        tuple(sorted(each for each in tally.breaks if begin <= each.ms <= end)),
+        sum(fold.readings for fold in within),
+        sum(fold.suspect for fold in within),
     )
 
 
-def _lay(fold: DayFold, at: int, quarters: "array[int]", marks: bytearray) -> None:
-    """Put a day's quarters in their place; what lies outside is left out."""
-    for source, target in ((fold.quarters, quarters), (fold.marks, marks)):
-        if source:
-            begin, end = max(at, 0), min(at + len(source), len(target))
-            if begin < end:
-                target[begin:end] = source[begin - at : end - at]  # type: ignore[assignment]
+class _Tally:
+    """What was counted up to each edge, day by day from the first sound register on."""
 
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._counted = [0] * len(grid.edges_ms)
+        self._at = 0
+        """The first edge that is not reached yet."""
+        self._sum = 0
+        self._in_gap: set[int] = set()
+        """Edges that a gap reaches over."""
+        self._hiding: set[int] = set()
+        """Periods in which something is hidden."""
+        self.first: Sample | None = None
+        self.last: Sample | None = None
+        self.breaks: list[Break] = []
 
-def _periods(
-    grid: Grid,
-    quarters: "array[int]",
-    marks: bytearray,
-    first: Sample | None,
-    last: Sample | None,
-) -> tuple[tuple[int | None, ...], tuple[Known, ...]]:
-    edges_ms, at = grid.edges_ms, grid.at
-    periods = len(at) - 1
-    if first is None or last is None:
-        return (None,) * periods, (Known.NOTHING,) * periods
-    sums = [0, *accumulate(quarters)]
-    summed = [sums[end] - sums[begin] for begin, end in pairwise(at)]
-    whole = first.ms <= edges_ms[0] + EDGE_MS and last.ms >= edges_ms[-1] - EDGE_MS
-    if whole and marks.count(0) == len(marks):
-        return tuple(summed), (Known.MEASURED,) * periods
-    known = [_known(begin, end, marks) for begin, end in pairwise(at)]
-    told: list[int | None] = list(summed)
-    for number, (begin, end) in enumerate(pairwise(edges_ms)):
-        if end <= first.ms or begin >= last.ms:
-            told[number], known[number] = None, Known.NOTHING
-        elif first.ms > begin + EDGE_MS or last.ms < end - EDGE_MS:
-            known[number] = Known.AT_LEAST
-    return tuple(told), tuple(known)
+    def add(self, fold: DayFold, limits: Limits) -> None:
+        """Add a day, and what lies between it and the one before."""
+        first, last, edges = fold.first, fold.last, self._grid.edges_ms
+        assert first is not None
+        assert last is not None
+        if self.last is None:
+            self.first = first
+            self._at = bisect_left(edges, first.ms)
+        else:
+            self._join(self.last, first, limits)
+        begin, end = self._at, bisect_left(edges, last.ms, self._at)
+        before, counted = self._sum, fold.counted
+        if begin < end and counted:
+            quarters = self._grid.quarters[begin:end]
+            self._counted[begin:end] = [before + counted[quarter] for quarter in quarters]
+        else:
+            self._counted[begin:end] = [before] * (end - begin)
+        self._sum += fold.total_wh
+        if fold.marks:
+            self._mark(fold, range(begin, end))
+        self._at, self.last = end, last
+        self.breaks += fold.breaks
 
+    def _join(self, before: Sample, after: Sample, limits: Limits) -> None:
+        edges = self._grid.edges_ms
+        joined = join(before, after, limits)
+        if joined.kind is not None:
+            self.breaks.append(Break(after.ms, joined.kind, before.wh, after.wh, joined.wh))
+        known = known_of(after.ms - before.ms, joined.kind, limits)
+        end = bisect_left(edges, after.ms, self._at)
+        for at in range(self._at, end):
+            since = edges[at] - before.ms
+            self._counted[at] = self._sum + joined.wh * since // (after.ms - before.ms)
+            if known and since:
+                self._in_gap.add(at)
+        if known is Known.AT_LEAST:
+            first = bisect_right(edges, before.ms) - 1
+            self._hiding.update(range(max(first, 0), end))
+        self._at = end
+        self._sum += joined.wh
 
-def _known(begin: int, end: int, marks: bytearray) -> Known:
-    """Return how well a period of quarters is known: a gap that lies within it hides nothing of its sum."""
-    if Known.AT_LEAST in marks[begin:end]:
-        return Known.AT_LEAST
-    for edge in (begin, end):
-        if marks[edge - 1] and marks[edge]:
-            return Known.SPREAD
-    return Known.MEASURED
+    def _mark(self, fold: DayFold, edges: range) -> None:
+        """Note which edges of a day lie in a gap, and which periods hide something."""
+        for at in edges:
+            quarter = self._grid.quarters[at]
+            if quarter and fold.marks[quarter - 1] and fold.marks[quarter]:
+                self._in_gap.add(at)
+        for quarter, mark in enumerate(fold.marks):
+            if mark == Known.AT_LEAST:
+                begin = fold.day * DAY_MS + quarter * QUARTER_MS
+                self._hiding.add(bisect_right(self._grid.edges_ms, begin) - 1)
+
+    def periods(self) -> tuple[tuple[int | None, ...], tuple[Known, ...]]:
+        """Return the energy of each period, and how well it is known."""
+        edges, first, last = self._grid.edges_ms, self.first, self.last
+        count = len(edges) - 1
+        if first is None or last is None:
+            return (None,) * count, (Known.NOTHING,) * count
+        self._counted[self._at :] = [self._sum] * (len(edges) - self._at)
+        told: list[int | None] = [after - before for before, after in pairwise(self._counted)]
+        known = [Known.MEASURED] * count
+        for edge in self._in_gap:
+            for period in (edge - 1, edge):
+                if 0 <= period < count:
+                    known[period] = Known.SPREAD
+        for period in self._hiding:
+            if 0 <= period < count:
+                known[period] = Known.AT_LEAST
+        if first.ms > edges[0] or last.ms < edges[-1]:
+            for number, (begin, end) in enumerate(pairwise(edges)):
+                if end <= first.ms or begin >= last.ms:
+                    told[number], known[number] = None, Known.NOTHING
+                elif first.ms > begin + EDGE_MS or last.ms < end - EDGE_MS:
+                    known[number] = Known.AT_LEAST
+        return tuple(told), tuple(known)
 
 
 def register_at(moment_ms: int, folds: Sequence[DayFold]) -> tuple[int, Known, int] | None:
@@ -228,10 +260,10 @@ def register_at(moment_ms: int, folds: Sequence[DayFold]) -> tuple[int, Known, i
         after = folds[at + 1].first if at + 1 < len(folds) else None
         return _between(fold.last, after, moment_ms)
     quarter, beyond = divmod(moment_ms - fold.day * DAY_MS, QUARTER_MS)
-    within = fold.quarters[:quarter] if fold.quarters else ()
-    wh = fold.first.wh + sum(within)
-    if fold.quarters and beyond:
-        wh += fold.quarters[quarter] * beyond // QUARTER_MS
+    wh = fold.first.wh
+    if fold.counted:
+        begin, end = fold.counted[quarter], fold.counted[quarter + 1]
+        wh += begin + (end - begin) * beyond // QUARTER_MS
     known = Known(max(fold.marks[max(quarter - 1, 0) : quarter + 1], default=0))
     for each in fold.breaks:
         if each.ms <= moment_ms and each.kind is not BreakKind.WILD:

@@ -6,18 +6,20 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from openami.headend.consumption import DAY_MS, Break, BreakKind, DayFold, Sample, to_wh
+from openami.headend.consumption import DAY_MS, QUARTERS, Break, BreakKind, DayFold, Sample, to_wh
 from openami.headend.store.identity import COMMS_LOST_RANK, ms_at, rank_of, value_of
 from openami.headend.store.plan import Cell
 from openami.headend.store.steps import Row
 
 DAY_COLUMNS: Final = (
     "e.day, e.readings, e.suspect, e.first_ms, e.first_wh, e.last_ms, e.last_wh, "
-    "e.quarters, e.marks, e.breaks"
+    "e.counted, e.marks, e.breaks"
 )
-# Two bytes hold 65 kWh in a quarter hour, more than a village draws; wider ones are for those that do.
+# Two bytes hold 65 kWh a day, more than a household draws; wider ones are for a feeder's head.
 _WIDTHS: Final = (("H", 0xFFFF), ("I", 0xFFFF_FFFF), ("q", 2**63 - 1))
 _CODE_OF: Final = {array(code).itemsize: code for code, _ in _WIDTHS}
+# The beginning of each quarter hour, and the day's end.
+_VALUES: Final = QUARTERS + 1
 _LITTLE: Final = sys.byteorder == "little"
 
 
@@ -29,7 +31,7 @@ def day_cells(series: int, fold: DayFold) -> tuple[Cell, ...]:
     return (
         *(series, fold.day, fold.readings, fold.suspect),
         *(*first, *last),
-        _packed(fold.quarters) if fold.quarters else None,
+        _packed(fold.counted) if fold.counted else None,
         fold.marks or None,
         json.dumps(fold.breaks) if fold.breaks else None,
     )
@@ -37,7 +39,7 @@ def day_cells(series: int, fold: DayFold) -> tuple[Cell, ...]:
 
 def read_day(cells: Sequence[Any]) -> DayFold:
     """Return what DAY_COLUMNS say."""
-    day, readings, suspect, first_ms, first_wh, last_ms, last_wh, quarters, marks, breaks = cells
+    day, readings, suspect, first_ms, first_wh, last_ms, last_wh, counted, marks, breaks = cells
     origin = day * DAY_MS
     return DayFold(
         day,
@@ -45,7 +47,7 @@ def read_day(cells: Sequence[Any]) -> DayFold:
         suspect,
         None if first_ms is None else Sample(origin + first_ms, first_wh),
         None if last_ms is None else Sample(origin + last_ms, last_wh),
-        _NONE if quarters is None else _unpacked(quarters, len(quarters) // 96),
+        _NONE if counted is None else _unpacked(counted, len(counted) // _VALUES),
         b"" if marks is None else bytes(marks),
         () if breaks is None else tuple(map(_break, json.loads(breaks))),
     )
@@ -59,10 +61,10 @@ def _break(told: Sequence[Any]) -> Break:
     return Break(ms, BreakKind(kind), *energies)
 
 
-def _packed(quarters: "array[int]") -> bytes:
-    greatest = max(quarters)
+def _packed(counted: "array[int]") -> bytes:
+    greatest = counted[-1]
     code = next(code for code, most in _WIDTHS if greatest <= most)
-    packed = array(code, quarters)
+    packed = array(code, counted)
     if not _LITTLE:
         packed.byteswap()
     return packed.tobytes()
@@ -72,7 +74,7 @@ def _unpacked(packed: bytes, width: int) -> "array[int]":
     found = array(_CODE_OF[width], packed)
     if not _LITTLE:
         found.byteswap()
-    return found if width == _NONE.itemsize else array("q", found)
+    return found
 
 
 def sample_of(row: Row) -> Sample | None:

@@ -140,13 +140,13 @@ ENERGY_DAY = Table(
         *(("readings", Type.INT), ("suspect", Type.INT)),
         *(("first_ms", Type.INT), ("first_wh", Type.LONG)),
         *(("last_ms", Type.INT), ("last_wh", Type.LONG)),
-        *(("quarters", Type.BYTES), ("marks", Type.BYTES), ("breaks", Type.TEXT)),
+        *(("counted", Type.BYTES), ("marks", Type.BYTES), ("breaks", Type.TEXT)),
     ),
     ("series", "day"),
     "DO UPDATE SET readings = excluded.readings, suspect = excluded.suspect, "
     "first_ms = excluded.first_ms, first_wh = excluded.first_wh, "
     "last_ms = excluded.last_ms, last_wh = excluded.last_wh, "
-    "quarters = excluded.quarters, marks = excluded.marks, breaks = excluded.breaks",
+    "counted = excluded.counted, marks = excluded.marks, breaks = excluded.breaks",
 )
 
 _NEWER: Final = "(excluded.bucket, excluded.ms) > (latest.bucket, latest.ms)"

@@ -1,8 +1,9 @@
 -- Energy by day, folded ahead from readings (decision 0039). Nothing here is original: all of it can be made anew.
 
 -- A UTC day of a register that counts energy. first and last: the outermost sound registers, in Wh, and when,
--- in milliseconds of the day; NULL where none is sound. quarters: Wh by quarter hour between them, little-endian,
--- of two, four or eight bytes each; NULL where nothing flowed. marks: how well each quarter is known, a byte each
+-- in milliseconds of the day; NULL where none is sound. counted: Wh counted since the first one up to the
+-- beginning of each quarter hour and up to the day's end, 97 values of two, four or eight bytes, little-endian; NULL
+-- where nothing flowed. marks: how well each quarter is known, a byte each
 -- (1 spread over a gap, 2 at least); NULL where all is measured. breaks: JSON.
 CREATE TABLE energy_day (
     series   INTEGER NOT NULL,
@@ -13,7 +14,7 @@ CREATE TABLE energy_day (
     first_wh INTEGER,
     last_ms  INTEGER,
     last_wh  INTEGER,
-    quarters BLOB,
+    counted  BLOB,
     marks    BLOB,
     breaks   TEXT,
     PRIMARY KEY (series, day)
