@@ -11,6 +11,7 @@ import io
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -56,10 +57,11 @@ def read(path: Path) -> Catalog:
         return read_po(file, locale=path.parent.parent.name, abort_invalid=True)
 
 
+@cache
 def said() -> Catalog:
     """Return every sentence the console says, with the files it is said in."""
     with (ROOT / "babel.cfg").open() as file:
-        methods, options = parse_mapping_cfg(file)
+        methods, options = parse_mapping_cfg(file)  # type: ignore[no-untyped-call]
     catalogue = Catalog()
     found = extract_from_dir(WEB, methods, options, keywords=_KEYWORDS, strip_comment_tags=True)
     for name, line, text, comments, context in sorted(found, key=lambda each: each[:2]):
@@ -91,7 +93,7 @@ def updated(known: Catalog, language: str) -> Catalog:
         if message.id:
             before = known.get(message.id)
             string = before.string if before is not None and not before.fuzzy else ""
-            places = sorted({(file, None) for file, _ in message.locations})
+            places = sorted({(file, 1) for file, _ in message.locations})
             catalogue.add(message.id, string, locations=places, flags=message.flags)
     return catalogue
 
@@ -99,8 +101,8 @@ def updated(known: Catalog, language: str) -> Catalog:
 def untranslated(catalogue: Catalog) -> Iterator[Message]:
     """Yield the messages of which a form is missing."""
     for message in catalogue:
-        strings = (message.string,) if isinstance(message.string, str) else message.string
-        if message.id and not all(strings):
+        told = message.string
+        if message.id and not (told if isinstance(told, str) else all(told or ("",))):
             yield message
 
 

@@ -8,22 +8,15 @@ from hypothesis import strategies as st
 from tests.gateway.clock_double import ClockDouble
 from tests.headend.messages import EVENT, EVENT_TOPIC, EXAMPLE, RECEIVED, message, payload
 
+from openami.headend.alarm_causes import EVENTS_LOOKED_BACK_DAYS, by_events, silences
 from openami.headend.alarm_watch import SILENCE, AlarmWatch
-from openami.headend.alarms import (
-    EVENTS_LOOKED_BACK_DAYS,
-    Alarm,
-    Condition,
-    Origin,
-    StateKind,
-    by_events,
-    by_states,
-    silences,
-)
+from openami.headend.alarms import Alarm, Condition, Origin, StateKind, by_states
 from openami.headend.broker_link import BrokerLink
 from openami.headend.ingest import Decision, ingest
 from openami.headend.store import GatewayRow, MeterRow, StoredEvent
 from openami.headend.store.alarms import NOTE_CHARS_MAX, UNSEEN_KEPT_DAYS
 from openami.headend.store.commands import HeadEndStore
+from openami.headend.store.traffic import TRAFFIC_KEPT_DAYS
 from openami.profile import Quality, Severity, shipped_catalogue
 
 NOW = datetime(2026, 6, 22, 14, 30, tzinfo=UTC)
@@ -193,3 +186,16 @@ async def test_alarms_are_looked_for_kept_seen_and_let_go(store: HeadEndStore) -
     later = clock.now() + timedelta(days=UNSEEN_KEPT_DAYS, seconds=1)
     assert await store.prune_alarms(later) == 1
     assert [a.id for a in await store.past_alarms()] == [alarm.id]
+
+
+async def test_what_a_gateway_sends_is_added_up_by_day(store: HeadEndStore) -> None:
+    """Each time it comes: a message told twice has crossed the radio twice."""
+    once = told(EVENT)
+    await store.commit([once, once])
+    await store.commit([once])
+    [day] = await store.traffic(RECEIVED.date(), FEEDER)
+    size = len(EVENT_TOPIC) + len(payload(event=EVENT))
+    assert (day.messages, day.bytes, day.day) == (3, 3 * size, str(RECEIVED.date()))
+    assert await store.traffic(RECEIVED.date(), "elsewhere") == []
+    await store.prune(RECEIVED + timedelta(days=TRAFFIC_KEPT_DAYS + 1))
+    assert await store.traffic(RECEIVED.date()) == []

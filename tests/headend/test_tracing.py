@@ -21,13 +21,8 @@ from tests.headend.test_uplink import CLIENT, an_uplink, eventually, has_stored,
 from tests.headend.web.test_operations import a_site, asking
 
 from openami.headend.store.open import open_store
-from openami.headend.tracing import (
-    TracingError,
-    Untraced,
-    command_life,
-    is_wanted,
-    opened_tracing,
-)
+from openami.headend.tracing import Untraced, command_life
+from openami.headend.tracing_settings import TracingError, is_wanted, opened_tracing
 from openami.headend.uplink import FILTERS
 from openami.mqtt.memory import MemoryBroker
 from openami.profile.command import CommandState
@@ -191,7 +186,7 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
 import openami.headend.main, openami.headend.web.app
-from openami.headend.tracing import TracingError, opened_tracing
+from openami.headend.tracing_settings import TracingError, opened_tracing
 off = type(opened_tracing({})).__name__
 try:
     opened_tracing({"OTEL_TRACES_EXPORTER": "otlp"})

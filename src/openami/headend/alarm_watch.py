@@ -8,7 +8,8 @@ from typing import Final
 import structlog
 
 from openami.clock import Clock
-from openami.headend.alarms import StateKind, by_events, by_states, silences, unknown_ends
+from openami.headend.alarm_causes import by_events, silences
+from openami.headend.alarms import StateKind, by_states, unknown_ends
 from openami.headend.broker_link import BrokerLink
 from openami.headend.states import GATEWAY_SILENT_AFTER_MINUTES
 from openami.headend.store import StoreError

@@ -1,7 +1,7 @@
 """What each feeder loses, for the metrics: the balance of the last day, reckoned beside the answer and never in it.
 
-A balance of 500 meters takes a second of a core. Prometheus asks every half minute and gives up after ten seconds, so
-it is told what was found last, and each asking begins the next reckoning where that is due.
+A balance of 500 meters takes a second of a core. Prometheus asks every half minute and gives up after ten seconds,
+so it is told what was found last, and each asking begins the next reckoning where that is due.
 """
 
 import asyncio

@@ -33,7 +33,8 @@ from openami.headend.resending import Resending
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
-from openami.headend.tracing import Tracing, TracingError, opened_tracing
+from openami.headend.tracing import Tracing
+from openami.headend.tracing_settings import TracingError, opened_tracing
 from openami.headend.uplink import Uplink, why
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.client import MqttPort
@@ -253,8 +254,6 @@ async def _run_tasks(
             group.create_task(resending.run(), name="resending"),
             group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
             group.create_task(Folding(store).run(), name="energy"),
-            group.create_task(Folding(store).run(), name="energy"),
-            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
         ]
         if downlink is not None:
             tasks.append(group.create_task(downlink.run(), name="downlink"))

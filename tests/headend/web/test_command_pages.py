@@ -217,7 +217,7 @@ async def test_the_states_are_told_as_they_truly_are(home: House) -> None:
 
     receipt = told(await asha.get(f"{path}/receipt"))
     assert "No report of the gateway has come" in receipt
-    assert "No later reading of the relay" in receipt
+    assert "No later reading of the relay has come" in receipt
 
 
 async def test_a_confirmed_command_has_a_receipt_that_proves_it(home: House) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.headend.messages import TOPIC, payload
 from tests.headend.test_command_store import a_command, a_session
 from tests.headend.web.pages import FEEDER, GATEWAY, METER, House, house, told
 
@@ -21,6 +22,7 @@ from openami.headend.store.pages import Placed
 from openami.headend.web.console.completeness import total_of
 from openami.headend.web.console.help_problems import PROBLEMS
 from openami.headend.web.console.paging import next_page, read_key, write_key
+from openami.profile import utc_text
 from openami.sip.session import SessionState
 
 
@@ -38,6 +40,10 @@ async def test_a_gateway_is_told_by_what_this_head_end_knows(home: House) -> Non
     page = told(await asha.get("/gateways"))
     assert GATEWAY in page
     assert "nothing unusual" in page
+    [traffic] = await home.store.traffic(home.now().date())
+    assert (traffic.gateway_id, traffic.messages) == (GATEWAY, 1)
+    assert traffic.bytes == len(TOPIC) + len(payload(ts=utc_text(home.now()), meterSerial=METER))
+    assert await home.store.traffic(home.now().date() + timedelta(days=1)) == []
     home.place.clock.turn(minutes=36)
     page = told(await asha.get("/gateways"))
     assert "Gateway silent" in page
@@ -186,7 +192,11 @@ def problem_codes() -> set[str]:
                 continue
             if node.func.id in ("Problem", "cls") and len(node.args) >= 3:
                 status, code = node.args[:2]
-                if isinstance(code, ast.Constant) and "HTTPStatus" in ast.unparse(status):
+                if (
+                    isinstance(code, ast.Constant)
+                    and isinstance(code.value, str)
+                    and "HTTPStatus" in ast.unparse(status)
+                ):
                     codes.add(code.value)
     return codes
 

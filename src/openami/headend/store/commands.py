@@ -30,6 +30,7 @@ from openami.headend.store.counts import CountStore
 from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
 from openami.headend.store.pages import PageStore
+from openami.headend.store.traffic import TrafficStore
 from openami.headend.store.waiting import WaitingStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
@@ -243,6 +244,7 @@ class HeadEndStore(
     AccountStore,
     EnergyStore,
     CountStore,
+    TrafficStore,
     Protocol,
 ):
     """Everything the head-end keeps: what ``open_store`` opens."""

@@ -44,6 +44,7 @@ from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.queries import Queries
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table, Type
+from openami.headend.store.traffic import TrafficQueries
 from openami.headend.store.waiting import WaitingQueries
 
 # A server on another continent answers in one; a firewall that swallows packets never does.
@@ -101,6 +102,7 @@ class PostgresStore(
     EnergyLedger,
     CountQueries,
     Pages,
+    TrafficQueries,
 ):
     """A database on a server. See the port for what its methods promise."""
 

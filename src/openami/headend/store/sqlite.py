@@ -50,6 +50,7 @@ from openami.headend.store.queries import Queries
 from openami.headend.store.sqlite_errors import cannot_write, explained
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table
+from openami.headend.store.traffic import TrafficQueries
 from openami.headend.store.waiting import WaitingQueries
 
 # A command beside the head-end waits for a commit of a thousand messages, and the head-end for a command:
@@ -107,6 +108,7 @@ class SqliteStore(
     EnergyLedger,
     CountQueries,
     Pages,
+    TrafficQueries,
 ):
     """The open file. See the port for what its methods promise."""
 

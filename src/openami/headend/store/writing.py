@@ -60,6 +60,7 @@ from openami.headend.store.tables import (
     UNIT,
     UNITS_KNOWN,
 )
+from openami.headend.store.traffic import TRAFFIC_KEPT_DAYS, count_traffic
 
 # A series nobody has read yet: before every moment there can be.
 _NEVER_MS: Final = -(2**62)
@@ -87,6 +88,7 @@ def commit(
         tally = replace(
             tally, rejects_pruned=(yield from _keep_faults(plan.faults, rejected_bytes_max))
         )
+    yield from count_traffic(batch)
     yield from _count(tally)
     return tally
 
@@ -155,6 +157,8 @@ def prune(now: datetime, *, rejected_bytes_max: int) -> Steps[int]:
     gone += yield from _make_room(rejected_bytes_max)
     last_day = (now - timedelta(days=FINDINGS_KEPT_DAYS)).date().isoformat()
     yield from do("DELETE FROM finding WHERE day < ?1", last_day)
+    oldest_day = (now - timedelta(days=TRAFFIC_KEPT_DAYS)).date().isoformat()
+    yield from do("DELETE FROM traffic WHERE day < ?1", oldest_day)
     yield from _count(Tally(rejects_pruned=gone))
     return gone
 

@@ -6,6 +6,7 @@ from openami.headend.web.console import (
     alarms,
     assets,
     audit,
+    balance,
     commands,
     completeness,
     exports,
@@ -36,7 +37,17 @@ def console_routes() -> APIRouter:
     router.include_router(signing_in.router)
     router.include_router(own_account.router)
     router.include_router(users.router)
-    for each in (alarms, audit, commands, completeness, gateways, help, rejected, sessions):
+    for each in (
+        alarms,
+        audit,
+        balance,
+        commands,
+        completeness,
+        gateways,
+        help,
+        rejected,
+        sessions,
+    ):
         router.include_router(each.router)
     router.include_router(assets.router)
     router.include_router(exports.router)

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from openami.headend.accounts import Principal, Role
-from openami.headend.alarms import Alarm, detail_of
+from openami.headend.alarm_causes import detail_of
+from openami.headend.alarms import Alarm
 from openami.headend.assets import FeederAssets
 from openami.headend.store.alarms import ACKNOWLEDGED_AT_ONCE_MAX, NOTE_CHARS_MAX
 from openami.headend.store.pages import Wanted

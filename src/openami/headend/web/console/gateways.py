@@ -17,6 +17,7 @@ from openami.headend.sessions import LedgerSession
 from openami.headend.states import GatewayState, MeterState, gateway_state, states_of
 from openami.headend.store import GatewayRow, MeterRow
 from openami.headend.store.commands import Delivery
+from openami.headend.store.traffic import DayTraffic
 from openami.headend.web.admission import declares, in_scope, principal_of
 from openami.headend.web.console.rendering import page
 from openami.headend.web.problems import Problem
@@ -49,6 +50,9 @@ class GatewayView:
     keyring_accepted: int | None
     """The version it last accepted."""
     session: LedgerSession | None
+    today_bytes: int
+    """What it has sent this UTC day, and in its month so far."""
+    month_bytes: int
 
     @property
     def missing(self) -> int:
@@ -68,6 +72,7 @@ def gateway_views(
     alarms: Sequence[Alarm],
     deliveries: Sequence[Delivery],
     sessions: Sequence[LedgerSession],
+    traffic: Sequence[DayTraffic],
     now: datetime,
 ) -> list[GatewayView]:
     """Return the gateways, those that need somebody first."""
@@ -80,6 +85,7 @@ def gateway_views(
         if meter.meter_serial != meter.gateway_id:
             behind[key] += 1
             silent[key] += state is MeterState.METER_SILENT
+    today, month = str(now.date()), str(now.date())[:7]
     views = []
     for row in gateways:
         key = (row.feeder_id, row.gateway_id)
@@ -108,6 +114,16 @@ def gateway_views(
                         if (each.feeder_id, each.gateway_id) == key and each.is_usable(now)
                     ),
                     None,
+                ),
+                today_bytes=sum(
+                    each.bytes
+                    for each in traffic
+                    if (each.feeder_id, each.gateway_id, each.day) == (*key, today)
+                ),
+                month_bytes=sum(
+                    each.bytes
+                    for each in traffic
+                    if (each.feeder_id, each.gateway_id, each.day[:7]) == (*key, month)
                 ),
             )
         )
@@ -174,6 +190,7 @@ async def gateway(request: Request, feeder_id: str, gateway_id: str, show: str =
 
 async def _views(request: Request, feeder_id: str | None) -> list[GatewayView]:
     store, principal = site_of(request).store, principal_of(request)
+    now = site_of(request).clock.now()
     views = gateway_views(
         await store.gateways(feeder_id),
         await store.meters(feeder_id=feeder_id),
@@ -181,6 +198,7 @@ async def _views(request: Request, feeder_id: str | None) -> list[GatewayView]:
         alarms=await store.active_alarms(feeder_id),
         deliveries=await store.deliveries(feeder_id=feeder_id),
         sessions=await store.sessions(feeder_id=feeder_id, only_open=True),
-        now=site_of(request).clock.now(),
+        traffic=await store.traffic(now.date().replace(day=1), feeder_id),
+        now=now,
     )
     return [view for view in views if principal.sees(view.row.feeder_id)]

@@ -120,4 +120,8 @@ PROBLEMS: Final[Mapping[str, Explained]] = {
         _("This program has a fault, and has written down what it was."),
         _("Ask again later; send the line of the log with this moment to who maintains it."),
     ),
+    "no-moment": Explained(
+        _("What was given is no moment in time."),
+        _("Write a day as 2026-06-22, or a moment as 2026-06-22T14:30:00Z."),
+    ),
 }

@@ -1,4 +1,4 @@
--- Alarms (decision 0043). Times are milliseconds since 1970 in UTC.
+-- Alarms and traffic (decision 0043). Times are milliseconds since 1970 in UTC.
 
 CREATE TABLE alarm (
     id              TEXT PRIMARY KEY,
@@ -26,3 +26,14 @@ INSERT INTO alarm_look VALUES (0);
 
 -- The events of one meter, the last first.
 CREATE INDEX event_by_meter ON event (feeder_id, meter_serial, ts, id);
+
+-- How much each gateway has sent, by UTC day of receipt: topics and payloads of what was accepted.
+CREATE TABLE traffic (
+    feeder_id  TEXT NOT NULL,
+    gateway_id TEXT NOT NULL,
+    day        TEXT NOT NULL,
+    messages   INTEGER NOT NULL,
+    bytes      INTEGER NOT NULL,
+    PRIMARY KEY (feeder_id, gateway_id, day)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX traffic_by_day ON traffic (day);

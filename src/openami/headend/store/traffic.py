@@ -1,0 +1,81 @@
+"""The TrafficStore port: how much each gateway has sent, by day; what its radio contract is paid by."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final, Protocol, cast
+
+from openami.headend.ingest import Accepted, Decision
+from openami.headend.store.plan import Cell
+from openami.headend.store.steps import Row, Steps, insert
+from openami.headend.store.tables import Table, Type
+
+# A year and a month: this month beside the same month of last year.
+TRAFFIC_KEPT_DAYS: Final = 400
+
+TRAFFIC: Final = Table(
+    "traffic",
+    (
+        ("feeder_id", Type.TEXT),
+        ("gateway_id", Type.TEXT),
+        ("day", Type.TEXT),
+        ("messages", Type.LONG),
+        ("bytes", Type.LONG),
+    ),
+    ("feeder_id", "gateway_id", "day"),
+    "DO UPDATE SET messages = traffic.messages + excluded.messages, "
+    "bytes = traffic.bytes + excluded.bytes",
+)
+_SINCE: Final = (
+    "SELECT feeder_id, gateway_id, day, messages, bytes FROM traffic "
+    "WHERE day >= ?1 AND ?2 IN ('', feeder_id) ORDER BY feeder_id, gateway_id, day"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DayTraffic:
+    """What came of one gateway on one UTC day of receipt."""
+
+    feeder_id: str
+    gateway_id: str
+    day: str
+    messages: int
+    bytes: int
+    """Topics and payloads of what was accepted, each time it came; without what MQTT, TLS and TCP add."""
+
+
+class TrafficStore(Protocol):
+    """What the head-end keeps of traffic. Every method raises StoreError."""
+
+    async def traffic(self, since: date, feeder_id: str | None = None) -> Sequence[DayTraffic]:
+        """Return the traffic of each gateway and day, from a UTC day on."""
+        ...
+
+
+def count_traffic(batch: Iterable[Decision]) -> Steps[int]:
+    """Add a batch to its days."""
+    messages: Counter[tuple[str, str, str]] = Counter()
+    sizes: Counter[tuple[str, str, str]] = Counter()
+    for each in batch:
+        if isinstance(each, Accepted):
+            envelope, message = each.envelope, each.message
+            of = (envelope.feeder_id, envelope.gateway_id, str(message.received_at.date()))
+            messages[of] += 1
+            sizes[of] += len(message.topic) + len(message.payload)
+    cells: list[Cell] = []
+    for key in sorted(messages):
+        cells += [*key, messages[key], sizes[key]]
+    return (yield from insert(TRAFFIC, cells))
+
+
+class TrafficQueries(ABC):
+    """What the TrafficStore does."""
+
+    @abstractmethod
+    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]: ...
+
+    async def traffic(self, since: date, feeder_id: str | None = None) -> Sequence[DayTraffic]:
+        rows = await self._rows(_SINCE, str(since), feeder_id or "")
+        return [DayTraffic(*cast(Any, row)) for row in rows]
