@@ -149,6 +149,11 @@ async def test_a_viewer_sees_commands_and_asks_for_none(home: House) -> None:
     assert (await vera.get(RELAY_PAGE)).status_code == 403
     assert (await vera.post(CONFIRM, **FORM)).status_code == 403
     assert "No such command was ever asked for" in told(await vera.get("/commands"))
+    await home.store.request_command(a_command("cmd-9"), home.now())
+    page = told(await vera.get("/commands/cmd-9"))
+    assert "Waits for a session" in page
+    assert "Withdraw" not in page
+    assert (await vera.post("/commands/cmd-9/withdraw")).status_code == 403
 
 
 async def test_another_feeders_meter_and_command_are_not_there(home: House) -> None:

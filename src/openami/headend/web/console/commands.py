@@ -279,6 +279,7 @@ async def _follow(
         approvals=approvals,
         links=links,
         again_s=look_again_s(command, site.clock.now()),
+        may=principal_of(request).may(Role.OPERATOR),
         can_withdraw=can_withdraw(command),
         waits_for_approval=standing(command) is Standing.WAITS_FOR_APPROVAL,
         proof=await _proof(request, command),
