@@ -55,6 +55,8 @@ async def test_the_counters_name_what_they_rest_on(bench: Bench) -> None:
     )
     assert lost
     assert float(lost[1]) < 5.5 < float(lost[2]), "the village loses 5.5 % of what is sold"
+    assert f'href="/balance?feeder={FEEDER}&amp;days=1"' in page
+    assert (await bench.get(f"/balance?feeder={FEEDER}&days=1")).status_code == 200
     assert figure(page, "Relays off") == "5 · ■ 1 for lack of credit"
 
 

@@ -19,7 +19,6 @@ from openami.headend.web.console.energy_chart import energy_chart
 from openami.headend.web.console.houses import House, Show
 from openami.headend.web.console.line_diagram import line_diagram
 from openami.headend.web.console.live import hub_of
-from openami.headend.web.console.navigation import has_page
 from openami.headend.web.console.rendering import page
 from openami.headend.web.console.village_map import village_map
 from openami.headend.web.site import Site, site_of
@@ -112,7 +111,6 @@ async def overview(
     matching = [house for house in view.houses if house.shown(show) and house.found_by(q)]
     plan = village_map(view.assets, view.houses)
     address = Address(feeder_id, show, drawn, table, q)
-    balance = f"/balance/{feeder_id}"
     return page(
         request,
         "overview.html",
@@ -128,7 +126,7 @@ async def overview(
         address=address,
         beat_s=hub_of(request).beat_s,
         Show=Show,
-        balance=balance if has_page(request, balance) else None,
+        balance=f"/balance?feeder={feeder_id}&days=1",
     )
 
 
