@@ -29,14 +29,14 @@ def test_instants_are_quarter_hours_and_bounded(meters: int) -> None:
 
 def test_every_counter_rises_to_where_the_plan_has_it_and_the_head_meters_more_than_all() -> None:
     village = plan(6)
-    registers: dict[str, list[float]] = {}
+    registers: dict[MeterSerial, list[float]] = {}
     for _, serial, kwh in past_of(village, BEGUN):
         registers.setdefault(serial, []).append(kwh)
     assert len(registers) == village.meters
     now = Village(village)
     for serial, told in registers.items():
         assert told == sorted(told)
-        assert told[-1] <= now.measured(MeterSerial(serial)).import_uj / UJ_PER_KWH + 0.005
+        assert told[-1] <= now.measured(serial).import_uj / UJ_PER_KWH + 0.005
     grown = {serial: told[-1] - told[0] for serial, told in registers.items()}
     supplied = grown.pop(village.head_serial)
     assert 0 < sum(grown.values()) < supplied < 1.5 * sum(grown.values())

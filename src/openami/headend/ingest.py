@@ -117,7 +117,8 @@ def report_type(accepted: Accepted) -> str | None:
         return None
     if not bytes(reporting.report):
         return None
-    return "day_statement" if envelope.meter_serial == envelope.gateway_id else "command_report"
+    by_gateway = str(envelope.meter_serial) == str(envelope.gateway_id)
+    return "day_statement" if by_gateway else "command_report"
 
 
 def ingest(
