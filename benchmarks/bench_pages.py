@@ -272,7 +272,7 @@ async def plans(store: HeadEndStore, engine: str) -> None:
     explain = "EXPLAIN (ANALYZE, BUFFERS) " if engine == "postgres" else "EXPLAIN QUERY PLAN "
     ms = to_ms(END)
     asked: tuple[tuple[str, tuple[Any, ...]], ...] = (
-        (energy_ledger._DAYS, (FEEDER, "1.8.0", "", day - 30, day)),
+        (energy_ledger.DAYS, (FEEDER, "1.8.0", "", day - 30, day)),
         (energy_ledger._DUE, (FEEDER, "1.8.0", "")),
         (energy_ledger._DUE_READINGS, (FEEDER, "1.8.0", "", day, day)),
         (energy_ledger._LATEST.replace("{registers}", "?2"), (FEEDER, "1.8.0")),

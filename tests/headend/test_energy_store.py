@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import pytest
 from tests.headend.decisions import FEEDER, NOON, accepted, register
 
@@ -16,6 +17,7 @@ from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.energy import FEEDER_DAYS_MAX
 from openami.headend.store.identity import to_ms
 from openami.headend.store.open import open_store
+from openami.headend.store.postgres import _statement
 from openami.profile import Obis, Quality
 
 MIDNIGHT = datetime(2026, 6, 22, tzinfo=UTC)
@@ -214,3 +216,31 @@ async def test_what_a_command_beside_the_head_end_writes_is_due_again(store_url:
             await beside.commit(day[10:])
             assert await fold(owner) == 1
         assert await by_meter(owner, MIDNIGHT, MIDNIGHT + DAY) == {"M-1": (9500,)}
+
+
+@pytest.mark.postgres
+async def test_a_month_of_a_feeder_is_found_by_key(empty_database: str) -> None:
+    """Of a year's folded days only the month's are read, and each meter's neighbours are looked for once."""
+    meters, days = 60, 400
+    async with open_store(empty_database) as store:
+        await store.commit([told(f"M-{n}", MIDNIGHT, 1.0) for n in range(meters)])
+    connection = await asyncpg.connect(
+        empty_database, server_settings={"search_path": "openami", "jit": "off"}
+    )
+    try:
+        await connection.execute(
+            "INSERT INTO energy_day (series, day, readings, suspect, first_ms, counted) "
+            "SELECT s.id, d, 96, 0, 0, decode(repeat('00', 194), 'hex') "
+            f"FROM series s CROSS JOIN generate_series(20000, {20000 + days - 1}) d"
+        )
+        await connection.execute("ANALYZE energy_day, series")
+        rows = await connection.fetch(
+            f"EXPLAIN (ANALYZE, TIMING OFF) {_statement(energy_ledger.DAYS)}",
+            *(FEEDER, "1.8.0", "", 20300, 20330),
+        )
+    finally:
+        await connection.close()
+    plan = "\n".join(row[0] for row in rows)
+    assert "Seq Scan on energy_day" not in plan, plan
+    assert "using energy_day_pkey on energy_day e" in plan, plan
+    assert f"loops={meters * 31}" not in plan, plan

@@ -20,6 +20,9 @@ CREATE TABLE energy_day (
     PRIMARY KEY (series, day)
 );
 
+-- A month of a whole feeder: SQLite goes through the key meter by meter, this engine would rather read everything.
+CREATE INDEX energy_day_by_day ON energy_day (day);
+
 -- Days that readings have touched since they were folded: written in the transaction of the readings.
 CREATE TABLE energy_due (
     series integer NOT NULL,
