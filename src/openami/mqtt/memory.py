@@ -169,6 +169,11 @@ class MemoryBroker:
         """Return whether a client of this name has been here and asked to be remembered."""
         return client_id in self._sessions
 
+    def has_subscribed(self, client_id: str) -> bool:
+        """Return whether anything that is published now would be kept for this client."""
+        session = self._sessions.get(client_id)
+        return session is not None and bool(session.filters)
+
     def attach(self, client_id: str, connection: "MemoryConnection", persistent: bool) -> _Session:
         """Give a connection its session; whoever held it before is thrown out."""
         if not self._running:

@@ -64,6 +64,10 @@ def simulate(scenario: Scenario, *, seed: int, days: float | None = None) -> His
         return story.history
 
 
+# How often is looked whether the head-end has made its store and subscribed, before any gateway is started.
+_FIRST_START_LOOK_S: Final = 0.1
+
+
 class Story:
     """One telling of a story in a world."""
 
@@ -76,6 +80,9 @@ class Story:
     async def tell(self) -> None:
         """Tell it, to the ledger. Raises Breach."""
         self._world.headend.boot()
+        # A village is set up in this order: a broker keeps nothing for who has never come.
+        while not self._world.broker.has_subscribed(HES):  # noqa: ASYNC110 - looked at from outside
+            await asyncio.sleep(_FIRST_START_LOOK_S)
         dice = self._world.dice("crystals")
         for gateway in self._world.gateways:
             gateway.boot(None, drift_ppm=dice.uniform(-20, 20))
