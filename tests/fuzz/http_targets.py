@@ -58,7 +58,7 @@ class Connection:
             # uvicorn has refused what followed the request's head and then passes our answer on to a
             # connection that is over: its own fault, told to nobody but its log.
             pass
-        except Exception as error:
+        except Exception as error:  # uvicorn would only log it; `ask` raises it
             self._escaped.append(error)
 
     def ask(self, data: bytes) -> bytes:

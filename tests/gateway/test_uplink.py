@@ -421,7 +421,7 @@ async def test_what_a_full_disk_kept_from_being_set_aside_is_tried_again(
     small_disk: Path, world: World, clock: ClockDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found by the simulation: the uplink believed the outbox empty and never asked again."""
-    monkeypatch.setattr(pacing, "REST_S_MIN", 0.02)
+    monkeypatch.setattr(pacing, "REST_S_MIN", 0.02)  # a minute in life
     world.denied = {"DS1000-00002"}
     async with open_outbox(small_disk / "gateway.db", OutboxLimits(), clock) as outbox:
         await outbox.append([telemetry(START, 2)])

@@ -120,7 +120,7 @@ async def test_of_many_guesses_at_once_only_the_free_ones_are_judged(store: Head
 async def test_a_flood_of_names_is_bounded(
     store: HeadEndStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account_ledger, "ATTEMPTS_KEPT_MAX", 5)
+    monkeypatch.setattr(account_ledger, "ATTEMPTS_KEPT_MAX", 5)  # 10,000 in life
     for n in range(20):
         await store.count_attempt(f"name-{n}", "10.0.0.7", NOW + timedelta(seconds=n))
     assert await store.prune_accounts(NOW + timedelta(days=2)) == 5

@@ -131,7 +131,7 @@ def test_an_archive_says_what_it_is_and_is_read_without_us(archive: Path) -> Non
 async def test_row_groups_are_bounded(
     told_store: HeadEndStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS_MAX", 50)
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS_MAX", 50)  # 65,536 in life
     path = tmp_path / "small.zip"
     await write_archive(told_store, path, now=NOON)
     with zipfile.ZipFile(path) as file, file.open("readings/2026-07.parquet") as member:

@@ -197,7 +197,7 @@ async def test_too_much_is_refused(store: HeadEndStore) -> None:
 async def test_what_is_still_being_put_together_is_not_told_wrong(
     store: HeadEndStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(energy_ledger, "FOLDS_FOR_AN_ANSWER_MAX", 1)
+    monkeypatch.setattr(energy_ledger, "FOLDS_FOR_AN_ANSWER_MAX", 1)  # 2,000 in life
     await store.commit(quarters("M-1", MIDNIGHT, 97))
     with pytest.raises(StoreError, match="still being put together") as refused:
         await by_meter(store, MIDNIGHT, MIDNIGHT + DAY)

@@ -144,7 +144,7 @@ def _new_file(out: Path) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.rename(out)
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: no unfinished file stays
             with suppress(OSError):
                 unfinished.unlink()
             raise

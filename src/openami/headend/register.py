@@ -116,7 +116,7 @@ class Register:
         try:
             yield
             self._db.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # Ctrl-C as well: nothing half done stays open
             if self._db.in_transaction:  # a full disk makes SQLite roll back by itself
                 self._db.execute("ROLLBACK")
             raise

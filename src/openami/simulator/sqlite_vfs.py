@@ -127,7 +127,7 @@ class _Tables:
             try:
                 refused = files[address].watched.written(offset, string_at(data, amount))
                 return refused or write(address, data, amount, offset)
-            except BaseException as error:
+            except BaseException as error:  # C cannot pass it on: kept, and raised outside SQLite
                 shim.keep(error)
                 return sqlite3.SQLITE_IOERR
 

@@ -65,7 +65,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         done: asyncio.Future[T] = self.create_future()
         try:
             result = func(*args)
-        except Exception as error:
+        except Exception as error:  # whoever awaits it is told, as a thread's executor does
             self._let_know(_fail, done, error)
         else:
             self._let_know(_succeed, done, result)

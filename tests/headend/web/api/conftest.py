@@ -10,13 +10,13 @@ from tests.headend.web.api.village import Village, fill, village_over
 
 from openami.headend.store.open import open_store
 
-_NAME = "store.db"
+STORE_NAME = "store.db"
 
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store's file, filled once; each test has a copy of its own."""
-    path = tmp_path_factory.mktemp("village") / _NAME
+    path = tmp_path_factory.mktemp("village") / STORE_NAME
 
     async def make() -> None:
         async with open_store(f"sqlite:///{path}") as store:
@@ -29,9 +29,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def village(filled: Path, tmp_path: Path) -> AsyncIterator[Village]:
     """A village, its store a file."""
-    shutil.copy(filled, tmp_path / _NAME)
+    shutil.copy(filled, tmp_path / STORE_NAME)
     async with (
-        open_store(f"sqlite:///{tmp_path / _NAME}") as store,
+        open_store(f"sqlite:///{tmp_path / STORE_NAME}") as store,
         village_over(store) as opened,
     ):
         yield opened

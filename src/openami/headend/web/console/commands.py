@@ -3,7 +3,6 @@
 A page asks; the head-end signs and sends. So a browser may be closed at any time: the command goes on, once.
 """
 
-import secrets
 from dataclasses import replace
 from typing import Annotated, Final
 from urllib.parse import urlencode
@@ -14,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from openami.headend.accounts import Role
 from openami.headend.commands import Change, LedgerCommand, RequestFault, RequestRefused, withdrawn
+from openami.headend.new_ids import new_id
 from openami.headend.ordering import ApprovalFault, Order, OrderFault, approval_of, new_command
 from openami.headend.states import meter_state
 from openami.headend.store import Reading
@@ -47,8 +47,6 @@ from openami.headend.web.site import site_of
 from openami.profile import Obis
 from openami.sip.actions import RELAY_STATE_OBIS
 
-# An id nobody has, and nobody guesses: 96 bits.
-NEW_ID_BYTES: Final = 12
 # A page of the list, and what is counted above it: the last of a large village's month.
 LISTED_MAX: Final = 100
 COUNTED_MAX: Final = 500
@@ -137,7 +135,7 @@ def _confirming(
         told=found,
         stopped=stops(found),
         refused=refused,
-        key=key or secrets.token_hex(NEW_ID_BYTES),
+        key=key or new_id("form"),
         end_chars=SERIAL_END_CHARS,
         open_command=facts.open_for(form.action),
     )
@@ -174,7 +172,7 @@ async def ask(
                 args={},
                 reason=form.told,
             ),
-            command_id=f"cmd-{secrets.token_hex(NEW_ID_BYTES)}",
+            command_id=new_id("cmd"),
             by=principal.name,
             idempotency_key=f"console-{key}" if key else None,
             now=now,
