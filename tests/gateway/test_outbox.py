@@ -324,6 +324,28 @@ async def test_what_can_never_be_dated_goes_out_as_suspect_with_the_best_bound(
         assert by_seq[4].ts == START - HOUR
 
 
+async def test_a_bound_is_counted_from_the_floor_and_not_from_the_boot_when_both_are_of_one_boot(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "gateway.db"
+    clock = ClockDouble(boottime_s=20 * 3600)
+    source = ClockSource.NETWORK
+    async with open_outbox(path, LIMITS, clock, clock_source=source, boot_id="one") as outbox:
+        await outbox.append(
+            [telemetry(clock.now())]
+        )  # the floor, START, is of this boot's second hour 20
+    for number in (2, 3):
+        clock.advance(60)
+        clock.set(_reset, synchronised=False)
+        async with open_outbox(path, LIMITS, clock, clock_source=source, boot_id="one") as outbox:
+            await outbox.append([telemetry(clock.now(), number, boottime_s=clock.boottime())])
+    clock.reboot(_reset)
+    async with open_outbox(path, LIMITS, clock, clock_source=source, boot_id="two") as outbox:
+        by_seq = {entry.seq: decode_envelope(entry.payload) for entry in await outbox.pending(10)}
+        assert by_seq[2].ts == START + timedelta(seconds=60)
+        assert by_seq[3].ts == START + timedelta(seconds=120)
+
+
 async def test_the_same_boot_keeps_holding_after_the_program_restarts(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     clock = ClockDouble(_reset, boottime_s=20, synchronised=False)

@@ -92,7 +92,8 @@ def simulate(
     if not as_json:
         _print(done, broken)
     if broken:
-        again = f"openami simulate --scenario {name} --seed {broken[0].seed} --log"
+        lasting = "" if days is None else f" --days {days:g}"
+        again = f"openami simulate --scenario {name} --seed {broken[0].seed}{lasting} --log"
         fail(f"{len(broken)} of {seeds} seeds broke a promise", Exit.FAILED, f"again: {again}")
 
 

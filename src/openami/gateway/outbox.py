@@ -19,7 +19,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,7 @@ from openami.gateway.timekeeping import (
     WRITTEN,
     ClockSource,
     Facts,
+    Floor,
     Knowledge,
     Verdict,
     judge,
@@ -176,7 +177,8 @@ class Outbox:
         except OutboxFull as full:
             self._note_appended(full.result)
             raise
-        self._floor_stored = batch.floor or self._floor_stored
+        if batch.floor is not None:
+            self._floor_stored = batch.floor.moment
         if result.overdue:
             self._tidy_at_s = look.facts.boottime_s + TIDY_AGAIN_INTERVAL_S
         self._note_appended(result)
@@ -282,13 +284,12 @@ class Outbox:
 
     async def begin(self) -> None:
         """Take up where the last process ended; called once, by `open_outbox`."""
-        self._floor_stored = max(WRITTEN, await self._run(outbox_books.read_floor))
-        self._known = Knowledge(self._floor_stored)
+        await self._recall_floor()
         look = self._look()
         release = partial(self._table.release_leftovers, boot_id=self._boot_id, now=look.now)
         await self._run(release)
-        self._floor_stored = max(WRITTEN, await self._run(outbox_books.read_floor))
-        self._known = replace(self._known, floor=max(self._known.floor, self._floor_stored))
+        await self._recall_floor()
+        self._look()
         figures = await self._run(self._table.books.figures)
         self.last_seq = figures.last_seq
         self._holding = figures.level.count(State.HELD) > 0
@@ -300,10 +301,17 @@ class Outbox:
         self._verdict, self._known = judge(facts, self._known, keeps_time=self._keeps_time)
         return Look(facts, self._verdict, self._known)
 
-    def _floor_due(self, look: Look) -> datetime | None:
+    async def _recall_floor(self) -> None:
+        floor = await self._run(outbox_books.read_floor)
+        self._known = floor.known_in(self._boot_id)
+        self._floor_stored = self._known.floor
+
+    def _floor_due(self, look: Look) -> Floor | None:
         """Return the floor when it has moved far enough to be worth storing: flash wears."""
-        floor = look.known.floor
-        return floor if abs(floor - self._floor_stored) >= FLOOR_STORED_EVERY else None
+        known = look.known
+        if abs(known.floor - self._floor_stored) < FLOOR_STORED_EVERY:
+            return None
+        return Floor(known.floor, self._boot_id, known.floor_at_s)
 
     def _note_appended(self, result: AppendResult) -> None:
         self._holding = self._holding or result.held

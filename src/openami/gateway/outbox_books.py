@@ -14,6 +14,7 @@ from openami.gateway.entries import Kind, State, Thinned
 from openami.gateway.outbox_rows import from_ms, to_ms
 from openami.gateway.room import Ceiling, FillRate, OutboxLimits, Usage, ceiling, room_left
 from openami.gateway.thinning import Candidate, Stage, Untold
+from openami.gateway.timekeeping import Floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +162,25 @@ def note_told(connection: sqlite3.Connection, now: datetime) -> None:
     connection.execute("UPDATE outbox_progress SET thinned_told_ms = ?", (to_ms(now),))
 
 
-def read_floor(connection: sqlite3.Connection) -> datetime:
+def read_floor(connection: sqlite3.Connection) -> Floor:
     """Return the latest time a source has vouched for."""
-    (floor_ms,) = connection.execute("SELECT floor_ms FROM timekeeping").fetchone()
-    return from_ms(floor_ms)
+    floor_ms, boot_id, at_s = connection.execute(
+        "SELECT floor_ms, boot_id, at_s FROM timekeeping"
+    ).fetchone()
+    return Floor(from_ms(floor_ms), boot_id, at_s)
 
 
-def store_floor(connection: sqlite3.Connection, floor: datetime) -> None:
+def store_floor(connection: sqlite3.Connection, floor: Floor) -> None:
     """Store it."""
-    connection.execute("UPDATE timekeeping SET floor_ms = ?", (to_ms(floor),))
+    connection.execute(
+        "UPDATE timekeeping SET floor_ms = ?, boot_id = ?, at_s = ?",
+        (to_ms(floor.moment), floor.boot_id, floor.at_s),
+    )
 
 
-def raise_floor(connection: sqlite3.Connection, floor: datetime) -> None:
-    """Store it if it is later than what is stored."""
-    connection.execute("UPDATE timekeeping SET floor_ms = max(floor_ms, ?)", (to_ms(floor),))
+def raise_floor(connection: sqlite3.Connection, moment: datetime) -> None:
+    """Store a bound that an earlier boot has left, if it is later than what is stored."""
+    connection.execute(
+        "UPDATE timekeeping SET floor_ms = :ms, boot_id = '', at_s = 0 WHERE floor_ms < :ms",
+        {"ms": to_ms(moment)},
+    )

@@ -28,7 +28,7 @@ from openami.gateway.outbox_rows import Row, ceil_ms, to_ms
 from openami.gateway.room import OutboxLimits, Shortage, charged, shortage
 from openami.gateway.stamping import Stamped, settled, unsettled
 from openami.gateway.thinning import Stage
-from openami.gateway.timekeeping import Facts
+from openami.gateway.timekeeping import Facts, Floor
 
 # SQLite's extended result codes carry the primary one in their last byte.
 _PRIMARY_CODE_MASK: Final = 0xFF
@@ -43,7 +43,7 @@ class Batch:
     boot_id: str
     held_at_s: float | None = None
     """This second of the boot, when the clock is not trusted: what is dated now must be held too."""
-    floor: datetime | None = None
+    floor: Floor | None = None
     """The floor of the clock, when it is due to be stored."""
     tidy: bool = False
     """Whether the bounds in time are due to be kept as well."""

@@ -102,6 +102,23 @@ class Knowledge:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """A floor as it is stored: ``moment`` was the time at that second of that boot.
+
+    Without a boot, it was known before the present one began.
+    """
+
+    moment: datetime = WRITTEN
+    boot_id: str = ""
+    at_s: float = 0.0
+
+    def known_in(self, boot_id: str) -> Knowledge:
+        """Return what a program knows that starts in a boot, be it at its beginning or in the middle of it."""
+        at_s = self.at_s if self.boot_id == boot_id else 0.0
+        return Knowledge(max(WRITTEN, self.moment), at_s)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether the wall clock is believed, and why."""
 
