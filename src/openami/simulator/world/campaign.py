@@ -1,10 +1,13 @@
 """The same story in many villages, one for each seed, on every core; every breach is told with its seed."""
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 
 from openami.simulator.world.scenario import Scenario
 from openami.simulator.world.story import simulate
@@ -62,7 +65,7 @@ def outcomes(
         jobs,
         mp_context=get_context("spawn"),
         max_tasks_per_child=VILLAGES_PER_PROCESS,
-        initializer=prepare,
+        initializer=partial(_begin, prepare),
     ) as pool:
         waiting: list[Future[Outcome]] = []
         for seed in seeds:
@@ -71,3 +74,16 @@ def outcomes(
                 yield waiting.pop(0).result()
         for future in waiting:
             yield future.result()
+
+
+def _begin(prepare: Callable[[], None]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    prepare()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that began it is gone: a pool's worker would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None, "a pool's worker has a parent"
+    wait([parent.sentinel])
+    os._exit(1)
