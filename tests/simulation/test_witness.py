@@ -73,6 +73,17 @@ async def test_numbers_that_go_back_are_a_breach(tmp_path: Path) -> None:
         card.look(file)
 
 
+async def test_an_empty_card_is_a_breach_unless_it_is_a_new_one(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    card = CardWitness("card")
+    card.look(empty)
+    assert card.messages == 0
+    card.look(await a_card(tmp_path, 2))
+    with pytest.raises(PromiseBroken, match=r"promise 2 .* is empty"):
+        card.look(empty)
+
+
 async def test_an_outbox_above_its_bound_is_a_breach(tmp_path: Path) -> None:
     card = CardWitness("card")
     card.look(await a_card(tmp_path, 2))

@@ -68,6 +68,8 @@ class CardWitness:
     def look(self, database: Path) -> None:
         """Read what the card has now, and hold it against what it had. Raises PromiseBroken."""
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            if not self._is_made(connection):
+                return
             rows = connection.execute(
                 "SELECT seq, payload FROM outbox_entry JOIN outbox_payload USING (seq)"
                 " WHERE seq > ? OR state = 'held'",
@@ -125,6 +127,15 @@ class CardWitness:
         for seq in gone:
             del self.unsettled[seq]
         return len(gone)
+
+    def _is_made(self, connection: sqlite3.Connection) -> bool:
+        """Whether there is an outbox at all: on a new card whose first write failed there is none yet."""
+        made = connection.execute(
+            "SELECT 1 FROM sqlite_schema WHERE name = 'outbox_entry'"
+        ).fetchone()
+        if made is None and (self.looked_to or self._early):
+            raise PromiseBroken(2, f"{self.name} is empty, and had {self.looked_to} messages")
+        return made is not None
 
     def _note(self, seq: int, payload: bytes) -> None:
         if seq > self.looked_to and seq not in self._early:
