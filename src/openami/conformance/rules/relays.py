@@ -26,7 +26,12 @@ METERS_KEPT_MAX: Final = 2_000
 ATTEMPTS_KEPT_MAX: Final = 64
 
 _RELAY: Final = Obis.parse("96.11.1")
-_CONNECTED: Final = "connected"
+# The words of the register list: a contactor that waits for its button is open.
+CONNECTED_BY_WORD: Final[Mapping[str, bool]] = {
+    "connected": True,
+    "disconnected": False,
+    "ready_for_reconnection": False,
+}
 _MUST_NOT_MOVE: Final[Mapping[str, str]] = {
     Act.COMMAND_WITHOUT_SESSION: "OA-SES-002",
     Act.COMMAND_BADLY_SIGNED: "OA-CMD-001",
@@ -101,8 +106,9 @@ class Relays:
         assert envelope is not None, "only what was read is heard"
         for reading in envelope.registers:
             if reading.obis == _RELAY and reading.quality is Quality.GOOD:
-                connected = reading.value == _CONNECTED
-                yield from self._judge_relay(envelope.meter_serial, connected, envelope.ts)
+                connected = CONNECTED_BY_WORD.get(str(reading.value))
+                if connected is not None:
+                    yield from self._judge_relay(envelope.meter_serial, connected, envelope.ts)
 
     def _judge_relay(self, serial: str, connected: bool, at: datetime) -> Iterator[Occasion]:
         for number, attempt in self._attempts.items():
@@ -132,7 +138,7 @@ def _wanted(members: Any) -> bool | None:
     registers = members.get("registers")
     for register in registers if isinstance(registers, list) else ():
         if isinstance(register, dict) and register.get("obis") == str(_RELAY):
-            return bool(register.get("value") == _CONNECTED)
+            return CONNECTED_BY_WORD.get(str(register.get("value")))
     return None
 
 
