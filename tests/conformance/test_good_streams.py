@@ -102,8 +102,7 @@ def everything_twice() -> Stream:
     """Each message under its packet id and then once more with DUP, as if no PUBACK had come in time."""
     stream = ordinary()
     for each in [o for o in stream.observations if isinstance(o, Published)]:
-        changed = {"dup": True, "packet_id": each.packet_id}
-        stream.publish(each.topic, each.payload, **changed)
+        stream.publish(each.topic, each.payload, dup=True, packet_id=each.packet_id)
     return stream
 
 
