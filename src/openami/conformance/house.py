@@ -4,6 +4,7 @@ What is seen at the door goes to the judge and to the scene, in this order and a
 the same. Nothing here decides anything.
 """
 
+import asyncio
 import contextlib
 import ipaddress
 import socket
@@ -17,6 +18,7 @@ from typing import Final
 
 from openami.clock import Clock
 from openami.conformance.acts import ACTS, ActRow
+from openami.conformance.checklist import Checklist, checklist
 from openami.conformance.credentials import (
     USERNAME,
     Credentials,
@@ -30,20 +32,23 @@ from openami.conformance.judgement import Judgement, Kind
 from openami.conformance.observation import Observation
 from openami.conformance.operator import Operator
 from openami.conformance.performing import Bench, Performance
+from openami.conformance.played_gateway import METERS, PlayedGateway
+from openami.conformance.playing import play
 from openami.conformance.scene import Scene
 from openami.keyfiles import load_signer, make_key, read_private, write_private, write_public
 from openami.mqtt.client import MqttPort
 from openami.mqtt.embedded import EmbeddedBroker, embedded_broker
 from openami.mqtt.settings import BrokerSettings
-from openami.pki.certificates import CertificateError
-from openami.pki.enrolment import read_request
+from openami.pki.certificates import CertificateError, new_transport_key
+from openami.pki.enrolment import make_request, read_request
 from openami.pki.names import CommonName, GatewayName
 from openami.sip.keyring import Keyring
 from openami.sip.keys import KeySigner
 
 DEFAULT_PORT: Final = 8883
 PLAIN_PORT: Final = 1883
-DEFAULT_NAME: Final = "feeder-kit/gateway-kit"
+PLAYED_CLIENT: Final = "openami-kit-gateway"
+REQUEST_FILE: Final = "enrolment-request.json"
 ANSWER_FILE: Final = "enrolment-answer.json"
 # Sentences the door told lately, for a person to read; the same one again is counted.
 NEWS_MAX: Final = 20
@@ -99,6 +104,7 @@ class House:
     door: Door
     performance: Performance
     clock: Clock
+    played: PlayedGateway | None = None
     news: "OrderedDict[str, int]" = field(default_factory=OrderedDict)
     """What a person should know of clients that were not let in: sentences, and how often."""
     observations: int = 0
@@ -119,9 +125,38 @@ class House:
         """Return what can be said by now."""
         return self.judge.judgement(self.clock.now())
 
+    def checklist(self) -> Checklist:
+        """Return what a person is shown."""
+        connected = [c.client_id for c in self.scene.connections.values()]
+        return checklist(
+            self.judgement(), list(self.performance.standings.values()), self.news, connected
+        )
+
+    def is_over(self, idle_s_max: float) -> bool:
+        """Whether every act has ended, or nothing could be begun for so long."""
+        performance = self.performance
+        return performance.is_over or performance.idle_s() >= idle_s_max
+
     async def run(self) -> None:
-        """Perform the acts, until cancelled."""
-        await self.performance.run()
+        """Perform the acts, and play the gateway for a head-end, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.performance.run(), name="acts")
+            if self.played is not None:
+                playing = play(self.played, self._own_settings(), self.clock.now)
+                group.create_task(playing, name="played gateway")
+
+    def _own_settings(self) -> BrokerSettings:
+        """Return how the kit comes to its own door."""
+        place = self.credentials
+        return BrokerSettings(
+            url=f"mqtts://localhost:{self.port}",
+            client_id=PLAYED_CLIENT,
+            ca_file=str(place.ca_file),
+            username=USERNAME,
+            password_file=str(place.directory / "password"),
+            protocol=self.broker.protocol,
+            session_expiry_days=0,
+        )
 
 
 @contextlib.asynccontextmanager
@@ -200,6 +235,7 @@ async def open_house(settings: HouseSettings, clock: Clock) -> AsyncIterator[Hou
             door=door,
             performance=Performance(bench, rows_for(settings.kind, settings.skipped)),
             clock=clock,
+            played=_played(settings, now) if settings.kind == "headend" else None,
         )
         await parts.enter_async_context(door.listening(listeners))
         yield house
@@ -233,7 +269,11 @@ def instructions(house: House) -> Sequence[str]:
     if place.key_file.exists():
         lines.append(f"its key         {place.key_file}")
     lines.append(f"or, without     user {USERNAME}, password {place.password}")
-    if house.settings.kind == "gateway":
+    if house.played is not None:
+        meters = ", ".join(METERS)
+        lines.append(f"the gateway     {house.settings.name}, with meters {meters}, played by the kit")
+        lines.append(f"enrol it with   {place.directory / REQUEST_FILE}, if commands are signed")
+    else:
         lines.append(
             f"publish on      openami/v1/FEEDER/GATEWAY/meter/SERIAL/telemetry, e.g. {house.settings.name}"
         )
@@ -276,6 +316,16 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _played(settings: HouseSettings, now: datetime) -> PlayedGateway:
+    """Return the gateway to be played, and leave its request to be enrolled for the head-end's operator."""
+    signer = _signer(settings.directory / "gateway-sip.key")
+    request = make_request(
+        settings.name, signer, signer.public, new_transport_key(), iat=int(now.timestamp())
+    )
+    write_public(settings.directory / REQUEST_FILE, request)
+    return PlayedGateway(settings.name, signer)
 
 
 def _operator(directory: Path) -> Operator:

@@ -60,8 +60,8 @@ _NEXT_LOOK_S = 0.5
 ANSWER_S_MAX: Final = 60.0
 # After an order a contactor takes a tenth of a second and its read-back a few; a hook looks after that.
 RELAY_SETTLES_S: Final = 2.0
-# How long a position of the relay is waited for that was measured after an order: two intervals, of five minutes.
-RELAY_LOOK_S_MAX: Final = 660.0
+# How long a position of the relay is waited for that was measured after an order; the rules look no longer.
+RELAY_LOOK_S_MAX: Final = 60.0
 RELAY_LOOK_S_MIN: Final = 10.0
 # Short enough to be waited for, long enough to be accepted first.
 _SHORT_SESSION: Final = timedelta(seconds=8)
@@ -251,7 +251,9 @@ class Performance:
         standing.detail = f"down for {hold_s:.0f} s"
         self.bench.door.take_down()
         await asyncio.sleep(hold_s)
+        # The link's loss is over before anybody can come back.
         up_at = self._now()
+        self._tell_end(standing, done=True, detail="")
         self.bench.door.put_up()
         standing.detail = "up again: waiting for the gateway"
         await self._until(lambda: standing.row.shows(self.bench.scene, up_at, None))
@@ -435,8 +437,12 @@ class Performance:
     ) -> None:
         """Send an order that is not to be obeyed, and look where the relay is afterwards."""
         sent_at = self._now()
+        self.bench.see(ActBegan(sent_at, purpose, standing.meter))
         await self._send(str(message[0]), message[1], purpose)
-        await self._looked(standing, sent_at)
+        try:
+            await self._looked(standing, sent_at)
+        finally:
+            self.bench.see(ActEnded(self._now(), purpose, done=True))
 
     async def _aim(
         self,
@@ -485,20 +491,19 @@ class Performance:
             connected = await self.bench.hook.relay(meter.serial)
             self.bench.see(RelaySeen(self._now(), meter.serial, connected))
             return
-        told = meter.relay_times_told
         look_s = min(max(3 * (meter.interval_s or 0), RELAY_LOOK_S_MIN), RELAY_LOOK_S_MAX)
 
         def is_measured() -> bool:
             measured = meter.relay_measured_at
-            # The second one after it was measured after it, whatever the gateway's clock says.
-            return (measured is not None and measured > since) or meter.relay_times_told >= told + 2
+            return measured is not None and measured > since
 
         try:
             async with asyncio.timeout(look_s):
                 await self._until(is_measured)
         except TimeoutError:
             raise Undone(
-                f"where the relay of {meter.serial} is was not told for {look_s:.0f} s"
+                f"no position of the relay of {meter.serial} came within {look_s:.0f} s that was "
+                "measured after the order: shorten the interval, set the clock, or give a hook"
             ) from None
 
     def _gateway_name(self) -> GatewayName:

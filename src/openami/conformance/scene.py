@@ -157,6 +157,9 @@ class Scene:
             case EventTopic():
                 self.last_event_at = seen.at
                 self._see_report(seen.payload)
+                meter = self.meters.get(topic.meter_serial)
+                if meter is not None and _RELAY_HINT in seen.payload:
+                    _see_relay_message(meter, seen)
             case SessionTopic():
                 self.offers += 1
                 self._see_session(topic, seen)
