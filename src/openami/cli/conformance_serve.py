@@ -64,7 +64,11 @@ JUDGEMENT_FILE: Final = "judgement.json"
     "--feeder", metavar="ID", default="feeder-kit", show_default=True, help="The gateway's feeder."
 )
 @click.option(
-    "--gateway", metavar="ID", default="gateway-kit", show_default=True, help="The gateway's own id."
+    "--gateway",
+    metavar="ID",
+    default="gateway-kit",
+    show_default=True,
+    help="The gateway's own id.",
 )
 @click.option(
     "--csr",

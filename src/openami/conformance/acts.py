@@ -276,7 +276,11 @@ def next_act(
 ) -> ActRow | None:
     """Return the act to begin now; None: nothing waits, or nothing of it can be begun yet."""
     for row in rows:
-        if states[row.act] is ActState.WAITING and row.ready(scene) and _is_needed(row, unexercised):
+        if (
+            states[row.act] is ActState.WAITING
+            and row.ready(scene)
+            and _is_needed(row, unexercised)
+        ):
             return row
     return None
 

@@ -105,7 +105,10 @@ def as_lines(shown: Checklist, *, width: int, height: int) -> Sequence[str]:
     body = [*_prompt(shown), *_broken(shown), *_news(shown), *_acts(shown), *_open(shown)]
     room = max(height - len(head), 1)
     if len(body) > room:
-        body = [*body[: room - 1], f"… and {len(body) - room + 1} lines more: see the page or the report"]
+        body = [
+            *body[: room - 1],
+            f"… and {len(body) - room + 1} lines more: see the page or the report",
+        ]
     return [_cut(line, width) for line in (*head, *body)]
 
 
@@ -254,4 +257,3 @@ def sentence(event: Mapping[str, Any]) -> str:
             return f"☛ {event['text']}"
         case _:
             return f"! {event['text']}"
-

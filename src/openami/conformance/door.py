@@ -271,9 +271,7 @@ class Door:
             case _:
                 pass
 
-    async def _down(
-        self, link: _Link, level: int | None, answers: asyncio.StreamReader
-    ) -> None:
+    async def _down(self, link: _Link, level: int | None, answers: asyncio.StreamReader) -> None:
         packets = PacketReader(level)
         while data := await answers.read(READ_BYTES_MAX):
             for framed in packets.read(data):
@@ -382,7 +380,9 @@ def _common_name(writer: asyncio.StreamWriter) -> str | None:
     certificate = writer.get_extra_info("peercert")
     if not certificate:
         return None
-    names = [value for part in certificate["subject"] for name, value in part if name == "commonName"]
+    names = [
+        value for part in certificate["subject"] for name, value in part if name == "commonName"
+    ]
     return names[0] if names else ""
 
 

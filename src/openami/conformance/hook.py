@@ -75,7 +75,9 @@ class Hook:
                     _first_bytes(process.stdout), _first_bytes(process.stderr), process.wait()
                 )
         except TimeoutError:
-            raise HookFailed(f"{' '.join(command)} has not ended after {HOOK_S_MAX:.0f} s") from None
+            raise HookFailed(
+                f"{' '.join(command)} has not ended after {HOOK_S_MAX:.0f} s"
+            ) from None
         finally:
             await _ended(process)
         if code != 0:

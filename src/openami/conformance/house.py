@@ -271,7 +271,9 @@ def instructions(house: House) -> Sequence[str]:
     lines.append(f"or, without     user {USERNAME}, password {place.password}")
     if house.played is not None:
         meters = ", ".join(METERS)
-        lines.append(f"the gateway     {house.settings.name}, with meters {meters}, played by the kit")
+        lines.append(
+            f"the gateway     {house.settings.name}, with meters {meters}, played by the kit"
+        )
         lines.append(f"enrol it with   {place.directory / REQUEST_FILE}, if commands are signed")
     else:
         lines.append(

@@ -37,6 +37,7 @@ from openami.conformance.observation import (
 from openami.conformance.operator import Operator, session_topic
 from openami.conformance.probe import (
     IN_SESSION,
+    NO_NEIGHBOUR,
     WITHOUT_SESSION,
     Aim,
     Forgery,
@@ -295,9 +296,7 @@ class Performance:
         standing.prompt = words.format(meter=standing.meter)
         await self._until(lambda: self._confirmed.is_set() or shows())
         said = self._confirmed.is_set()
-        event, by = (
-            (ActEvent.CONFIRM, Party.VENDOR) if said else (ActEvent.SHOWS, Party.GATEWAY)
-        )
+        event, by = (ActEvent.CONFIRM, Party.VENDOR) if said else (ActEvent.SHOWS, Party.GATEWAY)
         self._begin(standing, event, by)
 
     async def _undone(self, standing: Standing) -> None:
@@ -481,7 +480,7 @@ class Performance:
 
     def _neighbour(self, meter: MeterSeen) -> MeterSerial:
         others = [s for s in self.bench.scene.meters if s != meter.serial]
-        return others[0] if others else MeterSerial("another-meter")
+        return others[0] if others else NO_NEIGHBOUR
 
     async def _looked(self, standing: Standing, since: datetime) -> None:
         """Learn where the relay is now: by the hook, or from the next reading measured since."""
@@ -551,7 +550,7 @@ class Performance:
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition; the act's own time ends the wait."""
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - of a dozen conditions over two objects that are only told things
             await asyncio.sleep(_LOOK_S)
 
     def _began(self, standing: Standing) -> datetime:

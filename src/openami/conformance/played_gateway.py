@@ -65,9 +65,7 @@ class PlayedGateway:
 
     name: GatewayName
     signer: Signer
-    connected: dict[MeterSerial, bool] = field(
-        default_factory=lambda: dict.fromkeys(METERS, True)
-    )
+    connected: dict[MeterSerial, bool] = field(default_factory=lambda: dict.fromkeys(METERS, True))
     seq: int = 0
     nonces: OrderedDict[str, str] = field(default_factory=OrderedDict)
     reports: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
@@ -84,8 +82,9 @@ class PlayedGateway:
             topic = TelemetryTopic(self.name.feeder_id, self.name.gateway_id, serial)
             # A counter that has run at constant power since the epoch: it never falls, whoever looks.
             kwh = round(now.timestamp() * _W_OF_METER * (place + 1) / _S_PER_HOUR / 1e6, 3)
-            yield str(topic), self._envelope(
-                serial, now, [_register("1.8.0", kwh, "kWh"), self._relay(serial)]
+            yield (
+                str(topic),
+                self._envelope(serial, now, [_register("1.8.0", kwh, "kWh"), self._relay(serial)]),
             )
 
     def event(self, now: datetime) -> Message:
@@ -107,7 +106,9 @@ class PlayedGateway:
         topic = TelemetryTopic(self.name.feeder_id, self.name.gateway_id, METERS[0])
         return str(topic), b'{"schemaVersion":"0.1","registers":[{"obis":"1.8.0",'
 
-    def answers(self, topic: str, payload: bytes, *, nonce: bytes, now: datetime) -> Iterable[Answer]:
+    def answers(
+        self, topic: str, payload: bytes, *, nonce: bytes, now: datetime
+    ) -> Iterable[Answer]:
         """Return what is to be said to a session or a command; nothing to what is neither."""
         try:
             parsed, document = parse_topic(topic), read_document(payload)
@@ -135,9 +136,7 @@ class PlayedGateway:
         accepted = sign(unsigned, self.signer, ActType.ACCEPT, iat=iat, nonce=nonce)
         return (Answer(str(topic), _printed(accepted)),)
 
-    def _reported(
-        self, topic: CommandTopic, document: Document, now: datetime
-    ) -> Iterable[Answer]:
+    def _reported(self, topic: CommandTopic, document: Document, now: datetime) -> Iterable[Answer]:
         event = EventTopic(topic.feeder_id, topic.gateway_id, topic.meter_serial)
         told = self.reports.get(document.digest)
         if told is not None:

@@ -27,7 +27,9 @@ _AGAIN_S = 1.0
 _NONCE_BYTES = 16
 
 
-async def play(gateway: PlayedGateway, settings: BrokerSettings, now: Callable[[], datetime]) -> None:
+async def play(
+    gateway: PlayedGateway, settings: BrokerSettings, now: Callable[[], datetime]
+) -> None:
     """Be the gateway, until cancelled."""
     while True:
         try:
@@ -43,9 +45,7 @@ async def play(gateway: PlayedGateway, settings: BrokerSettings, now: Callable[[
             await asyncio.sleep(_AGAIN_S)
 
 
-async def _tell(
-    gateway: PlayedGateway, connection: Connection, number: int, now: datetime
-) -> None:
+async def _tell(gateway: PlayedGateway, connection: Connection, number: int, now: datetime) -> None:
     messages = list(gateway.readings(now))
     if number == _EVENT_AT:
         messages.append(gateway.event(now))

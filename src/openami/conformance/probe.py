@@ -23,6 +23,7 @@ from openami.sip.compose import command_members, sign
 from openami.sip.keys import Signer
 
 # A gateway's clock may be a minute off; the order is looked at within seconds.
+NO_NEIGHBOUR: Final = MeterSerial("another-meter")
 COMMAND_LIFE: Final = timedelta(minutes=2)
 NEVER_OFFERED: Final = "kit-never-offered"
 # What the relay's register says, and the order that would change it.
@@ -47,7 +48,7 @@ class Aim:
     stranger: Signer
     session_id: str = NEVER_OFFERED
     nonce: str = ""
-    neighbour: MeterSerial = MeterSerial("another-meter")
+    neighbour: MeterSerial = NO_NEIGHBOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +156,7 @@ def _in_anothers_name(aim: Aim) -> Message:
 
 
 def _for_another_meter(aim: Aim) -> Message:
-    _, payload = order(
-        replace(aim, topic=replace(aim.topic, meter_serial=aim.neighbour))
-    )
+    _, payload = order(replace(aim, topic=replace(aim.topic, meter_serial=aim.neighbour)))
     return aim.topic, payload
 
 

@@ -47,16 +47,16 @@ def build_app(
     """Return the application; ``confirm`` and ``skip`` are what its two buttons say."""
     viewers = 0
 
-    async def show(request: Request) -> Response:
+    async def show(_: Request) -> Response:
         return HTMLResponse(page(look()), headers=_HEADERS)
 
-    async def style(request: Request) -> Response:
+    async def style(_: Request) -> Response:
         return Response(STYLE, media_type="text/css", headers=_HEADERS)
 
-    async def script(request: Request) -> Response:
+    async def script(_: Request) -> Response:
         return Response(SCRIPT, media_type="text/javascript", headers=_HEADERS)
 
-    async def live(request: Request) -> Response:
+    async def live(_: Request) -> Response:
         if viewers >= VIEWERS_MAX:
             return Response("too many look on", status_code=503, headers={"Retry-After": "30"})
         return StreamingResponse(changes(), media_type="text/event-stream", headers=_HEADERS)
