@@ -22,6 +22,7 @@ from openami.simulator.config_files import gateway_toml
 from openami.simulator.faults import Silent
 from openami.simulator.lines import VillageLine, village_lines
 from openami.simulator.modbus_server import serving
+from openami.simulator.plan import PREPAID_MODEL
 from openami.simulator.programs import Program
 from openami.simulator.scenario import village_tonight
 from openami.simulator.village import Village
@@ -159,7 +160,7 @@ async def bench(directory: Path, keys: GatewayKeys, port: int) -> AsyncIterator[
     clock = SystemClock()
     plan = village_tonight(meters=3, seed=SEED, now=clock.now())
     customers = tuple(
-        dataclasses.replace(c, model="dds238", credit_uj=None, bypass_permille=0)
+        dataclasses.replace(c, model=PREPAID_MODEL, credit_uj=10**15, bypass_permille=0)
         for c in plan.customers
     )
     village = Counted(dataclasses.replace(plan, customers=customers))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # The page and the terminal show the same; twice a second is as often as a person sees.
 _LOOK_S = 0.5
 # When nothing more can be begun for so long, whatever still waits will not come by itself.
-_IDLE_S_MAX = 120.0
+_IDLE_S_MAX = 60.0
 JUDGEMENT_FILE: Final = "judgement.json"
 
 

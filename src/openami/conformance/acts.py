@@ -92,6 +92,9 @@ ACT_LIFE: Final[Life[ActState, ActEvent]] = Life(
     },
 )
 
+# Not every message of a meter tells of its relay: some registers are read less often than others.
+_MESSAGES_BEFORE_RELAY = 12
+
 Ready = Callable[[Scene], bool]
 Shows = Callable[[Scene, datetime, MeterSerial | None], bool]
 """What is known, since when, and which meter in; whether the act can be seen to have happened."""
@@ -103,8 +106,8 @@ class ActRow:
 
     ``serves`` are the requirements it exercises. Without ``asks`` the kit does it; with it, a control hook that
     knows the verb ``hook`` is asked, else a person, in the words of ``asks``. ``undo_hook`` and ``undo_asks``
-    bring back what was taken away. ``ready`` says when it can be begun; ``shows`` how it is seen; ``timeout_s``
-    how long that may take.
+    bring back what was taken away. ``ready`` says when it can be begun, ``needs`` the same to a person; ``shows``
+    how it is seen; ``timeout_s`` how long that may take.
     """
 
     act: Act
@@ -113,6 +116,7 @@ class ActRow:
     serves: tuple[str, ...]
     timeout_s: float
     ready: Ready
+    needs: str
     shows: Shows
     hook: str | None = None
     asks: str | None = None
@@ -138,7 +142,10 @@ def _relay_is_known(scene: Scene) -> bool:
 
 
 def _takes_sessions(scene: Scene) -> bool:
-    return _tells(scene) and scene.hears_sessions
+    """It listens to sessions; where its relays are it has had time to tell, if it ever does."""
+    told = max((m.times_told for m in scene.meters.values()), default=0)
+    knows = relay_meter(scene) is not None or told >= _MESSAGES_BEFORE_RELAY
+    return _tells(scene) and scene.hears_sessions and knows
 
 
 def _is_connected(scene: Scene) -> bool:
@@ -169,6 +176,15 @@ def _is_told_by_kit(_scene: Scene, _since: datetime, _: MeterSerial | None) -> b
     return False
 
 
+_NEEDS: Final[Mapping[Ready, str]] = {
+    _tells: "readings",
+    _tells_regularly: "a second reading of a meter",
+    _relay_is_known: "a subscription to commands, and a meter that tells where its relay is (96.11.1), "
+    "or a hook that does",
+    _takes_sessions: "a subscription to sessions",
+    _is_connected: "a connection",
+}
+
 # --- the table -----------------------------------------------------------------------------------
 
 # In this order: what the kit does by itself, then what takes somebody's hands; moving relays before taking
@@ -181,6 +197,7 @@ ACTS: Final[Sequence[ActRow]] = (
         serves=("OA-DEL-001",),
         timeout_s=RECONNECT_S_MAX,
         ready=_tells,
+        needs=_NEEDS[_tells],
         shows=_is_resent,
     ),
     ActRow(
@@ -190,6 +207,7 @@ ACTS: Final[Sequence[ActRow]] = (
         serves=("OA-DEL-003",),
         timeout_s=HOLD_S_MAX + RECONNECT_S_MAX,
         ready=_tells_regularly,
+        needs=_NEEDS[_tells_regularly],
         shows=_is_back,
     ),
     ActRow(
@@ -199,6 +217,7 @@ ACTS: Final[Sequence[ActRow]] = (
         serves=("OA-SES-002",),
         timeout_s=COMMANDS_S_MAX,
         ready=_relay_is_known,
+        needs=_NEEDS[_relay_is_known],
         shows=_is_told_by_kit,
         of_meter=True,
     ),
@@ -217,6 +236,7 @@ ACTS: Final[Sequence[ActRow]] = (
         ),
         timeout_s=COMMANDS_S_MAX,
         ready=_takes_sessions,
+        needs=_NEEDS[_takes_sessions],
         shows=_is_told_by_kit,
         of_meter=True,
     ),
@@ -227,6 +247,7 @@ ACTS: Final[Sequence[ActRow]] = (
         serves=("OA-REG-012", "OA-SIL-001"),
         timeout_s=HANDS_S_MAX + HOLD_S_MAX,
         ready=_tells_regularly,
+        needs=_NEEDS[_tells_regularly],
         shows=_is_silent,
         hook="unplug",
         asks="Unplug the data line of meter {meter}, and leave it unplugged.",
@@ -241,6 +262,7 @@ ACTS: Final[Sequence[ActRow]] = (
         serves=("OA-SEQ-001",),
         timeout_s=HANDS_S_MAX + BOOT_S_MAX,
         ready=_tells,
+        needs=_NEEDS[_tells],
         shows=_is_back,
         hook="reboot",
         asks="Switch the gateway off and on again.",
@@ -252,6 +274,7 @@ ACTS: Final[Sequence[ActRow]] = (
         serves=("OA-QOS-003", "OA-SES-002", "OA-SES-003", "OA-CMD-007", "OA-CMD-008"),
         timeout_s=HANDS_S_MAX,
         ready=_is_connected,
+        needs=_NEEDS[_is_connected],
         shows=_is_commanded,
         hook="disconnect",
         asks="Disconnect meter {meter} at the head-end.",

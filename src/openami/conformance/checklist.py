@@ -90,10 +90,14 @@ def checklist(
     connected: Sequence[str],
 ) -> Checklist:
     """Return the checklist of now."""
-    acts = tuple(ActLine(s.row.act, s.row.title, s.state, s.detail) for s in standings)
+    acts = tuple(ActLine(s.row.act, s.row.title, s.state, _detail(s)) for s in standings)
     prompts = [s.prompt for s in standings if s.prompt is not None]
     told = tuple(f"{text} (×{times})" if times > 1 else text for text, times in news.items())
     return Checklist(judgement, acts, prompts[0] if prompts else None, told, tuple(connected))
+
+
+def _detail(standing: Standing) -> str:
+    return f"needs {standing.row.needs}" if standing.state is ActState.WAITING else standing.detail
 
 
 # --- for a terminal ------------------------------------------------------------------------------

@@ -133,9 +133,8 @@ class House:
         )
 
     def is_over(self, idle_s_max: float) -> bool:
-        """Whether every act has ended, or nothing could be begun for so long."""
-        performance = self.performance
-        return performance.is_over or performance.idle_s() >= idle_s_max
+        """Whether nothing more can be exercised, or nothing could be begun for so long."""
+        return self.performance.is_over(idle_s_max)
 
     async def run(self) -> None:
         """Perform the acts, and play the gateway for a head-end, until cancelled."""

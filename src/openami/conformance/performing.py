@@ -5,6 +5,7 @@ here is told to the judge as an observation like any other; whether the gateway 
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,10 @@ RELAY_LOOK_S_MIN: Final = 10.0
 _SHORT_SESSION: Final = timedelta(seconds=8)
 # A gateway's clock may lag a little; its session has ended for it too.
 _SESSION_OVER_S: Final = 3.0
+# What should come again or afterwards is looked for by the rules for two minutes.
+RULES_WAIT_S_MAX: Final = 130.0
+# One relay is enough, and a second one is the neighbour's.
+RELAYS_ASKED_MAX: Final = 4
 # Intervals that a link or a meter stays away: the rules look for what came in three of them.
 HELD_INTERVALS: Final = 3.5
 HELD_S_MIN: Final = 5.0
@@ -122,6 +127,7 @@ class Performance:
     _confirmed: asyncio.Event = field(default_factory=asyncio.Event)
     _skipped: asyncio.Event = field(default_factory=asyncio.Event)
     _idle_since: datetime | None = None
+    _asked_for: set[MeterSerial] = field(default_factory=set)  # bound: RELAYS_ASKED_MAX
 
     def __post_init__(self) -> None:
         self.standings = {row.act: Standing(row=row) for row in self.rows}
@@ -146,16 +152,21 @@ class Performance:
                 return standing
         return None
 
-    @property
-    def is_over(self) -> bool:
-        """Whether every act has ended."""
-        return all(ACT_LIFE.is_terminal(s.state) for s in self.standings.values())
+    def is_over(self, idle_s_max: float) -> bool:
+        """Whether every act has ended and was judged, or nothing more happened for so long.
 
-    def idle_s(self) -> float:
-        """For how long no act could be begun though some wait; 0 while one is under way."""
+        What is missed has to be waited for by the rules before they say so.
+        """
         if self._idle_since is None:
-            return 0.0
-        return (self._now() - self._idle_since).total_seconds()
+            return False
+        idle_s = (self._now() - self._idle_since).total_seconds()
+        judged = self.bench.judge.judgement(self._now())
+        open_ = {f.requirement for f in judged.findings if f.verdict == "not exercised"}
+        states = [s.state for s in self.standings.values()]
+        due = [s.row for s in self.standings.values() if s.state is ActState.DONE]
+        if any(requirement in open_ for row in due for requirement in row.serves):
+            return idle_s >= max(idle_s_max, RULES_WAIT_S_MAX)
+        return all(ACT_LIFE.is_terminal(state) for state in states) or idle_s >= idle_s_max
 
     # --- performing
 
@@ -169,6 +180,7 @@ class Performance:
             for row in spared(self.rows, states, open_):
                 self._move(row, ActEvent.EXERCISED, Party.KIT)
                 states[row.act] = self.standings[row.act].state
+            await self._ask_for_relays()
             row_due = next_act(self.rows, states, open_, self.bench.scene)
             if row_due is None:
                 self._idle_since = self._idle_since or now
@@ -176,6 +188,19 @@ class Performance:
                 continue
             self._idle_since = None
             await self._perform(row_due)
+
+    async def _ask_for_relays(self) -> None:
+        """Ask the hook where relays are that no reading tells of, each once."""
+        bench = self.bench
+        if bench.hook is None or "relay" not in bench.verbs or relay_meter(bench.scene) is not None:
+            return
+        for serial in list(bench.scene.meters)[:RELAYS_ASKED_MAX]:
+            if serial not in self._asked_for:
+                self._asked_for.add(serial)
+                # A meter without a relay is no failure of the hook's.
+                with contextlib.suppress(HookFailed):
+                    connected = await bench.hook.relay(serial)
+                    bench.see(RelaySeen(self._now(), serial, connected))
 
     async def _perform(self, row: ActRow) -> None:
         """Perform one act to its end, whichever it is."""

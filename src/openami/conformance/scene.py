@@ -61,6 +61,7 @@ class MeterSeen:
     name: GatewayName
     serial: MeterSerial
     told_at: datetime
+    times_told: int = 1
     interval_s: float | None = None
     lost_at: datetime | None = None
     good_at: datetime | None = None
@@ -185,6 +186,7 @@ class Scene:
         else:
             meter.interval_s = (seen.at - meter.told_at).total_seconds()
             meter.told_at = seen.at
+            meter.times_told += 1
         lost = _LOST_HINT in seen.payload
         if lost:
             meter.lost_at = seen.at
