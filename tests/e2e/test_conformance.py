@@ -15,10 +15,17 @@ from tests.tools import require_tool
 
 from openami.clock import SystemClock
 from openami.gateway.enrolment import GatewayKeys
+from openami.headend.audit import Entry
+from openami.headend.store import Access
+from openami.headend.store.commands import StoredKeyring
+from openami.headend.store.open import open_store
+from openami.headend.village import HES, VillagePlan, add_gateway, make_village
+from openami.keyfiles import load_signer
 from openami.mqtt.settings import BrokerSettings
+from openami.pki.enrolment import read_request
 from openami.pki.names import GatewayName
 from openami.profile import FeederId, GatewayId
-from openami.simulator.config_files import gateway_toml
+from openami.simulator.config_files import gateway_toml, headend_toml
 from openami.simulator.faults import Silent
 from openami.simulator.lines import VillageLine, village_lines
 from openami.simulator.modbus_server import serving
@@ -26,6 +33,8 @@ from openami.simulator.plan import PREPAID_MODEL
 from openami.simulator.programs import Program
 from openami.simulator.scenario import village_tonight
 from openami.simulator.village import Village
+from openami.sip.canonical import read_document
+from openami.sip.keyring import read_keyring
 
 NAME = GatewayName(FeederId("feeder-kit"), GatewayId("gateway-kit"))
 DEADLINE_S = 40.0
@@ -66,6 +75,11 @@ class Kit:
                 await asyncio.sleep(0.1)
         judgement: Mapping[str, Any] = json.loads((self.directory / "judgement.json").read_bytes())
         return judgement
+
+
+    def acts(self) -> Mapping[str, str]:
+        """How each act has ended."""
+        return {event["act"]: event["state"] for event in self.events() if event["event"] == "act"}
 
 
 @asynccontextmanager
@@ -218,15 +232,131 @@ async def test_our_gateway_passes_whatever_it_is_put_through(tmp_path: Path) -> 
             benches.append(running)
             await judge.said(event="verdict", verdict="passed")
             first_verdict_s = clock.boottime() - started
-            judgement = await judge.ended(within_s=120)
-    print(f"first verdict after {first_verdict_s:.1f} s, the end after {clock.boottime() - started:.1f} s")
+            judgement = await judge.ended(within_s=100)
     assert first_verdict_s < FIRST_VERDICT_S_MAX
-    broken = [f for f in judgement["findings"] if f["verdict"] in ("failed", "warning")]
-    assert not broken, json.dumps(broken, indent=1)
-    for f in judgement["findings"]:
-        print(f["requirement"], f["verdict"], f["seen"])
-    for e in judge.events():
-        if e["event"] in ("act", "client", "asked"):
-            print(e)
-    print(running.orders)
+    assert broken(judgement) == []
     assert judgement["conforms"]
+    assert judge.acts() == {
+        "acknowledgement-withheld": "done",
+        "network-lost": "done",
+        "command-without-session": "done",
+        "session-offered": "done",
+        "meter-unplugged": "done",
+        "gateway-restarted": "not needed",
+    }
+    passed = verdicts(judgement)["passed"]
+    assert {"OA-TLS-001", "OA-DEL-001", "OA-DEL-003", "OA-SES-002", "OA-SIL-001"} <= passed
+    assert {f"OA-CMD-00{number}" for number in range(1, 6)} <= passed
+    # The honest order and the one back: of a dozen forged ones and a replay none came through.
+    assert [position for _, position in running.orders] == ["disconnected", "connected"]
+    assert "Traceback" not in judge.log.read_text()
+
+
+async def test_our_head_end_passes_with_a_gateway_the_kit_plays(tmp_path: Path) -> None:
+    require_tool("mosquitto")
+    script = tmp_path / "hook.py"
+    store_url = f"sqlite:///{tmp_path / 'headend.db'}"
+    script.write_text(HEADEND_HOOK)
+    enrolled = tmp_path / "enrolled"
+    command = f"{sys.executable} {script} {enrolled} {store_url}"
+    async with kit(tmp_path, "--headend", "--hook", command) as judge:
+        ready = await judge.said(event="ready")
+        request = (judge.directory / "enrolment-request.json").read_bytes()
+        async with headend(tmp_path, store_url, ready, request):
+            enrolled.touch()
+            judgement = await judge.ended(within_s=100)
+    assert broken(judgement) == []
+    assert judgement["conforms"]
+    assert judge.acts() == {"command-given": "done"}
+    asked = {"OA-QOS-003", "OA-TLS-001", "OA-SES-002", "OA-SES-003", "OA-CMD-007", "OA-CMD-008"}
+    assert asked <= verdicts(judgement)["passed"]
+    assert "Traceback" not in judge.log.read_text()
+
+
+HEADEND_HOOK = """
+import pathlib, subprocess, sys, time
+enrolled, store, verb, *words = sys.argv[1:]
+if verb == "verbs":
+    print("disconnect reconnect")
+    sys.exit()
+while not pathlib.Path(enrolled).exists():
+    time.sleep(0.05)
+sys.exit(subprocess.run(
+    [sys.executable, "-m", "openami", "command", "send", f"relay-{verb}", *words,
+     "--reason", "tried", "--wait", "30s", "--store", store]).returncode)
+"""
+
+
+@asynccontextmanager
+async def headend(
+    directory: Path, store_url: str, ready: Mapping[str, Any], request: bytes
+) -> AsyncIterator[None]:
+    """Run a head-end whose operator has enrolled the kit's gateway."""
+    now = SystemClock().now()
+    plan = VillagePlan(
+        feeders=(NAME.feeder_id,),
+        broker_names=("localhost",),
+        port=ready["port"],
+        roots=1,
+        threshold=1,
+        disconnects_per_hour=100,
+        min_dwell_s=0,
+    )
+    village = make_village(directory / "operator", plan, now=now)
+    add_gateway(village, read_request(request), [load_signer(village.root_key_file(1))], now=now)
+    keyring = village.signed_keyring(NAME.feeder_id, NAME.gateway_id)
+    assert keyring is not None
+    mqtt = BrokerSettings(
+        url=f"mqtts://localhost:{ready['port']}",
+        client_id=HES,
+        ca_file=ready["caFile"],
+        cert_file=ready["certFile"],
+        key_file=ready["keyFile"],
+    )
+    tables = {
+        "signing": {
+            "key_file": str(village.key_file(HES)),
+            "roots_file": str(village.roots_file),
+        }
+    }
+    file = directory / "headend.toml"
+    file.write_text(headend_toml(store_url=store_url, mqtt=mqtt, tables=tables))
+    program = Program("head-end", ["headend", "run", "-c", str(file)], log=directory / "headend.log")
+    await program.start()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not program.has_said("ready"):
+                program.check()
+                await asyncio.sleep(0.05)
+        await hand_over(store_url, keyring)
+        yield
+    finally:
+        await program.stop()
+
+
+async def hand_over(store_url: str, keyring: bytes) -> None:
+    """Give the keyring to the head-end, as `openami keyring publish` does."""
+    document = read_document(keyring)
+    content = read_keyring(document.members)
+    stored = StoredKeyring(
+        feeder_id=content.feeder_id,
+        gateway_id=content.gateway_id,
+        version=content.version,
+        document=keyring,
+        added_at=SystemClock().now(),
+        added_by="test",
+    )
+    entry = Entry(who="test", what="keyring given to the head-end", digest=document.digest)
+    async with open_store(store_url, Access.EDIT) as store:
+        await store.add_keyring(stored, entry)
+
+
+def broken(judgement: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [f for f in judgement["findings"] if f["verdict"] in ("failed", "warning")]
+
+
+def verdicts(judgement: Mapping[str, Any]) -> Mapping[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for finding in judgement["findings"]:
+        found.setdefault(finding["verdict"], set()).add(finding["requirement"])
+    return found

@@ -94,6 +94,8 @@ ACT_LIFE: Final[Life[ActState, ActEvent]] = Life(
 
 # Not every message of a meter tells of its relay: some registers are read less often than others.
 _MESSAGES_BEFORE_RELAY = 12
+# Two rounds of the two meters the kit plays.
+_READINGS_BEFORE_ORDER = 4
 
 Ready = Callable[[Scene], bool]
 Shows = Callable[[Scene, datetime, MeterSerial | None], bool]
@@ -148,8 +150,9 @@ def _takes_sessions(scene: Scene) -> bool:
     return _tells(scene) and scene.hears_sessions and knows
 
 
-def _is_connected(scene: Scene) -> bool:
-    return bool(scene.connections)
+def _hears_readings(scene: Scene) -> bool:
+    """The head-end has had readings, so that it knows the meter it is to order."""
+    return scene.hears_readings and scene.readings_heard >= _READINGS_BEFORE_ORDER
 
 
 def _is_back(scene: Scene, since: datetime, _: MeterSerial | None) -> bool:
@@ -182,7 +185,7 @@ _NEEDS: Final[Mapping[Ready, str]] = {
     _relay_is_known: "a subscription to commands, and a meter that tells where its relay is (96.11.1), "
     "or a hook that does",
     _takes_sessions: "a subscription to sessions",
-    _is_connected: "a connection",
+    _hears_readings: "a subscription to readings",
 }
 
 # --- the table -----------------------------------------------------------------------------------
@@ -273,8 +276,8 @@ ACTS: Final[Sequence[ActRow]] = (
         title="The head-end orders a relay: a session first, then one command.",
         serves=("OA-QOS-003", "OA-SES-002", "OA-SES-003", "OA-CMD-007", "OA-CMD-008"),
         timeout_s=HANDS_S_MAX,
-        ready=_is_connected,
-        needs=_NEEDS[_is_connected],
+        ready=_hears_readings,
+        needs=_NEEDS[_hears_readings],
         shows=_is_commanded,
         hook="disconnect",
         asks="Disconnect meter {meter} at the head-end.",

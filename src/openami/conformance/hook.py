@@ -50,7 +50,7 @@ class Hook:
         answer = (await self._asked("relay", meter_serial)).strip()
         if answer not in ("connected", "disconnected"):
             raise HookFailed(
-                f"{self.command[0]} relay {meter_serial} printed {answer[:_SAID_CHARS_MAX]!r}; "
+                f"the hook's `relay {meter_serial}` printed {answer[:_SAID_CHARS_MAX]!r}; "
                 "connected or disconnected is asked for"
             )
         return answer == "connected"
@@ -83,7 +83,7 @@ class Hook:
         if code != 0:
             last = said.decode(errors="replace").strip().splitlines()
             why = last[-1][:_SAID_CHARS_MAX] if last else "it said nothing"
-            raise HookFailed(f"{' '.join(command)} ended with {code}: {why}")
+            raise HookFailed(f"the hook's `{' '.join(words)}` ended with {code}: {why}")
         return answer.decode(errors="replace")
 
 

@@ -127,7 +127,8 @@ class House:
 
     def checklist(self) -> Checklist:
         """Return what a person is shown."""
-        connected = [c.client_id for c in self.scene.connections.values()]
+        clients = (c.client_id for c in self.scene.connections.values())
+        connected = [client for client in clients if client != PLAYED_CLIENT]
         return checklist(
             self.judgement(), list(self.performance.standings.values()), self.news, connected
         )

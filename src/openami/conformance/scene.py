@@ -91,6 +91,9 @@ class Scene:
     last_published_at: datetime | None = None
     hears_commands: bool = False
     hears_sessions: bool = False
+    hears_readings: bool = False
+    readings_heard: int = 0
+    """Readings that were published while somebody listened to them."""
     withheld: int = 0
     """Acknowledgements that were kept back, in all."""
     resent: int = 0
@@ -136,6 +139,7 @@ class Scene:
         filters = [f for listed in self._filters.values() for f in listed]
         self.hears_commands = any(_covers(f, "meter/M/command") for f in filters)
         self.hears_sessions = any(_covers(f, "session/S") for f in filters)
+        self.hears_readings = any(_covers(f, "meter/M/telemetry") for f in filters)
 
     # --- messages
 
@@ -154,6 +158,7 @@ class Scene:
             return
         match topic:
             case TelemetryTopic():
+                self.readings_heard += self.hears_readings
                 self._see_telemetry(topic, seen)
             case EventTopic():
                 self.last_event_at = seen.at
