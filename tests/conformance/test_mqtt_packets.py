@@ -274,16 +274,15 @@ def test_what_another_library_writes_is_read(version: MQTTProtocolVersion) -> No
     client = _Writer(version, paper)
     client.username_pw_set("anna", "secret")
     client.will_set("away", b"x", qos=1)
-    more: dict[str, Properties] = {}
+    properties: Properties | None = None
     if version == MQTTProtocolVersion.MQTTv5:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho's
         properties.TopicAlias = 5
         properties.UserProperty = ("made by", "paho")
         properties.ContentType = "application/json"
-        more["properties"] = properties
     client.connect("nowhere", 1883, 45)
     client.subscribe([("a/+", 1), ("b/#", 0)])
-    client.publish(TOPIC, b'{"ts":1}', qos=1, **more)
+    client.publish(TOPIC, b'{"ts":1}', qos=1, properties=properties)
     client.disconnect()
 
     hello, asked, message, *rest = read(paper.written, level=None)

@@ -76,7 +76,6 @@ class Kit:
         judgement: Mapping[str, Any] = json.loads((self.directory / "judgement.json").read_bytes())
         return judgement
 
-
     def acts(self) -> Mapping[str, str]:
         """How each act has ended."""
         return {event["act"]: event["state"] for event in self.events() if event["event"] == "act"}
@@ -321,7 +320,9 @@ async def headend(
     }
     file = directory / "headend.toml"
     file.write_text(headend_toml(store_url=store_url, mqtt=mqtt, tables=tables))
-    program = Program("head-end", ["headend", "run", "-c", str(file)], log=directory / "headend.log")
+    program = Program(
+        "head-end", ["headend", "run", "-c", str(file)], log=directory / "headend.log"
+    )
     await program.start()
     try:
         async with asyncio.timeout(DEADLINE_S):

@@ -72,6 +72,7 @@ class Around:
     see: Callable[[Observation], None]
     tell: Callable[[str], None]
     clock: Clock
+    hello_s_max: float = HELLO_S_MAX
 
 
 @dataclass(slots=True)
@@ -161,7 +162,7 @@ class Door:
 
     async def _welcomed(self, client: socket.socket) -> None:
         """Hear who it is; carry it, or tell it why not."""
-        async with asyncio.timeout(HELLO_S_MAX):
+        async with asyncio.timeout(self._around.hello_s_max):
             reader, writer = await self._entered(client)
             packets = PacketReader()
             try:
@@ -198,23 +199,30 @@ class Door:
         except BaseException:
             client.close()
             raise
-        return await _streams(client, self._around.tls if first == _TLS_FIRST else None)
+        if first != _TLS_FIRST:
+            return await _streams(client, None)
+        try:
+            return await _streams(client, self._around.tls)
+        except ConnectionError:
+            self._around.tell(
+                "a client broke a TLS handshake off without saying why: most often it does not trust "
+                "the kit's CA certificate, or calls the kit by another name"
+            )
+            raise
 
     async def _carried(
         self,
         link: _Link,
         reader: asyncio.StreamReader,
         packets: PacketReader,
-        hello: Sequence[Framed],
+        hello: bytes,
     ) -> None:
         self._links[link.number] = link
         broker: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(BROKER_ANSWER_S_MAX):
                 answers, broker = await asyncio.open_connection(*self._around.broker)
-            for framed in hello:
-                self._sent_up(link, framed)
-                broker.write(framed.raw)
+            broker.write(hello)
             up = asyncio.create_task(self._up(link, packets, reader, broker), name="up")
             down = asyncio.create_task(self._down(link, packets.level, answers), name="down")
             try:
@@ -242,11 +250,14 @@ class Door:
         reader: asyncio.StreamReader,
         broker: asyncio.StreamWriter,
     ) -> None:
-        while data := await reader.read(READ_BYTES_MAX):
+        data = b""  # what came with CONNECT is there already
+        while True:
             for framed in packets.read(data):
                 self._sent_up(link, framed)
                 broker.write(framed.raw)
             await broker.drain()
+            if not (data := await reader.read(READ_BYTES_MAX)):
+                return
 
     def _sent_up(self, link: _Link, framed: Framed) -> None:
         match framed.packet:
@@ -350,15 +361,12 @@ async def _streams(
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
-async def _hello(
-    reader: asyncio.StreamReader, packets: PacketReader
-) -> tuple[Connect, Sequence[Framed]]:
-    """Return CONNECT, and all that came with it in one piece. Raises PacketError, EOFError."""
+async def _hello(reader: asyncio.StreamReader, packets: PacketReader) -> tuple[Connect, bytes]:
+    """Return CONNECT and its bytes; what came with it waits in ``packets``. Raises PacketError, EOFError."""
     while data := await reader.read(READ_BYTES_MAX):
-        if framed := list(packets.read(data)):
-            connect = framed[0].packet
-            assert isinstance(connect, Connect)  # the reader takes no other first packet
-            return connect, framed
+        for framed in packets.read(data):
+            assert isinstance(framed.packet, Connect)  # the reader takes no other first packet
+            return framed.packet, framed.raw
     raise EOFError
 
 
