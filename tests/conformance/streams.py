@@ -230,6 +230,12 @@ class Stream:
         made = sign(members, POLE, ActType.ACCEPT, iat=iat, nonce=bytes([nonce]) * 16)
         return as_bytes({name: value for name, value in (made | changes).items() if value})
 
+    def reject(self) -> bytes:
+        """Return the session as its gateway rejects it."""
+        members = {name: value for name, value in self.session().items() if name != "signature"}
+        iat = int(self.now.timestamp())
+        return as_bytes(sign(members, POLE, ActType.REJECT, iat=iat, reason="NO_KEYRING"))
+
     def command(
         self,
         action: Action = Action.DISCONNECT,
