@@ -8,13 +8,16 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
+from openami.cli.durations import as_duration
 from openami.cli.report import Exit, fail, print_json, say
+from openami.cli.storage import catalogue_of, registers_option
 
 if TYPE_CHECKING:
     from openami.conformance.checklist import Checklist
@@ -98,19 +101,19 @@ JUDGEMENT_FILE: Final = "judgement.json"
 @click.option("--firmware", metavar="TEXT", default="", help="For the report.")
 @click.option("--once", is_flag=True, help="End by itself when nothing more can be exercised.")
 @click.option(
-    "-W",
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="End after so long.",
+    "--for",
+    "lasting",
+    metavar="DURATION",
+    callback=as_duration,
+    help="End after so long (30s, 5m, 2h); otherwise Ctrl-C ends it.",
 )
+@registers_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each change.")
 def serve(
     headend: bool,
     page: str,
     once: bool,
-    wait_s: float | None,
+    lasting: timedelta | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -128,7 +131,7 @@ def serve(
 
     settings = _settings(headend=headend, **options)
     listener = _page_listener(page)
-    run = _Run(settings, listener, once=once, wait_s=wait_s, as_json=as_json)
+    run = _Run(settings, listener, once=once, lasting=lasting, as_json=as_json)
     try:
         judgement = asyncio.run(run.until_over(SystemClock()))
     except (HouseError, KeyFileError) as error:
@@ -157,6 +160,7 @@ def _settings(
     vendor: str,
     model: str,
     firmware: str,
+    registers: str | None,
 ) -> "HouseSettings":
     from openami.conformance.hook import Hook
     from openami.conformance.house import HouseSettings
@@ -178,6 +182,7 @@ def _settings(
         hook=None if hook is None else Hook(shlex.split(hook)),
         outage_s=outage_s,
         skipped=frozenset(skipped),
+        catalogue=catalogue_of(registers),
         vendor=vendor,
         model=model,
         firmware=firmware,
@@ -207,7 +212,7 @@ class _Run:
     settings: "HouseSettings"
     listener: socket.socket | None
     once: bool
-    wait_s: float | None
+    lasting: timedelta | None
     as_json: bool
 
     async def until_over(self, clock: Any) -> "Judgement":
@@ -277,7 +282,7 @@ class _Run:
 
         redraws = sys.stdout.isatty() and not self.as_json
         before: Checklist | None = None
-        ends_at = None if self.wait_s is None else house.clock.boottime() + self.wait_s
+        began, lasting = house.clock.boottime(), self.lasting
         while True:
             now = house.checklist()
             for event in changes(before, now):
@@ -290,19 +295,21 @@ class _Run:
             before = now
             if stop.is_set() or (self.once and house.is_over(_IDLE_S_MAX)):
                 return
-            if ends_at is not None and house.clock.boottime() >= ends_at:
+            if lasting and house.clock.boottime() >= began + lasting.total_seconds():
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await stop.wait()
 
     def _conclude(self, judgement: "Judgement", file: Path) -> None:
-        from openami.conformance.checklist import conclusion
+        from openami.conformance.summary import summary
 
         if self.as_json:
             print_json({"event": "end", "conforms": judgement.conforms, "report": str(file)})
-        else:
-            say(f"{conclusion(judgement)}; the judgement is in {file}")
+            return
+        for line in summary(judgement):
+            click.echo(line)
+        say(f"the judgement is in {file}")
 
 
 def _redraw(now: "Checklist", above: list[str]) -> None:

@@ -42,6 +42,7 @@ from openami.mqtt.settings import BrokerSettings
 from openami.pki.certificates import CertificateError, new_transport_key
 from openami.pki.enrolment import make_request, read_request
 from openami.pki.names import CommonName, GatewayName
+from openami.profile import RegisterCatalogue, one_line
 from openami.sip.keyring import Keyring
 from openami.sip.keys import KeySigner
 
@@ -84,6 +85,7 @@ class HouseSettings:
     hook: Hook | None = None
     outage_s: float | None = None
     skipped: frozenset[str] = frozenset()
+    catalogue: RegisterCatalogue | None = None
     vendor: str = ""
     model: str = ""
     firmware: str = ""
@@ -117,7 +119,8 @@ class House:
 
     def tell(self, sentence: str) -> None:
         """Keep a sentence for the person."""
-        self.news[sentence] = self.news.pop(sentence, 0) + 1
+        told = one_line(sentence)  # a client may call itself whatever a terminal obeys
+        self.news[told] = self.news.pop(told, 0) + 1
         while len(self.news) > NEWS_MAX:
             self.news.popitem(last=False)
 
@@ -128,7 +131,7 @@ class House:
     def checklist(self) -> Checklist:
         """Return what a person is shown."""
         clients = (c.client_id for c in self.scene.connections.values())
-        connected = [client for client in clients if client != PLAYED_CLIENT]
+        connected = [one_line(client) for client in clients if client != PLAYED_CLIENT]
         return checklist(
             self.judgement(), list(self.performance.standings.values()), self.news, connected
         )
@@ -202,6 +205,7 @@ async def open_house(settings: HouseSettings, clock: Clock) -> AsyncIterator[Hou
         judge = Judge(
             settings.kind,
             began_at=now,
+            catalogue=settings.catalogue,
             vendor=settings.vendor,
             model=settings.model,
             firmware=settings.firmware,
