@@ -36,6 +36,7 @@ class Hook:
     """The program and its own first arguments."""
 
     command: Sequence[str]
+    ends_within_s: float = HOOK_S_MAX
 
     async def verbs(self) -> frozenset[str]:
         """Return what it can do. Raises HookFailed."""
@@ -70,13 +71,13 @@ class Hook:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
-            async with asyncio.timeout(HOOK_S_MAX):
+            async with asyncio.timeout(self.ends_within_s):
                 answer, said, code = await asyncio.gather(
                     _first_bytes(process.stdout), _first_bytes(process.stderr), process.wait()
                 )
         except TimeoutError:
             raise HookFailed(
-                f"{' '.join(command)} has not ended after {HOOK_S_MAX:.0f} s"
+                f"the hook's `{' '.join(words)}` has not ended after {self.ends_within_s:g} s"
             ) from None
         finally:
             await _ended(process)
