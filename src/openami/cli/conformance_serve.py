@@ -140,6 +140,12 @@ def serve(
         fail(str(error), Exit.USAGE)
     except TransportError as error:
         fail(str(error), Exit.CANNOT_CONNECT, error.remedy)
+    except ExceptionGroup as several:
+        # The kit's parts run beside one another; that its own broker has ended is told by whoever notices.
+        lost, others = several.split(TransportError)
+        if lost is None or others is not None:
+            raise
+        fail("the kit's own broker has ended", Exit.FAILED, "start the kit again")
     sys.exit(Exit.DONE if judgement.conforms else Exit.FAILED)
 
 

@@ -184,7 +184,7 @@ _NEEDS: Final[Mapping[Ready, str]] = {
     _tells_regularly: "a second reading of a meter",
     _relay_is_known: "a subscription to commands, and a meter that tells where its relay is (96.11.1), "
     "or a hook that does",
-    _takes_sessions: "a subscription to sessions",
+    _takes_sessions: "a subscription to sessions, after a while of readings",
     _hears_readings: "a subscription to readings",
 }
 

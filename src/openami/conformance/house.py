@@ -29,7 +29,7 @@ from openami.conformance.door import BACKLOG_MAX, Around, Door
 from openami.conformance.hook import Hook
 from openami.conformance.judge import Judge
 from openami.conformance.judgement import Judgement, Kind
-from openami.conformance.observation import Observation
+from openami.conformance.observation import Act, Observation
 from openami.conformance.operator import Operator
 from openami.conformance.performing import Bench, Performance
 from openami.conformance.played_gateway import METERS, PlayedGateway
@@ -37,7 +37,7 @@ from openami.conformance.playing import play
 from openami.conformance.scene import Scene
 from openami.keyfiles import load_signer, make_key, read_private, write_private, write_public
 from openami.mqtt.client import MqttPort
-from openami.mqtt.embedded import EmbeddedBroker, embedded_broker
+from openami.mqtt.embedded import EmbeddedBroker, Program, embedded_broker
 from openami.mqtt.settings import BrokerSettings
 from openami.pki.certificates import CertificateError, new_transport_key
 from openami.pki.enrolment import make_request, read_request
@@ -86,6 +86,8 @@ class HouseSettings:
     outage_s: float | None = None
     skipped: frozenset[str] = frozenset()
     catalogue: RegisterCatalogue | None = None
+    brokers: Sequence[Program] = ("mosquitto", "iotcore")
+    """Which broker to start: the first that is installed."""
     vendor: str = ""
     model: str = ""
     firmware: str = ""
@@ -180,7 +182,9 @@ async def open_house(settings: HouseSettings, clock: Clock) -> AsyncIterator[Hou
         listeners = _listeners(host, settings)
         for listener in listeners:
             parts.enter_context(listener)
-        broker = await parts.enter_async_context(embedded_broker(changes=_BROKER_SETTINGS))
+        broker = await parts.enter_async_context(
+            embedded_broker(settings.brokers, changes=_BROKER_SETTINGS)
+        )
         own = BrokerSettings(
             url=broker.url, client_id="openami-kit", protocol=broker.protocol, session_expiry_days=0
         )
@@ -237,7 +241,9 @@ async def open_house(settings: HouseSettings, clock: Clock) -> AsyncIterator[Hou
             judge=judge,
             scene=scene,
             door=door,
-            performance=Performance(bench, rows_for(settings.kind, settings.skipped)),
+            performance=Performance(
+                bench, rows_for(settings.kind, settings.skipped, enrolled=keyring is not None)
+            ),
             clock=clock,
             played=_played(settings, now) if settings.kind == "headend" else None,
         )
@@ -245,9 +251,13 @@ async def open_house(settings: HouseSettings, clock: Clock) -> AsyncIterator[Hou
         yield house
 
 
-def rows_for(kind: Kind, skipped: frozenset[str]) -> Sequence[ActRow]:
-    """Return the acts for who is judged, without those that are left out."""
-    return [row for row in ACTS if row.kind == kind and row.act.value not in skipped]
+def rows_for(kind: Kind, skipped: frozenset[str], *, enrolled: bool) -> Sequence[ActRow]:
+    """Return the acts for who is judged, without those that are left out.
+
+    A session is offered to a gateway that was enrolled with the kit alone: another one owes a stranger no answer.
+    """
+    left_out = skipped if enrolled else {*skipped, Act.SESSION_OFFERED.value}
+    return [row for row in ACTS if row.kind == kind and row.act.value not in left_out]
 
 
 def address_of_this_machine() -> str:
