@@ -349,6 +349,7 @@ def clients_of_others() -> Stream:
     stream.connection = None
     for topic in ("home/temperature", "openami/v2/f/g/batch", "$SYS/uptime", "", "spBv1.0/g/e"):
         stream.publish(topic, b'{"registers":1}', qos=0, retain=True, packet_id=None)
+    stream.publish("openami/probe/5f3a", b"is QoS 1 kept?", retain=True, packet_id=None)
     return stream
 
 
