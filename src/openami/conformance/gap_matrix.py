@@ -10,8 +10,8 @@ from typing import Final, Literal
 import msgspec
 
 from openami.conformance.coverage import ALWAYS, CoverageSheet, MeterCoverage, RegisterCoverage
-from openami.conformance.judgement import Finding, Judgement, Place
-from openami.profile import ProfileError, parse_topic
+from openami.conformance.judgement import Finding, Judgement
+from openami.profile import ProfileError, SessionTopic, parse_topic
 
 State = Literal["have", "partly", "missing", "not shown"]
 
@@ -48,10 +48,7 @@ class GapMatrix(msgspec.Struct, frozen=True, rename="camel"):
 def gap_matrix(judgement: Judgement, coverage: CoverageSheet | None) -> GapMatrix:
     """Return the matrix of a judgement and, where a gateway was judged, of its coverage sheet."""
     meters = () if coverage is None else coverage.meters
-    names = sorted(
-        {place.gateway for finding in judgement.findings for place in finding.places}
-        | {meter.gateway for meter in meters}
-    ) or list(judgement.subject.names)
+    names = sorted({*judgement.subject.names, *(meter.gateway for meter in meters)})
     shown = names[:GATEWAYS_MAX]
     rows = [
         Row(
@@ -87,39 +84,29 @@ def _cell(finding: Finding, gateway: str, *, alone: bool) -> Cell:
 
 
 def _broken(finding: Finding, gateway: str, *, alone: bool) -> Cell:
-    places = [place for place in finding.places if place.gateway == gateway]
-    broken = [place for place in places if place.broken]
-    if finding.places:
-        if not broken:
-            return Cell(gateway, "have" if places else "not shown", "")
-    elif not alone and gateway not in _gateways_of(finding):
-        return Cell(gateway, "not shown", "")
-    seen = sum(place.seen for place in places) or finding.seen
-    times = sum(place.broken for place in broken) or finding.broken
-    everywhere = times >= seen and len(broken) == len(places)
+    if not alone and gateway not in finding.broken_by:
+        return Cell(gateway, "have", "")
     # What the profile does not ask for cannot be missing in it.
-    state: State = "missing" if everywhere and finding.verdict == "failed" else "partly"
-    return Cell(gateway, state, f"{_where(broken, places)}{finding.remedy}")
+    missing = finding.verdict == "failed" and finding.broken >= finding.seen
+    meters = _meters_of(finding, gateway)
+    where = f"{', '.join(meters)}: " if meters else ""
+    return Cell(gateway, "missing" if missing else "partly", f"{where}{finding.remedy}")
 
 
-def _where(broken: Sequence[Place], places: Sequence[Place]) -> str:
-    meters = sorted({place.meter for place in broken if place.meter})
-    behind = {place.meter for place in places if place.meter}
-    if not meters or len(meters) == len(behind):
-        return ""
-    return f"{_named(meters, len(behind))}: "
-
-
-def _gateways_of(finding: Finding) -> set[str]:
-    """Return the gateways its evidence is of."""
-    found = set()
+def _meters_of(finding: Finding, gateway: str) -> list[str]:
+    """Return the meters its evidence is of, in its order; more may have it."""
+    found: dict[str, None] = {}
     for evidence in finding.evidence:
         try:
             topic = parse_topic(evidence.topic)
         except ProfileError:
             continue
-        found.add(f"{topic.feeder_id}/{topic.gateway_id}")
-    return found
+        if (
+            not isinstance(topic, SessionTopic)
+            and gateway == f"{topic.feeder_id}/{topic.gateway_id}"
+        ):
+            found[topic.meter_serial] = None
+    return list(found)
 
 
 # --- registers -----------------------------------------------------------------------------------

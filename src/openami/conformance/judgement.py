@@ -23,25 +23,13 @@ class Evidence(msgspec.Struct, frozen=True, rename="camel"):
     excerpt: str = ""
 
 
-class Place(msgspec.Struct, frozen=True, rename="camel"):
-    """How one gateway, or one meter behind it, stands to a requirement.
-
-    ``gateway`` is ``FEEDER/GATEWAY``; ``meter`` is empty where it is about the gateway itself.
-    """
-
-    gateway: str
-    meter: str
-    seen: int
-    broken: int
-
-
 class Finding(msgspec.Struct, frozen=True, rename="camel"):
     """What is said about one requirement.
 
     ``seen`` counts the occasions on which it could have been broken, ``broken`` those on which it was;
     ``evidence`` holds the first few of them, and for a pass the first occasion. ``exercise`` says how to
-    bring it about, where it was not exercised; ``remedy`` what to do, where it was broken. ``places``
-    tells it by gateway and meter, where it can be told: a bounded number, the broken ones first.
+    bring it about, where it was not exercised; ``remedy`` what to do, where it was broken. ``broken_by``
+    names the first few who broke it: gateways as ``FEEDER/GATEWAY``, or clients.
     """
 
     requirement: str
@@ -54,7 +42,7 @@ class Finding(msgspec.Struct, frozen=True, rename="camel"):
     evidence: tuple[Evidence, ...]
     remedy: str
     exercise: str
-    places: tuple[Place, ...] = ()
+    broken_by: tuple[str, ...] = ()
 
 
 class Subject(msgspec.Struct, frozen=True, rename="camel"):

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from openami.conformance.judgement import Evidence, Finding, Judgement, Place, Subject
+from openami.conformance.judgement import Evidence, Finding, Judgement, Subject
 from openami.conformance.observation import Connected, Observation, Published
 from openami.conformance.report.document import Sealed, seal
 from openami.conformance.sheets import SheetOptions, Sheets, sheets_of
@@ -130,7 +130,7 @@ FINDINGS = (
                 '{"schemaVersion":"0.1","ts":"2026-06-22T12:15:00Z","feederId":"feeder-north-paravur-01",…',
             ),
         ),
-        places=(Place(NAME, "DS1000-88422", 14, 12), Place(NAME, "DS1000-88421", 26, 0)),
+        broken_by=(NAME,),
     ),
     finding(
         "OA-REG-007",

@@ -1,7 +1,7 @@
 """The report as one HTML file: no script, nothing loaded, readable on a phone, in the dark and on paper.
 
-What comes from outside is escaped by the template engine, and the page's own policy lets no script run and nothing be
-fetched, should an escape ever be missing.
+What comes from outside is escaped by the template engine, and the page's own policy lets no script run and
+nothing be fetched, should an escape ever be missing.
 """
 
 import hashlib

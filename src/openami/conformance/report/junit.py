@@ -39,7 +39,8 @@ def junit_report(sealed: Sealed) -> bytes:
     SubElement(suite, "system-out").text = words.headline(judgement)
     SubElement(suite, "system-err")
     indent(root)
-    return tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    text: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
 
 
 def _properties(properties: Element, sealed: Sealed) -> None:

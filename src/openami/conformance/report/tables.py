@@ -20,12 +20,22 @@ from openami.profile import one_line
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of texts; ``numbers`` are the columns whose cells stand to the right."""
+    """A table of texts; ``numbers`` are the columns whose cells stand to the right.
+
+    From the column ``states`` on, cells begin with a state of the gap matrix.
+    """
 
     caption: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[int] = frozenset()
+    states: int | None = None
+
+    def state(self, column: int, cell: str) -> str | None:
+        """Return the state a cell begins with, None where it has none."""
+        if self.states is None or column < self.states:
+            return None
+        return cell.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,7 @@ def _gaps(matrix: GapMatrix) -> Section:
                     )
                     for row in matrix.rows
                 ),
+                states=3,
             ),
         ),
         notes,
@@ -96,7 +107,7 @@ def _by_gateway(table: Table) -> Table:
 
 def _cell(cell: Cell) -> str:
     remark = f": {one_line(cell.remark)}" if cell.remark else ""
-    return f"{words.GAP_MARKS[cell.state]} {cell.state}{remark}"
+    return f"{cell.state}{remark}"
 
 
 # --- coverage ------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def _section(section: Section) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     """Yield the lines of a table; what is too wide is wrapped, and the gap matrix is a list."""
-    if table.headings[0] == "No.":
+    if table.states is not None:
         yield from _matrix(table)
         return
     lines = [table.headings, *table.rows]
@@ -142,10 +142,12 @@ def _in_column(cell: str, width: int) -> list[str]:
 
 
 def _matrix(table: Table) -> Iterator[str]:
-    for column, gateway in enumerate(table.headings[3:], 3):
-        yield f"  {gateway}"
+    assert table.states is not None
+    for column in range(table.states, len(table.headings)):
+        yield f"  {table.headings[column]}"
         for row in table.rows:
-            yield from _wrapped(f"    {row[0]:<11}  {row[column]}", hang=" " * 19)
+            mark = words.GAP_MARKS[table.state(column, row[column]) or ""]
+            yield from _wrapped(f"    {row[0]:<11}  {mark} {row[column]}", hang=" " * 19)
 
 
 # --- lines ---------------------------------------------------------------------------------------
