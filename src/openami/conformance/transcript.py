@@ -7,6 +7,7 @@ longer whole, and neither are the findings it would lead to.
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, BinaryIO, Final, get_args
 
@@ -52,35 +53,48 @@ class TranscriptError(Exception):
 
 
 class TranscriptWriter:
-    """Writes observations to a file that somebody else opens and closes."""
+    """Writes observations to a file that somebody else opens and closes.
+
+    A full disk ends the transcript and not the judgement: ``ended_by`` says what did.
+    """
 
     def __init__(self, file: BinaryIO, head: Head, bytes_max: int = TRANSCRIPT_BYTES_MAX) -> None:
         self._file = file
-        self._left = bytes_max
+        self._bytes_max = bytes_max
+        self._bytes = 0
         self._hash = hashlib.sha256()
         self._observations = 0
-        self._whole = True
+        self.ended_by = ""
         self._write(_encode(head) + b"\n")
 
     def see(self, observation: Observation) -> None:
-        """Write one more observation, while there is room. Raises OSError."""
-        if not self._whole:
+        """Write one more observation, while there is room."""
+        if self.ended_by:
             return
         line = _encode({"saw": type(observation).__name__, "it": observation}) + b"\n"
-        if len(line) > min(LINE_BYTES_MAX, self._left):
-            self._whole = False
+        if len(line) > min(LINE_BYTES_MAX, self._bytes_max - self._bytes):
+            self.ended_by = "there was no room for more"
             return
         self._write(line)
-        self._observations += 1
+        self._observations += not self.ended_by
 
     def digest(self) -> TranscriptDigest:
         """Return what a report says of the transcript: its hash so far."""
-        return TranscriptDigest(self._hash.hexdigest(), self._observations, self._whole)
+        return TranscriptDigest(self._hash.hexdigest(), self._observations, not self.ended_by)
 
     def _write(self, data: bytes) -> None:
-        self._file.write(data)
+        try:
+            written = self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            written, self.ended_by = 0, error.strerror or str(error)
+        if written < len(data):
+            self.ended_by = self.ended_by or "the disk took a part of a line"
+            with suppress(OSError):
+                self._file.truncate(self._bytes)
+            return
         self._hash.update(data)
-        self._left -= len(data)
+        self._bytes += written
 
 
 class TranscriptReader:

@@ -82,7 +82,7 @@ LACKING = [
 
 def afternoon() -> Iterator[Observation]:
     """Three hours and a half of three meters every 15 minutes; one is silent for an hour, two numbers are lost."""
-    yield Connected(BEGAN, 1, NAME, "5.0", False, 60, None, "TLSv1.3", NAME)
+    yield Connected(BEGAN, 1, NAME, "5", False, 60, None, "TLSv1.3", NAME)
     seq = 0
     for minute in range(0, 210, 15):
         at = BEGAN + timedelta(minutes=minute)
@@ -105,7 +105,7 @@ def finding(number: str, **members: object) -> Finding:
     whole: dict[str, object] = {
         "text": "Telemetry is published with QoS 1.",
         "source": "profile",
-        "how": "every message on a telemetry topic, as it reached the broker",
+        "how": "By the QoS of every message on a telemetry topic.",
         "verdict": "passed",
         "seen": 40,
         "broken": 0,
@@ -136,7 +136,7 @@ FINDINGS = (
         "OA-REG-007",
         text="The unit of a register is the list's.",
         source="decision 0015",
-        how="the unit of each register that is in the list",
+        how="By comparing each register with the list.",
         verdict="warning",
         seen=14,
         broken=14,
@@ -151,7 +151,7 @@ FINDINGS = (
     finding(
         "OA-SES-002",
         text="No relay moves without a session that covers the command.",
-        how="the kit sends commands without a session and looks at the relay",
+        how="By sending commands without a session, and looking at the relay.",
         verdict="not exercised",
         seen=0,
         exercise="Connect a meter with a relay and let the kit send its commands.",
@@ -159,13 +159,13 @@ FINDINGS = (
     finding(
         "OA-TOP-001",
         text="A message travels on one of the profile's four topics.",
-        how="the topic of every message",
+        how="By the topic of every message.",
         evidence=(Evidence(BEGAN, "telemetry of DS1000-88421", topic("DS1000-88421")),),
     ),
     finding(
         "OA-SIP-009",
         text="Settlement actions need a session.",
-        how="profile 0.1 names no settlement action",
+        how="Profile 0.1 names no settlement action.",
         verdict="not testable",
         seen=0,
         exercise="",

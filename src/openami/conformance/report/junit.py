@@ -94,7 +94,7 @@ def _told(finding: Finding) -> str:
     return "\n".join(
         [
             f"asked by {words.source(finding.source)}; {words.occasions(finding)}",
-            f"judged by {one_line(finding.how)}",
+            one_line(finding.how),
             *(_evidence(evidence) for evidence in finding.evidence),
             f"what to do: {one_line(finding.remedy)}",
         ]

@@ -177,7 +177,7 @@ def _head(sealed: Sealed) -> Iterator[Flowable]:
     yield said
     yield Spacer(0, 6)
     cells = [
-        Paragraph(f'<font size="13"><b>{count}</b></font>  {verdict}', _BODY)
+        Paragraph(f'<font size="13"><b>{count}</b></font>  {words.counted(verdict, count)}', _BODY)
         for verdict, count in counts.items()
     ]
     numbers = Grid([cells], [_WIDTH / len(cells)] * len(cells))
@@ -243,7 +243,7 @@ def _finding(finding: Finding) -> Iterator[Flowable]:
     title = Paragraph(f'<font color="{ink}"><b>{number}</b></font>  <b>{asked}</b>', _BODY)
     rows: list[tuple[str, list[Flowable]]] = [
         ("Asked by", [_text(words.source(finding.source))]),
-        ("Judged by", [_text(finding.how)]),
+        ("How", [_text(finding.how)]),
     ]
     if finding.seen:
         rows.append(("Came up", [_text(words.occasions(finding))]))

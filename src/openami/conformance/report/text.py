@@ -45,7 +45,7 @@ def _head(sealed: Sealed) -> Iterator[str]:
     yield from _wrapped(f"{words.headline(judgement)}.")
     yield ""
     yield "   ".join(
-        f"{words.MARKS[verdict]} {count} {verdict}"
+        f"{words.MARKS[verdict]} {count} {words.counted(verdict, count)}"
         for verdict, count in words.counts(judgement).items()
     )
     yield ""
@@ -73,7 +73,7 @@ def _finding(finding: Finding) -> Iterator[str]:
     title = f"{words.MARKS[finding.verdict]} {finding.requirement}  {one_line(finding.text)}"
     yield from _wrapped(title, hang="  ")
     yield from _labelled("asked by", words.source(finding.source))
-    yield from _labelled("judged by", one_line(finding.how))
+    yield from _labelled("how", one_line(finding.how))
     if finding.seen:
         yield from _labelled("came up", words.occasions(finding))
     for evidence in finding.evidence:

@@ -88,6 +88,15 @@ def counts(judgement: Judgement) -> dict[Verdict, int]:
     }
 
 
+def counted(verdict: Verdict, count: int) -> str:
+    """Return a verdict as it stands behind its number.
+
+    >>> counted("warning", 2), counted("passed", 2)
+    ('warnings', 'passed')
+    """
+    return "warnings" if verdict == "warning" and count != 1 else verdict
+
+
 def grouped(judgement: Judgement) -> list[tuple[Verdict, list[Finding]]]:
     """Return the findings by verdict, without the verdicts nothing has."""
     groups = [(v, [f for f in judgement.findings if f.verdict == v]) for v in ORDER]
