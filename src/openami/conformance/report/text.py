@@ -1,7 +1,7 @@
 """The report as plain text: for a terminal, a mail, a log (pure)."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Final
 
@@ -12,10 +12,6 @@ from openami.conformance.report.tables import Section, Table, sections
 from openami.profile import one_line, utc_text
 
 WIDTH: Final = 100
-# Wider ones are wrapped.
-_COLUMN_MAX = 37
-# The last column takes what the others leave, and at least so much.
-_LAST_COLUMN_MIN = 24
 
 
 def text_report(sealed: Sealed) -> str:
@@ -121,20 +117,27 @@ def _table(table: Table) -> Iterator[str]:
         yield from _matrix(table)
         return
     lines = [table.headings, *table.rows]
-    widths = [min(_COLUMN_MAX, max(map(len, column))) for column in zip(*lines, strict=True)]
-    widths[-1] = max(_LAST_COLUMN_MIN, WIDTH - sum(widths[:-1]) - 2 * len(widths))
+    widths = _widths(lines)
     for line in lines:
-        cells = [
-            [
-                text.rjust(width) if column in table.numbers else text
-                for text in _in_column(cell, width)
-            ]
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        if len(line) - 1 in table.numbers:
-            cells[-1] = [line[-1].rjust(max(len(each[-1]) for each in lines))]
+        cells = [_in_column(cell, width) for cell, width in zip(line, widths, strict=True)]
         for row in zip_longest(*cells, fillvalue=""):
-            yield "  ".join(["", *(t.ljust(w) for t, w in zip(row, widths, strict=True))])
+            yield "  ".join(
+                [
+                    "",
+                    *(
+                        text.rjust(width) if column in table.numbers else text.ljust(width)
+                        for column, (text, width) in enumerate(zip(row, widths, strict=True))
+                    ),
+                ]
+            )
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    """Return the columns' widths: what they hold, the widest narrowed until a line holds them all."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    while sum(widths) + 2 * len(widths) > WIDTH:
+        widths[widths.index(max(widths))] -= 1
+    return widths
 
 
 def _in_column(cell: str, width: int) -> list[str]:
