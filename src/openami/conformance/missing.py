@@ -126,11 +126,11 @@ def _meter(meter: MeterTraffic, gateway: GatewayTraffic) -> MeterMissing:
 
 
 def _lend(tallies: list[_Tally]) -> None:
-    """Let an hour's surplus fill the next one's want: who reads at 13:00 sharp also reads at 12:59:59."""
+    """Let an hour's surplus fill the next one's one want: who reads at 13:00 also reads at 12:59:59."""
     for this, following in pairwise(tallies):
-        lent = min(max(0, this.came - this.expected), max(0, following.expected - following.came))
-        this.came -= lent
-        following.came += lent
+        if this.came > this.expected and following.came == following.expected - 1:
+            this.came -= 1
+            following.came += 1
 
 
 def _hours(meter: MeterTraffic, until: datetime) -> range:

@@ -1,9 +1,10 @@
 """A small judgement of a made-up gateway, its traffic of an afternoon, and the report of both."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -34,11 +35,11 @@ def topic(meter: str, leaf: str = "telemetry") -> str:
 def telemetry(
     meter: str,
     ts: datetime,
-    registers: list[tuple[str, object, str, str]],
+    registers: Sequence[tuple[str, object, str, str]],
     *,
     at: datetime | None = None,
     seq: int | None = None,
-    **published: object,
+    **published: Any,
 ) -> Published:
     """A message of a meter as it was seen."""
     members: dict[str, object] = {
@@ -55,8 +56,8 @@ def telemetry(
     if seq is not None:
         members["seq"] = seq
     payload = json.dumps(members, separators=(",", ":")).encode()
-    seen: dict[str, object] = {"qos": 1, "retain": False, **published}
-    return Published(at=at or ts, topic=topic(meter), payload=payload, **seen)  # type: ignore[arg-type]
+    seen = {"qos": 1, "retain": False, **published}
+    return Published(at=at or ts, topic=topic(meter), payload=payload, **seen)
 
 
 PLAIN = [
@@ -101,8 +102,8 @@ def afternoon() -> Iterator[Observation]:
             yield telemetry(meter, at, registers, seq=seq, connection=1, wire_bytes=0)
 
 
-def finding(number: str, **members: object) -> Finding:
-    whole: dict[str, object] = {
+def finding(number: str, **members: Any) -> Finding:
+    whole: dict[str, Any] = {
         "text": "Telemetry is published with QoS 1.",
         "source": "profile",
         "how": "By the QoS of every message on a telemetry topic.",
@@ -113,7 +114,7 @@ def finding(number: str, **members: object) -> Finding:
         "remedy": "Set the QoS of telemetry to 1: 0 loses readings, 2 is not asked for.",
         "exercise": "Let a meter be read once.",
     }
-    return Finding(requirement=number, **{**whole, **members})  # type: ignore[arg-type]
+    return Finding(requirement=number, **{**whole, **members})
 
 
 FINDINGS = (
@@ -174,8 +175,8 @@ FINDINGS = (
 )  # fmt: skip
 
 
-def judgement(findings: tuple[Finding, ...] = FINDINGS, **members: object) -> Judgement:
-    whole: dict[str, object] = {
+def judgement(findings: tuple[Finding, ...] = FINDINGS, **members: Any) -> Judgement:
+    whole: dict[str, Any] = {
         "profile_version": "0.1",
         "kit_version": "0.1.0",
         "began_at": BEGAN,
@@ -183,7 +184,7 @@ def judgement(findings: tuple[Finding, ...] = FINDINGS, **members: object) -> Ju
         "subject": Subject("gateway", (NAME,), "Polemakers", "EMS-3", "2.1.7"),
         "conforms": False,
     }
-    return Judgement(findings=findings, **{**whole, **members})  # type: ignore[arg-type]
+    return Judgement(findings=findings, **{**whole, **members})
 
 
 def traffic(observations: Iterator[Observation] | None = None) -> Traffic:
