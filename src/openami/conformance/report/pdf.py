@@ -36,8 +36,11 @@ from openami.profile import one_line, utc_text
 
 _MARGIN = 18 * mm
 _WIDTH = A4[0] - 2 * _MARGIN
-# A cell with more would not fit on a page, and a page is where a row has to fit.
-_CELL_CHARS_MAX: Final = 1500
+# A page holds some 5,000 characters, and a paragraph has to be of use on it.
+_TEXT_CHARS_MAX: Final = 1500
+# A row has to fit on a page in the narrowest of its columns, and a heading beside its rows.
+_CELL_CHARS_MAX: Final = 400
+_HEAD_CHARS_MAX: Final = 80
 # Points: a longer word is broken, a column with longer texts is as wide as what is left.
 _WORD_WIDTH_MAX: Final = 46 * mm
 _COLUMN_WIDTH_MAX: Final = 80 * mm
@@ -333,11 +336,11 @@ def _across(table: Table) -> Iterator[Table]:
 
 def _grid(table: Table) -> Flowable:
     head = [
-        _text(cell, _HEAD_NUMBER if column in table.numbers else _HEAD)
+        _text(_cut(cell, _HEAD_CHARS_MAX), _HEAD_NUMBER if column in table.numbers else _HEAD)
         for column, cell in enumerate(table.headings)
     ]
     rows = [[_cell(table, column, cell) for column, cell in enumerate(row)] for row in table.rows]
-    grid = LongTable([head, *rows], _widths(table), repeatRows=1, hAlign="LEFT")
+    grid = LongTable([head, *rows], _widths(table), repeatRows=1, splitInRow=1, hAlign="LEFT")
     grid.setStyle(
         TableStyle(
             [
@@ -357,8 +360,8 @@ def _grid(table: Table) -> Flowable:
 def _cell(table: Table, column: int, cell: str) -> Paragraph:
     state = table.state(column, cell)
     if state is None:
-        return _text(cell, _NUMBER if column in table.numbers else _CELL)
-    rest = escape(_shown(cell.removeprefix(state)[:_CELL_CHARS_MAX]))
+        return _text(_cut(cell, _CELL_CHARS_MAX), _NUMBER if column in table.numbers else _CELL)
+    rest = escape(_shown(_cut(cell.removeprefix(state), _CELL_CHARS_MAX)))
     return Paragraph(f'<font color="{_STATE_COLOURS[state]}"><b>{state}</b></font>{rest}', _CELL)
 
 
@@ -383,7 +386,7 @@ def _widths(table: Table) -> list[float]:
 
 def _width(text: str) -> float:
     return (
-        stringWidth(_shown(text[:_CELL_CHARS_MAX]), "Helvetica-Bold", _CELL.fontSize)
+        stringWidth(_shown(_cut(text, _CELL_CHARS_MAX)), "Helvetica-Bold", _CELL.fontSize)
         + 2 * _PADDING
         + 1
     )
@@ -398,7 +401,12 @@ def _heading(text: str) -> Flowable:
 
 def _text(text: str, style: ParagraphStyle = _BODY) -> Paragraph:
     """Return a paragraph of a text that is nothing but text."""
-    return Paragraph(escape(_shown(text[:_CELL_CHARS_MAX])), style)
+    return Paragraph(escape(_shown(_cut(text, _TEXT_CHARS_MAX))), style)
+
+
+def _cut(text: str, chars_max: int) -> str:
+    """Return a text, or its beginning and a sign that there is more."""
+    return text if len(text) <= chars_max else f"{text[:chars_max]}…"
 
 
 def _shown(text: str) -> str:

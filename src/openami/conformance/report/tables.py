@@ -98,7 +98,7 @@ def _by_gateway(table: Table) -> Table:
     if len(gateways) != 1:
         return table
     return Table(
-        f"{table.caption} of {gateways.pop()}",
+        f"{table.caption}: {gateways.pop()}",
         table.headings[1:],
         tuple(row[1:] for row in table.rows),
         frozenset(column - 1 for column in table.numbers),
@@ -120,7 +120,7 @@ def _coverage(sheet: CoverageSheet) -> Section:
     ]
     tables = [
         _registers(
-            f"Certainty {certainty}, {meaning}: {sum(r.meters > 0 for r in listed)} of {len(listed)} sent",
+            f"Certainty {certainty}, {meaning}, {sum(r.meters > 0 for r in listed)} of {len(listed)} sent",
             [r for r in listed if r.meters or r.required != "no"],
             len(sheet.meters),
         )
@@ -128,7 +128,7 @@ def _coverage(sheet: CoverageSheet) -> Section:
         if any(r.meters or r.required != "no" for r in listed)
     ]
     meters = Table(
-        "Meters",
+        "What each meter sent and lacks",
         (
             "Gateway",
             "Meter",
@@ -230,14 +230,14 @@ def _missing(sheet: MissingSheet) -> Section:
         (
             _by_gateway(
                 Table(
-                    "Meters",
+                    "Readings by hour",
                     ("Gateway", "Meter", "Interval", "Came", "Expected", "Hours with fewer"),
                     tuple(_meter_missing(meter) for meter in sheet.meters),
                     frozenset({3, 4}),
                 )
             ),
             Table(
-                "Numbers (seq)",
+                "Envelopes by number (seq)",
                 ("Gateway", "Not seen", "Which"),
                 tuple(_gateway_missing(gateway) for gateway in sheet.gateways),
                 frozenset({1}),

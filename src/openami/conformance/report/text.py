@@ -103,7 +103,7 @@ def _section(section: Section) -> Iterator[str]:
     yield from _wrapped(section.about)
     for table in section.tables:
         yield ""
-        yield from _wrapped(f"{table.caption}:")
+        yield from _wrapped(table.caption)
         yield from _table(table)
     if section.notes:
         yield ""
