@@ -17,6 +17,7 @@ ALWAYS = (
     ("bench_world",),
     ("bench_theft",),
     ("bench_pages", "sqlite"),
+    ("bench_judge",),
 )
 WITH_POSTGRES = (("bench_ingest", "postgres"), ("bench_pages", "postgres"))
 

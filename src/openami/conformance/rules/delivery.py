@@ -224,4 +224,5 @@ def _judge_lost_link(lost: _LostLink) -> Iterator[Occasion]:
                 f"of meter {meter[2]}, measured every {every.total_seconds():.0f} s, {came} readings "
                 f"came of the {lasted.total_seconds():.0f} s without a link, about {intervals} were due"
             )
-        yield Occasion("OA-DEL-003", fault, by="/".join(meter[:2]) if fault else "")
+        by = "/".join(meter[:2]) if fault else ""
+        yield Occasion("OA-DEL-003", fault, at=lost.due, by=by)

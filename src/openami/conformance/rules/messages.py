@@ -5,7 +5,6 @@ that it is one (OA-EVT-001), and none of the requirements that are the profile's
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import ClassVar, Final
 
 from openami.conformance.judgement import Kind
@@ -86,9 +85,6 @@ class Messages:
                 return _judge_will(topic, seen.client_id)
             case _:
                 return ()
-
-    def look(self, now: datetime) -> Iterable[Occasion]:
-        return ()
 
     def _judge(self, message: Message) -> Iterator[Occasion]:
         published = message.published

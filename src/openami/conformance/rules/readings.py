@@ -73,9 +73,6 @@ class Readings:
             return ()
         return self._judge(seen.envelope, seen.places)
 
-    def look(self, now: datetime) -> Iterable[Occasion]:
-        return ()
-
     def _judge(self, envelope: Envelope, places: Sequence[int] | None) -> Iterator[Occasion]:
         moment = (envelope.feeder_id, envelope.meter_serial, envelope.ts)
         before = self._moments.get(moment) or ()
