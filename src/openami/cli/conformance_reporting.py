@@ -1,12 +1,13 @@
 """What `openami conformance serve` and `watch` share: where the reports go, by which key, with which prices."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -16,10 +17,12 @@ from openami.keyfiles import KeyFileError
 
 if TYPE_CHECKING:
     from openami.conformance.judgement import Judgement, Kind
+    from openami.conformance.observation import Observation
     from openami.conformance.report.writing import Written
     from openami.conformance.sheets import SheetOptions
-    from openami.conformance.traffic import Traffic
     from openami.conformance.transcript import TranscriptWriter
+    from openami.profile import RegisterCatalogue
+    from openami.sip.keys import KeySigner
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -68,7 +71,8 @@ _OPTIONS = (
         help="Write the report here: JSON, text, JUnit, HTML and PDF.",
     ),
     click.option(
-        "--key",
+        "--kit-key",
+        "key",
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
         help="The kit's key, which signs the report; made if it is not there.",
@@ -102,110 +106,143 @@ _OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """What was asked for about the report."""
+    """What was asked for about the report; ``directory`` and ``transcript`` are None where none was."""
 
     directory: Path | None
     key: Path
     transcript: Path | None
-    sheets: "SheetOptions"
+    interval: timedelta | None
+    price_per_mb: Decimal | None
+    currency: str
+    meter_types: dict[str, list[str]]
 
 
 def report_options(command: _Command) -> _Command:
-    """Add the options; the command receives them as keyword arguments for ``reporting``."""
+    """Add the options; the command receives them as one keyword argument, ``reports``."""
+
+    @functools.wraps(command)
+    def with_reports(*arguments: Any, **options: Any) -> Any:
+        asked = {field.name: options.pop(field.name) for field in fields(ReportOptions)}
+        asked["key"] = asked["key"] or default_key()
+        if asked["price_per_mb"] is not None and not asked["currency"]:
+            fail("--price-per-mb says no currency", Exit.USAGE, "add --currency EUR")
+        return command(*arguments, reports=ReportOptions(**asked), **options)
+
+    made: Any = with_reports
     for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+        made = option(made)
+    return cast(_Command, made)
 
 
-def reporting(
-    *,
-    directory: Path | None,
-    key: Path | None,
-    transcript: Path | None,
-    interval: timedelta | None,
-    price_per_mb: Decimal | None,
-    currency: str,
-    meter_types: dict[str, list[str]],
-) -> ReportOptions:
-    """Return the options as one value."""
-    from openami.conformance.sheets import SheetOptions
+class Reporting:
+    """Keeps what a report needs of what is seen, and writes it at the end."""
 
-    if price_per_mb is not None and not currency:
-        fail("--price-per-mb says no currency", Exit.USAGE, "add --currency EUR")
-    return ReportOptions(
-        directory,
-        key or default_key(),
-        transcript,
-        SheetOptions(
-            interval_s=None if interval is None else int(interval.total_seconds()),
-            price_per_mb=price_per_mb,
-            currency=currency,
-            meter_types=meter_types,
-        ),
-    )
+    def __init__(
+        self,
+        reports: ReportOptions,
+        signer: "KeySigner | None",
+        transcript: "TranscriptWriter | None",
+        catalogue: "RegisterCatalogue | None",
+    ) -> None:
+        from openami.conformance.traffic import Traffic
+
+        self._reports = reports
+        self._signer = signer
+        self._transcript = transcript
+        self._catalogue = catalogue
+        self._traffic = Traffic()
+
+    def see(self, observation: "Observation") -> None:
+        """Take one more observation; in the order in which the judge sees them."""
+        if self._signer is not None:
+            self._traffic.see(observation)
+        if self._transcript is not None:
+            self._transcript.see(observation)
+
+    def write(self, judgement: "Judgement") -> "Written | None":
+        """Write the reports that were asked for, and say where they are and by which key they are signed."""
+        directory, signer = self._reports.directory, self._signer
+        if directory is None or signer is None:
+            return None
+        from openami.conformance.report.writing import write_reports
+        from openami.conformance.sheets import sheets_of
+
+        try:
+            written = write_reports(
+                judgement,
+                sheets_of(judgement, self._traffic, self._sheet_options()),
+                directory,
+                signer,
+                transcript=None if self._transcript is None else self._transcript.digest(),
+            )
+        except KeyFileError as error:
+            fail(str(error), Exit.FAILED, error.remedy)
+        except OSError as error:
+            fail(f"{directory} cannot be written: {error.strerror or error}", Exit.FAILED)
+        say(f"The report is in {directory}: {', '.join(p.name for p in written.paths.values())}")
+        say(f"Signed by {signer.kid}; SHA-256 of report.json {written.sealed.digest}")
+        return written
+
+    def _sheet_options(self) -> "SheetOptions":
+        from openami.conformance.sheets import SheetOptions
+
+        asked = self._reports
+        return SheetOptions(
+            interval_s=None if asked.interval is None else int(asked.interval.total_seconds()),
+            price_per_mb=asked.price_per_mb,
+            currency=asked.currency,
+            meter_types=asked.meter_types,
+            catalogue=self._catalogue,
+        )
 
 
 @contextmanager
-def kept_transcript(
-    options: ReportOptions,
+def reporting(
+    reports: ReportOptions,
     kind: "Kind",
     began_at: datetime,
     *,
+    catalogue: "RegisterCatalogue | None" = None,
     vendor: str = "",
     model: str = "",
     firmware: str = "",
-) -> "Iterator[TranscriptWriter | None]":
-    """Open the transcript that was asked for; None where none was. Ends the program if it cannot be written."""
-    if options.transcript is None:
-        yield None
+) -> "Iterator[Reporting]":
+    """Open what was asked for. Ends the program if there is no key, or a file or folder cannot be written: at the
+    beginning of a run, not at its end.
+
+    ``kind``, ``began_at``, ``vendor``, ``model`` and ``firmware`` are those the judge was made with.
+    """
+    signer = None if reports.directory is None else _signer(reports.key, reports.directory)
+    if reports.transcript is None:
+        yield Reporting(reports, signer, None, catalogue)
         return
     from openami import __version__
     from openami.conformance import transcript
 
     head = transcript.Head(transcript.FORMAT, __version__, kind, began_at, vendor, model, firmware)
     try:
-        file = options.transcript.open("wb", buffering=0)
+        file = reports.transcript.open("wb", buffering=0)
     except OSError as error:
-        fail(f"{options.transcript} cannot be written: {error.strerror or error}", Exit.USAGE)
+        fail(f"{reports.transcript} cannot be written: {error.strerror or error}", Exit.USAGE)
     with file:
         writer = transcript.TranscriptWriter(file, head)
-        yield writer
+        yield Reporting(reports, signer, writer, catalogue)
         if writer.ended_by:
-            say(f"{options.transcript} is not whole: {writer.ended_by}")
+            say(f"{reports.transcript} is not whole: {writer.ended_by}")
 
 
-def write_and_tell(
-    judgement: "Judgement",
-    traffic: "Traffic",
-    options: ReportOptions,
-    transcript: "TranscriptWriter | None" = None,
-) -> "Written | None":
-    """Write the reports that were asked for, and say where they are and by which key they are signed."""
-    if options.directory is None:
-        return None
+def _signer(key: Path, directory: Path) -> "KeySigner":
     from openami.conformance.report.kit_key import kit_signer
-    from openami.conformance.report.writing import write_reports
-    from openami.conformance.sheets import sheets_of
 
     try:
-        signer, made = kit_signer(options.key)
-        written = write_reports(
-            judgement,
-            sheets_of(judgement, traffic, options.sheets),
-            options.directory,
-            signer,
-            transcript=None if transcript is None else transcript.digest(),
-        )
+        directory.mkdir(parents=True, exist_ok=True)
+        signer, made = kit_signer(key)
     except KeyFileError as error:
-        fail(str(error), Exit.FAILED, error.remedy)
+        fail(str(error), Exit.USAGE, error.remedy)
     except OSError as error:
-        fail(f"{options.directory} cannot be written: {error.strerror or error}", Exit.FAILED)
+        fail(f"{directory} cannot be made: {error.strerror or error}", Exit.USAGE)
     if made:
         say(
-            f"A key was made for this kit: {options.key}. Keep it, and tell its thumbprint to who reads reports."
+            f"A key was made for this kit, {key}; reports are signed by it. Its thumbprint: {signer.kid}"
         )
-    say(
-        f"The report is in {options.directory}: {', '.join(p.name for p in written.paths.values())}"
-    )
-    say(f"Signed by {signer.kid}; SHA-256 of report.json {written.sealed.digest}")
-    return written
+    return signer

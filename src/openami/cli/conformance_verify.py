@@ -30,8 +30,19 @@ _DIFFERENCES_TOLD = 20
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Judge this transcript again: the report has to follow from it.",
 )
+@click.option(
+    "--registers",
+    metavar="FILE",
+    help="With --transcript: the register list it was judged by, where it was not ours.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One object.")
-def verify(report: Path, signed_by: str | None, transcript: Path | None, as_json: bool) -> None:
+def verify(
+    report: Path,
+    signed_by: str | None,
+    transcript: Path | None,
+    registers: str | None,
+    as_json: bool,
+) -> None:
     """Say who signed REPORT, a report.json, and whether it is unaltered.
 
     Whose key it is, no file can say: compare the thumbprint with the one the kit's owner tells, or name it with
@@ -43,7 +54,7 @@ def verify(report: Path, signed_by: str | None, transcript: Path | None, as_json
     sealed = opened(report, signed_by, as_json=as_json)
     differing: list[str] = []
     if transcript is not None:
-        differing = _differences(sealed, transcript)
+        differing = _differences(sealed, transcript, registers)
     if as_json:
         print_json(_row(sealed, None if transcript is None else differing))
     else:
@@ -84,13 +95,15 @@ def _refuse(report: Path, error: "ReportError", *, as_json: bool) -> NoReturn:
     fail(message, Exit.FAILED, error.remedy)
 
 
-def _differences(sealed: "Sealed", transcript: Path) -> list[str]:
+def _differences(sealed: "Sealed", transcript: Path, registers: str | None) -> list[str]:
+    from openami.cli.storage import catalogue_of
     from openami.conformance.replay import differences, replay
     from openami.conformance.transcript import TranscriptError, TranscriptReader
 
     try:
         with transcript.open("rb") as file:
-            replayed = replay(TranscriptReader(file), sealed.report.judgement.ended_at)
+            ended_at = sealed.report.judgement.ended_at
+            replayed = replay(TranscriptReader(file), ended_at, catalogue_of(registers))
     except TranscriptError as error:
         fail(f"{transcript}: {one_line(str(error))}", Exit.FAILED, error.remedy)
     except OSError as error:

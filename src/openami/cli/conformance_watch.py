@@ -6,13 +6,14 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import click
 import msgspec
 
+from openami.cli.conformance_reporting import ReportOptions, report_options, reporting
 from openami.cli.durations import as_duration
 from openami.cli.options import broker_options, broker_settings
 from openami.cli.report import Exit, fail, print_json, say
@@ -20,6 +21,7 @@ from openami.cli.storage import catalogue_of, registers_option
 from openami.clock import SystemClock
 from openami.conformance.judge import Judge
 from openami.conformance.judgement import Judgement, Kind
+from openami.conformance.observation import Observation
 from openami.conformance.observer import observe
 from openami.conformance.summary import summary
 from openami.mqtt.port import TransportError
@@ -49,6 +51,7 @@ _EVERYTHING = "openami/#"
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a finding.")
 @registers_option
+@report_options
 @broker_options
 def watch(
     kind: Kind,
@@ -56,6 +59,7 @@ def watch(
     lasting: timedelta | None,
     as_json: bool,
     registers: str | None,
+    reports: ReportOptions,
     **broker: Any,
 ) -> None:
     """Judge what passes through a broker, and publish nothing.
@@ -73,12 +77,20 @@ def watch(
     )
     for caution in settings.cautions():
         say(f"openami: {caution}")
-    judge = Judge(kind, began_at=SystemClock().now(), catalogue=catalogue_of(registers))
-    try:
-        asyncio.run(_watch(settings, _filter_of(gateway), judge, lasting))
-    except TransportError as error:
-        fail(str(error), Exit.CANNOT_CONNECT, error.remedy)
-    judgement = judge.judgement(SystemClock().now())
+    began_at, catalogue = SystemClock().now(), catalogue_of(registers)
+    judge = Judge(kind, began_at=began_at, catalogue=catalogue)
+    with reporting(reports, kind, began_at, catalogue=catalogue) as kept:
+
+        def see(observation: Observation) -> None:
+            judge.see(observation)
+            kept.see(observation)
+
+        try:
+            asyncio.run(_watch(settings, _filter_of(gateway), see, lasting))
+        except TransportError as error:
+            fail(str(error), Exit.CANNOT_CONNECT, error.remedy)
+        judgement = judge.judgement(SystemClock().now())
+        kept.write(judgement)
     if as_json:
         for row in judgement_rows(judgement):
             print_json(row)
@@ -108,13 +120,14 @@ def _filter_of(gateway: str | None) -> str:
 
 
 async def _watch(
-    settings: BrokerSettings, topic_filter: str, judge: Judge, lasting: timedelta | None
+    settings: BrokerSettings,
+    topic_filter: str,
+    see: Callable[[Observation], None],
+    lasting: timedelta | None,
 ) -> None:
     """Watch until interrupted, or until the time is up. Raises TransportError."""
     watching = asyncio.create_task(
-        observe(
-            settings, [topic_filter], judge.see, clock=SystemClock(), random=random.random, tell=say
-        ),
+        observe(settings, [topic_filter], see, clock=SystemClock(), random=random.random, tell=say),
         name="observe",
     )
     loop = asyncio.get_running_loop()

@@ -16,6 +16,7 @@ from openami.conformance.missing import missing_sheet
 from openami.conformance.report.document import Report
 from openami.conformance.traffic import Traffic
 from openami.conformance.transcript import TranscriptReader
+from openami.profile import RegisterCatalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,18 @@ class Replayed:
     observations: int
 
 
-def replay(transcript: TranscriptReader, now: datetime) -> Replayed:
-    """Judge a transcript again; ``now`` is when the judgement ended. Raises TranscriptError."""
+def replay(
+    transcript: TranscriptReader, now: datetime, catalogue: RegisterCatalogue | None = None
+) -> Replayed:
+    """Judge a transcript again; ``now`` is when the judgement ended. Raises TranscriptError.
+
+    ``catalogue`` is the register list it was judged by, ours if it is None.
+    """
     head = transcript.head
     judge = Judge(
         head.kind,
         began_at=head.began_at,
+        catalogue=catalogue,
         vendor=head.vendor,
         model=head.model,
         firmware=head.firmware,

@@ -12,11 +12,13 @@ from openami.conformance.gap_matrix import GapMatrix, gap_matrix
 from openami.conformance.judgement import Judgement
 from openami.conformance.missing import MissingSheet, missing_sheet
 from openami.conformance.traffic import Traffic
+from openami.profile import RegisterCatalogue
 
 
 @dataclass(frozen=True, slots=True)
 class SheetOptions:
-    """What the traffic cannot tell: what is paid, which interval is planned, and what the meters are.
+    """What the traffic cannot tell: what is paid, which interval is planned, what the meters are, and the
+    register list, ours if it is None.
 
     ``meter_types`` says of meters by serial number, or of all by ``*``, which of ``METER_TYPES`` they are.
     """
@@ -25,6 +27,7 @@ class SheetOptions:
     price_per_mb: Decimal | None = None
     currency: str = ""
     meter_types: Mapping[str, Collection[str]] = field(default_factory=dict)
+    catalogue: RegisterCatalogue | None = None
 
 
 class Sheets(msgspec.Struct, frozen=True, rename="camel"):
@@ -43,7 +46,7 @@ def sheets_of(
     if judgement.subject.kind == "headend":
         return Sheets(gaps=gap_matrix(judgement, None))
     chosen = options or SheetOptions()
-    coverage = coverage_sheet(traffic, types=chosen.meter_types)
+    coverage = coverage_sheet(traffic, types=chosen.meter_types, catalogue=chosen.catalogue)
     return Sheets(
         gaps=gap_matrix(judgement, coverage),
         coverage=coverage,

@@ -155,6 +155,8 @@ class Traffic:
                 self._published(observation)
 
     def _published(self, published: Published) -> None:
+        if published.stored:
+            return  # the broker had it from before: it says nothing of what is sent now
         try:
             topic = parse_topic(published.topic)
         except ProfileError:
