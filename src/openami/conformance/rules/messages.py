@@ -98,7 +98,7 @@ class Messages:
             return
         yield from _judge_topic_name(message)
         requirement = _QOS.get(message.kind) if message.kind is not None else None
-        if requirement is not None:
+        if requirement is not None and published.qos >= 0:
             wrong = f"it was published with QoS {published.qos}" if published.qos != 1 else None
             yield _kept_or(requirement, wrong)
         if message.kind is EventTopic:
