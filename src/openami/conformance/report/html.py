@@ -42,5 +42,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(one_line=one_line, utc=utc_text)
+    made.filters.update(one_line=one_line, moment=words.moment, utc=utc_text)
     return made

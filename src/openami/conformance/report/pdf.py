@@ -32,7 +32,7 @@ from openami.conformance.judgement import Evidence, Finding
 from openami.conformance.report import words
 from openami.conformance.report.document import Sealed
 from openami.conformance.report.tables import Section, Table, sections
-from openami.profile import one_line, utc_text
+from openami.profile import one_line
 
 _MARGIN = 18 * mm
 _WIDTH = A4[0] - 2 * _MARGIN
@@ -45,6 +45,7 @@ _HEAD_CHARS_MAX: Final = 80
 _WORD_WIDTH_MAX: Final = 46 * mm
 _COLUMN_WIDTH_MAX: Final = 80 * mm
 _PADDING: Final = 4
+_SHORT_CHARS: Final = 15
 # Columns of gateways that a portrait page holds beside what is asked.
 _GATEWAYS_ACROSS: Final = 2
 
@@ -206,7 +207,7 @@ def _head(sealed: Sealed) -> Iterator[Flowable]:
             *([("Product", _text(f"{product} (its own words)"))] if product else []),
             (
                 "Judged",
-                _text(f"{utc_text(judgement.began_at)} to {utc_text(judgement.ended_at)}"),
+                _text(f"{words.moment(judgement.began_at)} to {words.moment(judgement.ended_at)}"),
             ),
             ("Kit", _text(f"openami {judgement.kit_version}")),
             ("Signed by", _text(sealed.kid, _CODE)),
@@ -219,7 +220,7 @@ def _foot(sealed: Sealed) -> Iterator[Flowable]:
     rows = [
         ("SHA-256 of report.json", _text(sealed.digest, _CODE)),
         ("Signed by the key", _text(sealed.kid, _CODE)),
-        ("On", _text(utc_text(sealed.signed_at))),
+        ("On", _text(words.moment(sealed.signed_at))),
     ]
     transcript = sealed.report.transcript
     if transcript is not None:
@@ -251,7 +252,8 @@ def _finding(finding: Finding) -> Iterator[Flowable]:
     if finding.seen:
         rows.append(("Came up", [_text(words.occasions(finding))]))
     if finding.evidence:
-        shown = [part for evidence in finding.evidence for part in _evidence(evidence)]
+        broken = bool(finding.broken)
+        shown = [part for each in finding.evidence for part in _evidence(each, broken=broken)]
         rows.append(("Broken" if finding.broken else "First seen", shown))
     if finding.broken and finding.remedy:
         rows.append(("What to do", [_text(finding.remedy, _STRONG)]))
@@ -275,16 +277,16 @@ def _finding(finding: Finding) -> Iterator[Flowable]:
             ]
         )
     )
-    yield grid
-    yield Spacer(0, 9)
+    yield KeepTogether([grid, Spacer(0, 9)])
 
 
-def _evidence(evidence: Evidence) -> Iterator[Flowable]:
-    yield _text(f"{evidence.detail}  ({utc_text(evidence.at)})")
+def _evidence(evidence: Evidence, *, broken: bool) -> Iterator[Flowable]:
+    at = words.moment(evidence.at)
+    yield _text(f"{evidence.detail}  ({at})" if evidence.detail else at)
     if evidence.topic:
         place = f"  at {evidence.pointer}" if evidence.pointer else ""
         yield _text(f"{evidence.topic}{place}", _CODE)
-    if evidence.excerpt:
+    if evidence.excerpt and broken:
         yield _text(f"| {evidence.excerpt}", _CODE)
 
 
@@ -369,7 +371,7 @@ def _widths(table: Table) -> list[float]:
     """Share the page by what the columns hold: each has room for its longest word, the rest goes by length."""
     columns = list(zip(table.headings, *table.rows, strict=True))
     least = [
-        min(_WORD_WIDTH_MAX, max(_width(word) for cell in column for word in [*cell.split(), ""]))
+        min(_WORD_WIDTH_MAX, max(_width(word) for cell in column for word in _unbroken(cell)))
         for column in columns
     ]
     wanted = [min(_COLUMN_WIDTH_MAX, max(map(_width, column))) for column in columns]
@@ -382,6 +384,11 @@ def _widths(table: Table) -> list[float]:
         return [each * _WIDTH / sum(least) for each in least]
     share = (_WIDTH - sum(least)) / (sum(wanted) - sum(least))
     return [low + share * (want - low) for low, want in zip(least, wanted, strict=True)]
+
+
+def _unbroken(cell: str) -> list[str]:
+    """Return what of a cell should stand on one line: a short one itself, the words of a longer one."""
+    return [cell] if len(cell) < _SHORT_CHARS else cell.split()
 
 
 def _width(text: str) -> float:

@@ -143,7 +143,7 @@ def _coverage(sheet: CoverageSheet) -> Section:
     )
     return Section(
         "coverage",
-        "Register list",
+        "Register coverage",
         "Which registers of the list (VMRS 0.1-draft) came, and which required ones did not. Whether a meter is "
         "prepaid, has a relay, is net-metered or three-phase is taken from what was said of it (--meter-type) or "
         "from what it sends.",
@@ -164,7 +164,7 @@ def _registers(caption: str, listed: Sequence[RegisterCoverage], meters: int) ->
                 r.required,
                 f"{r.meters}/{meters}",
                 str(r.readings),
-                _register_remarks(r),
+                _register_remarks(r, meters),
             )
             for r in listed
         ),
@@ -172,8 +172,10 @@ def _registers(caption: str, listed: Sequence[RegisterCoverage], meters: int) ->
     )
 
 
-def _register_remarks(register: RegisterCoverage) -> str:
+def _register_remarks(register: RegisterCoverage, meters: int) -> str:
     remarks = []
+    if register.required == ALWAYS and register.meters < meters:
+        remarks.append(f"missing from {meters - register.meters}")
     if register.wrong_units:
         remarks.append(f"also in {', '.join(repr(one_line(u)) for u in register.wrong_units)}")
     if register.suspect:

@@ -9,7 +9,7 @@ from openami.conformance.judgement import Evidence, Finding
 from openami.conformance.report import words
 from openami.conformance.report.document import Sealed
 from openami.conformance.report.tables import Section, Table, sections
-from openami.profile import one_line, utc_text
+from openami.profile import one_line
 
 WIDTH: Final = 100
 
@@ -47,7 +47,7 @@ def _head(sealed: Sealed) -> Iterator[str]:
     yield ""
     if words.product(judgement):
         yield from _wrapped(f"Product  {words.product(judgement)} (its own words)", hang=" " * 9)
-    yield f"Judged   {utc_text(judgement.began_at)} to {utc_text(judgement.ended_at)}"
+    yield f"Judged   {words.moment(judgement.began_at)} to {words.moment(judgement.ended_at)}"
     yield f"Kit      openami {one_line(judgement.kit_version)}"
 
 
@@ -55,7 +55,7 @@ def _foot(sealed: Sealed) -> Iterator[str]:
     yield from _heading("Signature")
     yield f"SHA-256 of report.json  {sealed.digest}"
     yield f"signed by the key       {sealed.kid}"
-    yield f"on                      {utc_text(sealed.signed_at)}"
+    yield f"on                      {words.moment(sealed.signed_at)}"
     transcript = sealed.report.transcript
     if transcript is not None:
         yield f"SHA-256 of transcript   {one_line(transcript.sha256)}"
@@ -81,12 +81,12 @@ def _finding(finding: Finding) -> Iterator[str]:
 
 
 def _evidence(evidence: Evidence, *, broken: bool) -> Iterator[str]:
-    said = f"{utc_text(evidence.at)}  {one_line(evidence.detail)}"
+    said = f"{words.moment(evidence.at)}  {one_line(evidence.detail)}"
     yield from _labelled("broken" if broken else "first", said)
     if evidence.topic:
         place = f", at {one_line(evidence.pointer)}" if evidence.pointer else ""
         yield from _labelled("", f"on {one_line(evidence.topic)}{place}")
-    if evidence.excerpt:
+    if evidence.excerpt and broken:
         yield from _labelled("", f"| {one_line(evidence.excerpt)}")
 
 

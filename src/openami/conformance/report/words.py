@@ -1,11 +1,12 @@
 """The words every format of a report uses, so that they all say the same (pure)."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from openami.conformance.bandwidth import Assumptions, BandwidthSheet
 from openami.conformance.judgement import Finding, Judgement, Verdict
-from openami.profile import one_line
+from openami.profile import one_line, utc_text
 
 # What needs doing stands first.
 ORDER: Final[tuple[Verdict, ...]] = (
@@ -112,6 +113,15 @@ def occasions(finding: Finding) -> str:
     """Return how often it came up and was broken."""
     seen = f"{finding.seen} {'occasion' if finding.seen == 1 else 'occasions'}"
     return f"broken on {finding.broken} of {seen}" if finding.broken else f"kept on {seen}"
+
+
+def moment(at: datetime) -> str:
+    """Return a time of the kit's clock as a person reads it.
+
+    >>> moment(datetime(2026, 6, 22, 14, 30, 0, 250_000, tzinfo=UTC))
+    '2026-06-22 14:30:00.250 UTC'
+    """
+    return utc_text(at).replace("T", " ").replace("Z", " UTC")
 
 
 def interval(seconds: int | None) -> str:
