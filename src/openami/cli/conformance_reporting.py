@@ -65,7 +65,7 @@ def _as_types(
 _OPTIONS = (
     click.option(
         "--reports",
-        "directory",
+        "folder",
         metavar="DIR",
         type=click.Path(file_okay=False, path_type=Path),
         help="Write the report here: JSON, text, JUnit, HTML and PDF.",
@@ -106,9 +106,9 @@ _OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """What was asked for about the report; ``directory`` and ``transcript`` are None where none was."""
+    """What was asked for about the report; ``folder`` and ``transcript`` are None where none was."""
 
-    directory: Path | None
+    folder: Path | None
     key: Path
     transcript: Path | None
     interval: timedelta | None
@@ -161,8 +161,8 @@ class Reporting:
 
     def write(self, judgement: "Judgement") -> "Written | None":
         """Write the reports that were asked for, and say where they are and by which key they are signed."""
-        directory, signer = self._reports.directory, self._signer
-        if directory is None or signer is None:
+        folder, signer = self._reports.folder, self._signer
+        if folder is None or signer is None:
             return None
         from openami.conformance.report.writing import write_reports
         from openami.conformance.sheets import sheets_of
@@ -171,15 +171,15 @@ class Reporting:
             written = write_reports(
                 judgement,
                 sheets_of(judgement, self._traffic, self._sheet_options()),
-                directory,
+                folder,
                 signer,
                 transcript=None if self._transcript is None else self._transcript.digest(),
             )
         except KeyFileError as error:
             fail(str(error), Exit.FAILED, error.remedy)
         except OSError as error:
-            fail(f"{directory} cannot be written: {error.strerror or error}", Exit.FAILED)
-        say(f"The report is in {directory}: {', '.join(p.name for p in written.paths.values())}")
+            fail(f"{folder} cannot be written: {error.strerror or error}", Exit.FAILED)
+        say(f"The report is in {folder}: {', '.join(p.name for p in written.paths.values())}")
         say(f"Signed by {signer.kid}; SHA-256 of report.json {written.sealed.digest}")
         return written
 
@@ -212,7 +212,7 @@ def reporting(
 
     ``kind``, ``began_at``, ``vendor``, ``model`` and ``firmware`` are those the judge was made with.
     """
-    signer = None if reports.directory is None else _signer(reports.key, reports.directory)
+    signer = None if reports.folder is None else _signer(reports.key, reports.folder)
     if reports.transcript is None:
         yield Reporting(reports, signer, None, catalogue)
         return
@@ -231,16 +231,16 @@ def reporting(
             say(f"{reports.transcript} is not whole: {writer.ended_by}")
 
 
-def _signer(key: Path, directory: Path) -> "KeySigner":
+def _signer(key: Path, folder: Path) -> "KeySigner":
     from openami.conformance.report.kit_key import kit_signer
 
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         signer, made = kit_signer(key)
     except KeyFileError as error:
         fail(str(error), Exit.USAGE, error.remedy)
     except OSError as error:
-        fail(f"{directory} cannot be made: {error.strerror or error}", Exit.USAGE)
+        fail(f"{folder} cannot be made: {error.strerror or error}", Exit.USAGE)
     if made:
         say(
             f"A key was made for this kit, {key}; reports are signed by it. Its thumbprint: {signer.kid}"
