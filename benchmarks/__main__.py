@@ -18,6 +18,7 @@ ALWAYS = (
     ("bench_theft",),
     ("bench_pages", "sqlite"),
     ("bench_judge",),
+    ("bench_door",),
 )
 WITH_POSTGRES = (("bench_ingest", "postgres"), ("bench_pages", "postgres"))
 

@@ -13,6 +13,7 @@ from openami.cli.lazy_group import LazyGroup
 _VERBS: Mapping[str, str] = {
     "report": "conformance_report:report",
     "verify": "conformance_verify:verify",
+    "serve": "conformance_serve:serve",
     "watch": "conformance_watch:watch",
 }
 

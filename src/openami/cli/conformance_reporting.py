@@ -109,7 +109,7 @@ class ReportOptions:
     """What was asked for about the report; ``folder`` and ``transcript`` are None where none was."""
 
     folder: Path | None
-    key: Path
+    key: Path | None
     transcript: Path | None
     interval: timedelta | None
     price_per_mb: Decimal | None
@@ -123,7 +123,6 @@ def report_options(command: _Command) -> _Command:
     @functools.wraps(command)
     def with_reports(*arguments: Any, **options: Any) -> Any:
         asked = {field.name: options.pop(field.name) for field in fields(ReportOptions)}
-        asked["key"] = asked["key"] or default_key()
         if asked["price_per_mb"] is not None and not asked["currency"]:
             fail("--price-per-mb says no currency", Exit.USAGE, "add --currency EUR")
         return command(*arguments, reports=ReportOptions(**asked), **options)
@@ -212,7 +211,9 @@ def reporting(
 
     ``kind``, ``began_at``, ``vendor``, ``model`` and ``firmware`` are those the judge was made with.
     """
-    signer = None if reports.folder is None else _signer(reports.key, reports.folder)
+    signer = (
+        None if reports.folder is None else _signer(reports.key or default_key(), reports.folder)
+    )
     if reports.transcript is None:
         yield Reporting(reports, signer, None, catalogue)
         return
