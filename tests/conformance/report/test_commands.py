@@ -168,6 +168,23 @@ def test_verify_tells_a_damaged_transcript(run_with_transcript: tuple[Path, Path
     assert b"cut off" in run.stderr
 
 
+@pytest.mark.parametrize("format_", FORMATS)
+def test_verify_makes_a_format_again_and_compares(report: Path, format_: str) -> None:
+    """A PDF may show any digest: only who makes it again knows that it is what was signed."""
+    made = report.parent / FILE_NAMES[format_]
+    run = openami("verify", report, "--made", made)
+    assert run.returncode == DONE, run.stderr.decode()
+    assert f"{made} is made from it".encode() in run.stderr
+    copy = report.parent / "copy"
+    copy.write_bytes(made.read_bytes().replace(b"failed", b"passed").replace(b"e", b"i", 1))
+    run = openami("verify", report, "--made", made, "--made", copy)
+    assert run.returncode == FAILED
+    assert b"openami conformance report" in run.stderr
+    row = json.loads(openami("verify", report, "--made", copy, "--json").stdout)
+    assert (row["verified"], row["fault"]) == (False, "NOT_MADE_FROM_IT")
+    assert row["notMadeFromIt"] == [str(copy)]
+
+
 # --- report --------------------------------------------------------------------------------------
 
 
