@@ -9,7 +9,7 @@ import contextlib
 import ipaddress
 import socket
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,6 +29,7 @@ from openami.conformance.door import BACKLOG_MAX, Around, Door
 from openami.conformance.hook import Hook
 from openami.conformance.judge import Judge
 from openami.conformance.judgement import Judgement, Kind
+from openami.conformance.mqtt_packets import Connect
 from openami.conformance.observation import Act, Observation
 from openami.conformance.operator import Operator
 from openami.conformance.performing import Bench, Performance
@@ -112,10 +113,14 @@ class House:
     news: "OrderedDict[str, int]" = field(default_factory=OrderedDict)
     """What a person should know of clients that were not let in: sentences, and how often."""
     observations: int = 0
+    witness: Callable[[Observation], None] | None = None
+    """Who else is told of everything that is seen, in the order in which the judge is."""
 
     def see(self, observation: Observation) -> None:
         """Hand an observation to the judge and to the scene."""
         self.observations += 1
+        if self.witness is not None:
+            self.witness(observation)
         self.judge.see(observation)
         self.scene.see(observation)
 
@@ -165,10 +170,19 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def open_house(settings: HouseSettings, clock: Clock) -> AsyncIterator[House]:
-    """Start broker and door; yield the house. Raises HouseError, KeyFileError, TransportError."""
+async def open_house(
+    settings: HouseSettings,
+    clock: Clock,
+    *,
+    began_at: datetime | None = None,
+    witness: Callable[[Observation], None] | None = None,
+) -> AsyncIterator[House]:
+    """Start broker and door; yield the house. Raises HouseError, KeyFileError, TransportError.
+
+    The judgement begins at ``began_at``, now if it is None; ``witness`` is told of everything that is seen.
+    """
     host = settings.host or address_of_this_machine()
-    now = clock.now()
+    now = began_at or clock.now()
     try:
         credentials = make_credentials(
             settings.directory, CommonName(str(settings.name)), now=now, request=settings.request
@@ -197,10 +211,18 @@ async def open_house(settings: HouseSettings, clock: Clock) -> AsyncIterator[Hou
         def tell(sentence: str) -> None:
             house.tell(sentence)
 
+        def admit(connect: Connect, certified_as: str | None) -> str | None:
+            if connect.protocol == "5" and broker.protocol != "5":
+                return (
+                    f"{connect.client_id} speaks MQTT 5, and the broker from pip that runs here 3.1.1 "
+                    "alone: install mosquitto, or let the client speak 3.1.1"
+                )
+            return credentials.refusal(connect, certified_as)
+
         around = Around(
             broker=("127.0.0.1", own.endpoint.port),
             tls=tls,
-            admit=credentials.refusal,
+            admit=admit,
             see=see,
             tell=tell,
             clock=clock,
@@ -246,6 +268,7 @@ async def open_house(settings: HouseSettings, clock: Clock) -> AsyncIterator[Hou
             ),
             clock=clock,
             played=_played(settings, now) if settings.kind == "headend" else None,
+            witness=witness,
         )
         await parts.enter_async_context(door.listening(listeners))
         yield house
