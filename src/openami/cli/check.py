@@ -1,34 +1,23 @@
 """``openami check``: is this message what the profile asks for? A verdict, the reason, the remedy."""
 
-import base64
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
-import msgspec
 
 from openami.cli.report import Exit, fail, print_json, say
+from openami.clock import SystemClock
+from openami.conformance.captures import judge_input
+from openami.conformance.judgement import Kind
+from openami.conformance.verdict import MessageVerdict
 from openami.profile import (
     MESSAGE_BYTES_MAX,
-    SCHEMA_VERSION,
     CatalogueError,
-    Code,
-    Envelope,
-    EventTopic,
-    Obis,
     ProfileError,
     RegisterCatalogue,
-    TelemetryTopic,
-    audit_envelope,
-    implausible,
-    judge_register,
-    judge_topic,
-    parse_topic,
-    pointer,
     requirement_of,
     shipped_catalogue,
 )
@@ -40,43 +29,6 @@ FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 LINE_BYTES_MAX: Final = 8 * MESSAGE_BYTES_MAX
 
 _LINE_SUFFIXES = (".jsonl", ".ndjson")
-# The profile's members, and those this system adds (decision 0017).
-_MEMBERS_OF_PROFILE = frozenset(
-    ("schemaVersion", "ts", "feederId", "gatewayId", "meterSerial", "sessionId", "registers")
-)
-_KNOWN_MEMBERS = _MEMBERS_OF_PROFILE | {"seq", "event", "command", "report", "signature"}
-_KNOWN_REGISTER_MEMBERS = frozenset(("obis", "value", "unit", "quality"))
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """Something that is let through, and that a person should look at."""
-
-    code: str
-    path: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is said about one input; it is rejected when there is an error."""
-
-    errors: tuple[ProfileError, ...]
-    faults: int
-    remarks: tuple[Remark, ...]
-
-
-class _Capture(msgspec.Struct, rename="camel"):
-    """A message with its topic: `mosquitto_sub -F '%J'` prints it so, and `openami watch --json --raw`."""
-
-    topic: str
-    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    payload_base64: str | msgspec.UnsetType = msgspec.UNSET
-    retain: bool | int = False
-    meter_serial: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-_read_capture = msgspec.json.Decoder(_Capture).decode
 
 
 @click.command()
@@ -84,32 +36,67 @@ _read_capture = msgspec.json.Decoder(_Capture).decode
 @click.option("--lines", is_flag=True, help="Every line is an input, as it comes.")
 @click.option("--registers", metavar="FILE", help="Judge by this register list instead of ours.")
 @click.option("--json", "as_json", is_flag=True, help="One object for each input.")
-def check(files: tuple[str, ...], lines: bool, registers: str | None, as_json: bool) -> None:
+@click.option(
+    "--verdicts", is_flag=True, help="A verdict on each requirement, of all inputs together."
+)
+@click.option(
+    "--of",
+    "kind",
+    type=click.Choice(["gateway", "headend"]),
+    default="gateway",
+    show_default=True,
+    help="With --verdicts: whom to judge.",
+)
+def check(
+    files: tuple[str, ...],
+    lines: bool,
+    registers: str | None,
+    as_json: bool,
+    verdicts: bool,
+    kind: Kind,
+) -> None:
     """Judge messages: one verdict for each input; ``-`` reads standard input.
 
     A file is one message. Where its first line is a whole JSON object and more lines follow, each line is
     a message; so it is in files named .jsonl and with --lines. A line that holds topic and payload, as
-    `mosquitto_sub -F '%J'` prints it, is judged with its topic.
+    `mosquitto_sub -q 1 -F '%J'` prints it, is judged with its topic.
 
-    Exit code: 0 all accepted, 1 some rejected, 2 a file cannot be read.
+    Exit code: 0 all accepted, 1 some rejected, 2 a file cannot be read. With --verdicts: 0 conforms, 1 does
+    not, or was not seen to.
     """
     catalogue = _catalogue(registers)
-    verdicts = Counter[bool]()
-    unreadable = False
-    for name in files:
-        try:
-            for label, payload in _inputs(name, by_line=lines):
-                verdict = judge(payload, catalogue)
-                verdicts[not verdict.errors] += 1
-                _print(label, verdict, as_json=as_json)
-        except OSError as error:
-            unreadable = True
-            say(f"openami: {name} cannot be read: {error.strerror or error}")
-    if unreadable:
-        sys.exit(Exit.USAGE)
-    if not verdicts:
+    reading = _Reading(files, by_line=lines)
+    if verdicts:
+        code = _judge_together(reading, catalogue, kind, as_json=as_json)
+    else:
+        code = _judge_each(reading, catalogue, as_json=as_json)
+    sys.exit(Exit.USAGE if reading.failed else code)
+
+
+def _judge_each(reading: "_Reading", catalogue: RegisterCatalogue, *, as_json: bool) -> Exit:
+    judged = Counter[bool]()
+    for label, content in reading.inputs():
+        verdict = judge_input(content, catalogue)
+        judged[not verdict.errors] += 1
+        _print(label, verdict, as_json=as_json)
+    if not judged and not reading.failed:
         fail("there is no message in the input", Exit.USAGE)
-    sys.exit(Exit.FAILED if verdicts[False] else Exit.DONE)
+    return Exit.FAILED if judged[False] else Exit.DONE
+
+
+def _judge_together(
+    reading: "_Reading", catalogue: RegisterCatalogue, kind: Kind, *, as_json: bool
+) -> Exit:
+    try:
+        from openami.cli.check_verdicts import judge_captures
+    except ModuleNotFoundError as missing:
+        fail(
+            f"--verdicts needs {missing.name}, which is not installed",
+            Exit.USAGE,
+            "pip install 'openami[all]'",
+        )
+    now = SystemClock().now()
+    return judge_captures(reading.inputs(), catalogue, kind=kind, now=now, as_json=as_json)
 
 
 def _catalogue(name: str | None) -> RegisterCatalogue:
@@ -124,6 +111,24 @@ def _catalogue(name: str | None) -> RegisterCatalogue:
 
 
 # --- the inputs ----------------------------------------------------------------------------------
+
+
+class _Reading:
+    """The files, read one after the other; one that cannot be read is said, and the others are."""
+
+    def __init__(self, files: Sequence[str], *, by_line: bool) -> None:
+        self._files = files
+        self._by_line = by_line
+        self.failed = False
+
+    def inputs(self) -> Iterator[tuple[str, bytes]]:
+        """Yield each message with what to call it."""
+        for name in self._files:
+            try:
+                yield from _inputs(name, by_line=self._by_line)
+            except OSError as error:
+                self.failed = True
+                say(f"openami: {name} cannot be read: {error.strerror or error}")
 
 
 def _inputs(name: str, *, by_line: bool) -> Iterator[tuple[str, bytes]]:
@@ -178,109 +183,10 @@ def _is_object(text: bytes) -> bool:
         return False
 
 
-# --- the verdict ---------------------------------------------------------------------------------
-
-
-def judge(content: bytes, catalogue: RegisterCatalogue) -> Verdict:
-    """Judge one input: a message, or a message with its topic."""
-    try:
-        capture = _read_capture(content)
-        payload = _payload_of(capture)
-    except (ValueError, RecursionError):
-        return _judge_message(content, catalogue, None)
-    # An envelope may have members topic and payload of its own; a capture has no meterSerial beside them.
-    if payload is None or capture.meter_serial is not msgspec.UNSET:
-        return _judge_message(content, catalogue, None)
-    topic, errors = _judge_delivery(capture)
-    verdict = _judge_message(payload, catalogue, topic)
-    return Verdict((*errors, *verdict.errors), len(errors) + verdict.faults, verdict.remarks)
-
-
-def _judge_delivery(
-    capture: _Capture,
-) -> tuple[TelemetryTopic | EventTopic | None, list[ProfileError]]:
-    errors: list[ProfileError] = []
-    if capture.retain:
-        detail = "the broker retained the message: whoever comes later takes it for news"
-        errors.append(ProfileError(Code.RETAINED, "OA-TOP-006", "", detail))
-    try:
-        topic = parse_topic(capture.topic)
-    except ProfileError as error:
-        return None, [*errors, error]
-    if isinstance(topic, TelemetryTopic | EventTopic):
-        return topic, errors
-    detail = f"{topic} carries no readings; telemetry and events are judged here"
-    return None, [*errors, ProfileError(Code.UNEXPECTED_TOPIC, "OA-TOP-005", "", detail)]
-
-
-def _payload_of(capture: _Capture) -> bytes | None:
-    """Return the message's bytes, None without; one that was not JSON is captured as a string."""
-    if capture.payload is not msgspec.UNSET:
-        raw = bytes(capture.payload)
-        return msgspec.json.decode(raw, type=str).encode() if raw.startswith(b'"') else raw
-    if capture.payload_base64 is not msgspec.UNSET:
-        return base64.b64decode(capture.payload_base64, validate=True)
-    return None
-
-
-def _judge_message(
-    payload: bytes, catalogue: RegisterCatalogue, topic: TelemetryTopic | EventTopic | None
-) -> Verdict:
-    audit = audit_envelope(payload)
-    if audit.envelope is None:
-        return Verdict(audit.errors, audit.faults, ())
-    further = list(judge_topic(audit.envelope, topic)) if topic is not None else []
-    remarks = list(_remarks_on_header(audit.envelope))
-    seen: set[Obis] = set()
-    for place, reading in zip(audit.places, audit.envelope.registers, strict=True):
-        path = pointer("registers", place)
-        if reading.obis in seen:
-            remarks.append(Remark("REPEATED_REGISTER", path, f"{reading.obis} stands twice"))
-        seen.add(reading.obis)
-        register = catalogue.get(reading.obis)
-        if register is None:
-            detail = f"{reading.obis} is not in the register list: it is stored unjudged"
-            remarks.append(Remark("UNKNOWN_REGISTER", path, detail))
-        elif (error := judge_register(reading, register, path=path)) is not None:
-            further.append(error)
-        elif (doubt := implausible(reading, register)) is not None:
-            remarks.append(Remark("IMPLAUSIBLE_VALUE", path + pointer("value"), doubt))
-    remarks.extend(_unknown_members(payload))
-    return Verdict((*audit.errors, *further), audit.faults + len(further), tuple(remarks))
-
-
-def _remarks_on_header(envelope: Envelope) -> Iterator[Remark]:
-    if envelope.schema_version != SCHEMA_VERSION:
-        detail = f"written for {envelope.schema_version}; read as {SCHEMA_VERSION}"
-        yield Remark("NEWER_VERSION", pointer("schemaVersion"), detail)
-    for name in envelope.ignored:
-        yield Remark("EXTENSION_IGNORED", pointer(name), f"{name} is not of our shape: ignored")
-
-
-def _unknown_members(payload: bytes) -> Iterator[Remark]:
-    """Tell of members nobody reads: they are allowed, and most often misspelt."""
-    root = read_document(payload).root
-    assert isinstance(root, JsonObject)
-    yield from (_unknown(pointer(name)) for name in root if name not in _KNOWN_MEMBERS)
-    items = root["registers"]
-    assert isinstance(items, list)
-    for index, item in enumerate(items):
-        if isinstance(item, JsonObject):
-            yield from (
-                _unknown(pointer("registers", index, name))
-                for name in item
-                if name not in _KNOWN_REGISTER_MEMBERS
-            )
-
-
-def _unknown(path: str) -> Remark:
-    return Remark("UNKNOWN_MEMBER", path, "no reader of this profile looks at it; is it misspelt?")
-
-
 # --- how it is told ------------------------------------------------------------------------------
 
 
-def _print(label: str, verdict: Verdict, *, as_json: bool) -> None:
+def _print(label: str, verdict: MessageVerdict, *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
