@@ -11,7 +11,7 @@ from openami.conformance.coverage import (
     MeterCoverage,
     RegisterCoverage,
 )
-from openami.conformance.gap_matrix import Cell, GapMatrix
+from openami.conformance.gap_matrix import GapMatrix, Row
 from openami.conformance.missing import GatewayMissing, MeterMissing, MissingSheet
 from openami.conformance.report import words
 from openami.conformance.report.document import Report
@@ -81,7 +81,7 @@ def _gaps(matrix: GapMatrix) -> Section:
                         row.id,
                         one_line(row.asked),
                         one_line(row.source),
-                        *(_cell(cell) for cell in row.cells),
+                        *(_cell(row, gateway) for gateway in matrix.gateways),
                     )
                     for row in matrix.rows
                 ),
@@ -105,7 +105,10 @@ def _by_gateway(table: Table) -> Table:
     )
 
 
-def _cell(cell: Cell) -> str:
+def _cell(row: Row, gateway: str) -> str:
+    cell = next((each for each in row.cells if each.gateway == gateway), None)
+    if cell is None:
+        return "not shown"
     remark = f": {one_line(cell.remark)}" if cell.remark else ""
     return f"{cell.state}{remark}"
 
