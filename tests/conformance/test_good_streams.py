@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from tests.conformance.mutants import command_without_session
 from tests.conformance.streams import (
     BEGAN,
     GOOD_REGISTERS,
@@ -17,6 +18,7 @@ from tests.conformance.streams import (
     as_bytes,
     broken,
     command_topic,
+    commanded,
     good_gateway,
     good_headend,
     judged,
@@ -48,6 +50,10 @@ def test_a_good_head_end_passes_all_that_can_be_tested() -> None:
         expected = "passed" if requirements()[finding.requirement].testable else "not testable"
         assert finding.verdict == expected, finding
     assert judgement.conforms
+
+
+def test_a_count_that_has_seen_no_restart_has_not_shown_that_it_survives_one() -> None:
+    assert verdicts(judged(ordinary()))["OA-SEQ-001"] == "not exercised"
 
 
 def test_a_gateway_that_only_polls_conforms() -> None:
@@ -251,6 +257,19 @@ def command_accepted_and_then_done() -> Stream:
     return stream
 
 
+def report_told_again_after_the_relay_moved_back() -> Stream:
+    """Who is sent a command twice tells its report twice: of what was then."""
+    stream = ordinary()
+    session_opened(stream)
+    command = commanded(stream)
+    published = [each for each in stream.observations if isinstance(each, Published)]
+    report = next(each for each in published if b'"report"' in each.payload)
+    stream.send(command_topic(), as_bytes(command), Act.COMMAND_REPLAYED)
+    stream.publish(report.topic, report.payload)
+    stream.relay(connected=True)
+    return stream
+
+
 def relay_moved_long_after_a_report() -> Stream:
     stream = ordinary()
     session_opened(stream)
@@ -331,6 +350,7 @@ def clients_of_others() -> Stream:
     stream.connection = None
     for topic in ("home/temperature", "openami/v2/f/g/batch", "$SYS/uptime", "", "spBv1.0/g/e"):
         stream.publish(topic, b'{"registers":1}', qos=0, retain=True, packet_id=None)
+    stream.publish("openami/probe/5f3a", b"is QoS 1 kept?", retain=True, packet_id=None)
     return stream
 
 
@@ -362,6 +382,7 @@ MAY: tuple[Callable[[], Stream], ...] = (
     relay_moved_by_the_customer,
     stale_state_after_a_forged_command,
     command_accepted_and_then_done,
+    report_told_again_after_the_relay_moved_back,
     relay_moved_long_after_a_report,
     relay_moved_long_after_a_forged_command,
     relay_of_another_meter_is_open,
@@ -401,6 +422,13 @@ def command_told_again() -> Stream:
     return stream
 
 
+def session_of_an_earlier_run() -> Stream:
+    """A session is open for days; the kit was started again meanwhile."""
+    stream = good_headend()
+    stream.publish(command_topic(), as_bytes(stream.command(seq=7, sessionId="sip-of-yesterday")))
+    return stream
+
+
 def numbers_of_another_meter() -> Stream:
     stream = good_headend()
     stream.publish(command_topic(OTHER), as_bytes(stream.command(seq=1, serial=OTHER)))
@@ -409,13 +437,24 @@ def numbers_of_another_meter() -> Stream:
 
 @pytest.mark.parametrize(
     "headend",
-    [nonce_of_the_last_report, command_told_again, numbers_of_another_meter],
+    [
+        nonce_of_the_last_report,
+        command_told_again,
+        session_of_an_earlier_run,
+        numbers_of_another_meter,
+    ],
     ids=lambda each: each.__name__,
 )
 def test_a_good_head_end_is_not_blamed_for(headend: Callable[[], Stream]) -> None:
     judgement = judged(headend(), "headend")
     assert broken(judgement) == set(), judgement
     assert judgement.conforms
+
+
+def test_a_command_without_any_session_breaks_the_profiles_word() -> None:
+    judgement = judged(command_without_session(), "headend")
+    assert verdicts(judgement)["OA-SES-002"] == "failed"
+    assert not judgement.conforms
 
 
 def test_what_is_due_is_missed_once() -> None:

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import json
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
 from tests.conformance import packets
+from tests.conformance.small_gateway import NAME, SmallGateway
 from tests.tools import require_tool
 
 from openami.clock import SystemClock
@@ -19,87 +20,20 @@ from openami.conformance.acts import ActState
 from openami.conformance.credentials import USERNAME
 from openami.conformance.hook import Hook
 from openami.conformance.house import House, HouseError, HouseSettings, instructions, open_house
+from openami.conformance.judgement import Kind
 from openami.conformance.observation import Act
 from openami.conformance.performing import Standing
+from openami.conformance.played_gateway import METERS
 from openami.mqtt.client import MqttPort
-from openami.mqtt.port import Connection, TransportError
+from openami.mqtt.port import TransportError
 from openami.mqtt.settings import BrokerSettings
-from openami.pki.names import GatewayName
 from openami.profile import (
     CommandTopic,
-    Envelope,
-    FeederId,
-    GatewayId,
-    MeterSerial,
-    Obis,
-    Quality,
-    RegisterReading,
-    TelemetryTopic,
 )
 
-NAME = GatewayName(FeederId("f"), GatewayId("g"))
-SERIAL = MeterSerial("M-1")
-INTERVAL_S = 0.2
 WAIT_S = 40.0
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
-
-
-@dataclass
-class SmallGateway:
-    """A gateway of one meter: it keeps nothing, and may obey whoever orders."""
-
-    settings: BrokerSettings
-    obeys: bool = False
-    listens: bool = True
-    silent: bool = False
-    tells_relay: bool = True
-    connected: bool = True
-    readings: int = 0
-
-    async def run(self) -> None:
-        while True:
-            try:
-                async with (
-                    MqttPort(self.settings).connect() as connection,
-                    asyncio.TaskGroup() as group,
-                ):
-                    await self._tell(connection)
-                    if self.listens:
-                        await connection.subscribe([CommandTopic.filter("f", "g")])
-                        group.create_task(self._listen(connection))
-                    while True:
-                        await asyncio.sleep(INTERVAL_S)
-                        await self._tell(connection)
-            except* TransportError:
-                await asyncio.sleep(INTERVAL_S)
-
-    async def _tell(self, connection: Connection) -> None:
-        self.readings += 1
-        quality = Quality.COMMS_LOST if self.silent else Quality.GOOD
-        position = "connected" if self.connected else "disconnected"
-        registers = (
-            RegisterReading(Obis.parse("1.8.0"), self.readings / 10, "kWh", quality),
-            RegisterReading(Obis.parse("96.11.1"), position, "enum", quality),
-        )
-        envelope = Envelope(
-            ts=SystemClock().now(),
-            feeder_id=NAME.feeder_id,
-            gateway_id=NAME.gateway_id,
-            meter_serial=SERIAL,
-            registers=registers if self.tells_relay else registers[:1],
-        )
-        topic = TelemetryTopic(NAME.feeder_id, NAME.gateway_id, SERIAL)
-        await connection.publish(str(topic), envelope.encode())
-
-    async def _listen(self, connection: Connection) -> None:
-        while True:
-            deliveries = await connection.receive(1)
-            connection.acknowledge(deliveries)
-            for delivery in deliveries:
-                if self.obeys:
-                    [register] = json.loads(delivery.payload)["registers"]
-                    self.connected = register["value"] == "connected"
 
 
 @contextlib.asynccontextmanager
@@ -108,10 +42,12 @@ async def house(
     *skipped: Act,
     hook: Hook | None = None,
     broker: Literal["mosquitto", "iotcore"] = "mosquitto",
+    kind: Kind = "gateway",
 ) -> AsyncIterator[House]:
     if broker == "mosquitto":
         require_tool("mosquitto")
     settings = HouseSettings(
+        kind=kind,
         host="localhost",
         port=0,
         plain_port=None,
@@ -209,6 +145,32 @@ async def test_the_kit_needs_nothing_but_pip(tmp_path: Path) -> None:
         gateway = SmallGateway(replace(by_password(opened), protocol="3.1.1"), listens=False)
         async with running(opened.run(), gateway.run()):
             await until(lambda: opened.judgement().conforms)
+        with pytest.raises(TransportError):
+            async with MqttPort(by_password(opened)).connect():
+                pass
+        assert "small speaks MQTT 5" in next(iter(opened.news))
+
+
+async def test_a_head_end_that_commands_without_a_session_fails(tmp_path: Path) -> None:
+    """It sends what a gateway could obey, without a session, and with QoS 0."""
+    async with house(tmp_path, kind="headend") as opened:
+        topic = CommandTopic(NAME.feeder_id, NAME.gateway_id, METERS[0])
+        order = {"registers": [{"obis": "96.11.1", "value": "disconnected"}]}
+        tls = ssl.create_default_context(cafile=str(opened.credentials.ca_file))
+        async with running(opened.run()):
+            await until(lambda: bool(opened.scene.meters))
+            _, writer = await asyncio.open_connection("localhost", opened.port, ssl=tls)
+            password = opened.credentials.password
+            who = packets.text(USERNAME) + packets.text(password)
+            writer.write(packets.connect("naive", flags=0xC2, after=who))
+            writer.write(packets.publish(str(topic), json.dumps(order).encode(), qos=0))
+            await until(lambda: verdict(opened, "OA-SES-002") == "failed")
+            writer.close()
+    for requirement in ("OA-QOS-003", "OA-SES-002"):
+        assert verdict(opened, requirement) == "failed"
+    assert verdict(opened, "OA-CMD-007") == "warning"
+    assert opened.played is not None
+    assert all(opened.played.connected.values()), "the gateway that is played obeys no such thing"
 
 
 async def test_a_gateway_without_sessions_that_does_not_move_passes(tmp_path: Path) -> None:

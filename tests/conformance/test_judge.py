@@ -221,6 +221,24 @@ def test_the_judge_takes_whatever_anybody_sends(
     assert all(line.isprintable() for line in summary(judgement))
 
 
+@pytest.mark.parametrize("kind", ["gateway", "headend"])
+@given(observations=st.lists(_observations, max_size=30), waits=st.lists(st.integers(0, 600)))
+def test_a_replay_comes_to_the_same_judgement_however_often_it_was_asked_for(
+    kind: Kind, observations: list[Observation], waits: list[int]
+) -> None:
+    """A report is checked by judging its transcript again, where nobody looks at a checklist meanwhile."""
+    looked_at, replayed = Judge(kind, began_at=BEGAN), Judge(kind, began_at=BEGAN)
+    ordered = sorted(observations, key=lambda each: each.at)
+    for number, observation in enumerate(ordered):
+        looked_at.see(observation)
+        replayed.see(observation)
+        until = ordered[number + 1].at if number + 1 < len(ordered) else BEGAN + timedelta(days=1)
+        for wait_s in waits:
+            looked_at.judgement(min(until, observation.at + timedelta(seconds=wait_s)))
+    end = BEGAN + timedelta(days=1)
+    assert looked_at.judgement(end) == replayed.judgement(end)
+
+
 # --- bounds -------------------------------------------------------------------------------------------
 
 
