@@ -220,8 +220,7 @@ def test_a_stranger_who_signs_a_strange_report_breaks_nobody_who_reads_it() -> N
             except (ReportError, SipError):  # the latter: it cannot even be signed
                 continue
             believed += 1
-            for format_ in ("text", "junit", "html"):
-                assert FORMATS[format_](report)
-            if believed % 50 == 0:
-                assert FORMATS["pdf"](report)
+            for format_, every in (("text", 1), ("junit", 5), ("html", 5), ("pdf", 50)):
+                if believed % every == 0:
+                    assert FORMATS[format_](report)
     assert believed > 100

@@ -71,10 +71,10 @@ def _gaps(matrix: GapMatrix) -> Section:
     return Section(
         "gaps",
         "Gap matrix",
-        "What is asked, and whether each gateway has it.",
+        "What is asked, and whether each of those that were judged has it.",
         (
             Table(
-                "Requirements and registers, by gateway",
+                "Requirements, and registers that are required",
                 ("No.", "Asked", "By", *map(one_line, matrix.gateways)),
                 tuple(
                     (
@@ -322,8 +322,17 @@ def _bandwidth(sheet: BandwidthSheet) -> Section:
         "Bandwidth",
         f"What telemetry costs a month on the link between gateway and broker. {words.price(sheet)}",
         (gateways, by_meter) if rows else (gateways,),
-        tuple(words.assumptions(sheet.assumptions)),
+        (_packets(sheet), *words.assumptions(sheet.assumptions)),
     )
+
+
+def _packets(sheet: BandwidthSheet) -> str:
+    seen, of = sum(meter.packets_seen for meter in sheet.meters), len(sheet.meters)
+    if seen == of:
+        return "The MQTT packets were seen, of all meters."
+    if not seen:
+        return "The MQTT packets were not seen: their size is reckoned from topic and payload, as in MQTT 3.1.1."
+    return f"The MQTT packets of {seen} of {of} meters were seen; those of the others are reckoned, as in MQTT 3.1.1."
 
 
 def _month(month: MonthBill, sheet: BandwidthSheet) -> tuple[str, ...]:
