@@ -332,7 +332,7 @@ def _packets(sheet: BandwidthSheet) -> str:
         return "The MQTT packets were seen, of all meters."
     if not seen:
         return "The MQTT packets were not seen: their size is reckoned from topic and payload, as in MQTT 3.1.1."
-    return f"The MQTT packets of {seen} of {of} meters were seen; those of the others are reckoned, as in MQTT 3.1.1."
+    return f"The MQTT packets of {seen} of {of} meters were seen; the others are reckoned, as in MQTT 3.1.1."
 
 
 def _month(month: MonthBill, sheet: BandwidthSheet) -> tuple[str, ...]:
