@@ -1,11 +1,12 @@
 """What `openami conformance serve` and `watch` share: where the reports go, by which key, with which prices."""
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from openami.profile import RegisterCatalogue
     from openami.sip.keys import KeySigner
 
+# As a report holds it.
+_is_price = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -35,13 +39,9 @@ def default_key() -> Path:
 def _as_price(ctx: click.Context, param: click.Parameter, value: str | None) -> Decimal | None:
     if value is None:
         return None
-    try:
-        price = Decimal(value)
-    except InvalidOperation:
-        price = Decimal(-1)
-    if not price.is_finite() or price < 0:
+    if _is_price(value) is None:
         raise click.BadParameter(f"{value!r} is no price: write 0.04", ctx, param)
-    return price
+    return Decimal(value)
 
 
 def _as_types(

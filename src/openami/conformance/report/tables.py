@@ -11,7 +11,7 @@ from openami.conformance.coverage import (
     MeterCoverage,
     RegisterCoverage,
 )
-from openami.conformance.gap_matrix import Cell, GapMatrix
+from openami.conformance.gap_matrix import GapMatrix, Row
 from openami.conformance.missing import GatewayMissing, MeterMissing, MissingSheet
 from openami.conformance.report import words
 from openami.conformance.report.document import Report
@@ -71,17 +71,17 @@ def _gaps(matrix: GapMatrix) -> Section:
     return Section(
         "gaps",
         "Gap matrix",
-        "What is asked, and whether each gateway has it.",
+        "What is asked, and whether each of those that were judged has it.",
         (
             Table(
-                "Requirements and registers, by gateway",
+                "Requirements, and registers that are required",
                 ("No.", "Asked", "By", *map(one_line, matrix.gateways)),
                 tuple(
                     (
                         row.id,
                         one_line(row.asked),
                         one_line(row.source),
-                        *(_cell(cell) for cell in row.cells),
+                        *(_cell(row, gateway) for gateway in matrix.gateways),
                     )
                     for row in matrix.rows
                 ),
@@ -105,7 +105,10 @@ def _by_gateway(table: Table) -> Table:
     )
 
 
-def _cell(cell: Cell) -> str:
+def _cell(row: Row, gateway: str) -> str:
+    cell = next((each for each in row.cells if each.gateway == gateway), None)
+    if cell is None:
+        return "not shown"
     remark = f": {one_line(cell.remark)}" if cell.remark else ""
     return f"{cell.state}{remark}"
 
@@ -319,8 +322,17 @@ def _bandwidth(sheet: BandwidthSheet) -> Section:
         "Bandwidth",
         f"What telemetry costs a month on the link between gateway and broker. {words.price(sheet)}",
         (gateways, by_meter) if rows else (gateways,),
-        tuple(words.assumptions(sheet.assumptions)),
+        (_packets(sheet), *words.assumptions(sheet.assumptions)),
     )
+
+
+def _packets(sheet: BandwidthSheet) -> str:
+    seen, of = sum(meter.packets_seen for meter in sheet.meters), len(sheet.meters)
+    if seen == of:
+        return "The MQTT packets were seen, of all meters."
+    if not seen:
+        return "The MQTT packets were not seen: their size is reckoned from topic and payload, as in MQTT 3.1.1."
+    return f"The MQTT packets of {seen} of {of} meters were seen; the others are reckoned, as in MQTT 3.1.1."
 
 
 def _month(month: MonthBill, sheet: BandwidthSheet) -> tuple[str, ...]:
