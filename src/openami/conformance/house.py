@@ -40,7 +40,7 @@ from openami.keyfiles import load_signer, make_key, read_private, write_private,
 from openami.mqtt.client import MqttPort
 from openami.mqtt.embedded import EmbeddedBroker, Program, embedded_broker
 from openami.mqtt.settings import BrokerSettings
-from openami.pki.certificates import CertificateError, new_transport_key
+from openami.pki.certificates import CertificateError, new_serial, new_transport_key
 from openami.pki.enrolment import make_request, read_request
 from openami.pki.names import CommonName, GatewayName
 from openami.profile import RegisterCatalogue, one_line
@@ -387,7 +387,9 @@ def _keyring(
     if settings.enrolment is not None:
         request = read_request(settings.enrolment)
         keyring = operator.keyring(request.name, request.sip_key, now=now)
-        answer = operator.answer(request, credentials.authority, keyring, now=now)
+        answer = operator.answer(
+            request, credentials.authority, keyring, now=now, serial=new_serial()
+        )
         write_public(settings.directory / ANSWER_FILE, answer)
         write_private(file, keyring)
         write_private(name_file, str(request.name).encode())
