@@ -112,13 +112,11 @@ class House:
     played: PlayedGateway | None = None
     news: "OrderedDict[str, int]" = field(default_factory=OrderedDict)
     """What a person should know of clients that were not let in: sentences, and how often."""
-    observations: int = 0
     witness: Callable[[Observation], None] | None = None
     """Who else is told of everything that is seen, in the order in which the judge is."""
 
     def see(self, observation: Observation) -> None:
         """Hand an observation to the judge and to the scene."""
-        self.observations += 1
         if self.witness is not None:
             self.witness(observation)
         self.judge.see(observation)

@@ -151,14 +151,6 @@ class Performance:
 
     # --- how far it is
 
-    @property
-    def current(self) -> Standing | None:
-        """The act that is asked for or under way."""
-        for standing in self.standings.values():
-            if standing.state in (ActState.ASKED, ActState.UNDERWAY):
-                return standing
-        return None
-
     def is_over(self, idle_s_max: float) -> bool:
         """Whether every act has ended and was judged, or nothing more happened for so long.
 
@@ -304,23 +296,35 @@ class Performance:
     # --- hooks and hands
 
     async def _by_hook_or_hands(self, standing: Standing) -> None:
+        """Have it done, wait until it shows, and have it undone, whatever happens in between."""
         row = standing.row
-        assert row.asks is not None
-        asked_at = self._now()
-        if row.hook is not None and row.hook in self.bench.verbs:
-            self._begin(standing)
-            await self._hooked(row.hook, standing.meter)
-        else:
-            await self._asked(
-                standing, row.asks, lambda: row.shows(self.bench.scene, asked_at, standing.meter)
-            )
-        if row.act is Act.METER_UNPLUGGED:
-            await asyncio.sleep(self._held_s(standing.meter))
-        else:
-            await self._until(lambda: row.shows(self.bench.scene, asked_at, standing.meter))
+        try:
+            await self._done(standing)
+        except asyncio.CancelledError:
+            if {row.hook, row.undo_hook} <= self.bench.verbs:
+                await self._hooked(str(row.undo_hook), standing.meter)
+            raise
         if row.undo_asks is not None:
             self._tell_end(standing, done=True, detail="")
             await self._undone(standing)
+
+    async def _done(self, standing: Standing) -> None:
+        row = standing.row
+        assert row.asks is not None
+        asked_at = self._now()
+
+        def shows() -> bool:
+            return row.shows(self.bench.scene, asked_at, standing.meter)
+
+        if row.hook in self.bench.verbs:
+            self._begin(standing)
+            await self._hooked(str(row.hook), standing.meter)
+        else:
+            await self._asked(standing, row.asks, shows)
+        if row.act is Act.METER_UNPLUGGED:
+            await asyncio.sleep(self._held_s(standing.meter))
+        else:
+            await self._until(shows)
 
     async def _asked(self, standing: Standing, words: str, shows: Callable[[], bool]) -> None:
         """Ask a person; return when it shows, or the person says that it is done."""
@@ -334,8 +338,8 @@ class Performance:
     async def _undone(self, standing: Standing) -> None:
         """Have what was taken away brought back."""
         row, since = standing.row, self._now()
-        if row.undo_hook is not None and row.undo_hook in self.bench.verbs:
-            await self._hooked(row.undo_hook, standing.meter)
+        if row.undo_hook in self.bench.verbs:
+            await self._hooked(str(row.undo_hook), standing.meter)
             return
         assert row.undo_asks is not None
         self._confirmed.clear()
