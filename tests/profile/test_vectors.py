@@ -159,7 +159,15 @@ def test_a_vector_is_well_formed(vector: Vector) -> None:
     assert content["id"] == f"{vector.kind}/{vector.name}"
     assert content["comment"].endswith((".", "?", "!")), content["comment"]
     assert content["flags"]
-    assert set(content) <= {"id", "comment", "flags", "topic", "retain", "received_at", "result"} | {
+    assert set(content) <= {
+        "id",
+        "comment",
+        "flags",
+        "topic",
+        "retain",
+        "received_at",
+        "result",
+    } | {
         "payload",
         "payload_base64",
         "payload_pieces",
@@ -200,7 +208,11 @@ def test_there_are_enough_of_them() -> None:
 
 def test_every_flag_says_which_bug_it_catches() -> None:
     """In the file that programs read, and in the table of the README."""
-    used = {flag for v in vectors("topic", *MESSAGES, "session", "command") for flag in v.content["flags"]}
+    used = {
+        flag
+        for v in vectors("topic", *MESSAGES, "session", "command")
+        for flag in v.content["flags"]
+    }
     meanings: dict[str, str] = json.loads(spec.load("vectors/flags.json"))
     assert set(meanings) == used
     readme = spec.load("vectors/README.md").decode()

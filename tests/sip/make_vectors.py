@@ -174,7 +174,11 @@ _SESSION: list[tuple[str, str, Bytes]] = [
         _signed_anew(having("participants/0/can", ["relay.toggle"])),
     ),
     ("wildcard", "Ids are no patterns.", _signed_anew(having("feederScope/feederId", "+"))),
-    ("ends_before_it_begins", "It ends before it begins.", _signed_anew(having("validTo", "2026-06-22T13:59:59Z"))),
+    (
+        "ends_before_it_begins",
+        "It ends before it begins.",
+        _signed_anew(having("validTo", "2026-06-22T13:59:59Z")),
+    ),
     ("nine_days", "Eight at most.", _signed_anew(having("validTo", "2026-07-01T14:00:00Z"))),
     ("offset", "One form of time.", _signed_anew(having("validTo", "2026-06-23T14:00:00+00:00"))),
     ("another_topic", "The document is for its topic.", _signed_anew(having("sessionId", "sip-2"))),
@@ -218,7 +222,12 @@ _FLAGS = {
     "Time": "ends_before_it_begins nine_days offset month_13",
     "TopicMismatch": "another_topic another_meter",
 }  # fmt: skip
-_SIX_MEMBERS = ("session/y_offer", "session/y_accept", "session/n_five_members", "session/n_unsigned")
+_SIX_MEMBERS = (
+    "session/y_offer",
+    "session/y_accept",
+    "session/n_five_members",
+    "session/n_unsigned",
+)
 
 
 def _good(id_: str, comment: str, members: Mapping[str, Any], change: Bytes | None = None) -> Any:

@@ -20,6 +20,7 @@ _COMMANDS: Mapping[str, str] = {
     "broker-config": "broker_config:broker_config",
     "check": "check:check",
     "command": "command:command",
+    "conformance": "conformance:conformance",
     "demo": "demo:demo",
     "export": "export:export",
     "feeder": "feeder:feeder",

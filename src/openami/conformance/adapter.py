@@ -25,8 +25,8 @@ ANSWER_WAIT_S: Final = 10.0
 HANGS_MAX: Final = 5
 # What a program says as it dies: the last lines of a stack trace.
 _STDERR_BYTES_MAX: Final = 2_000
-# A killed process is gone at once, unless the kernel holds it.
-_END_WAIT_S: Final = 5.0
+# One that closed its output ends at once, and a killed one unless the kernel holds it.
+_END_WAIT_S: Final = 1.0
 
 
 class AdapterError(Exception):
@@ -64,7 +64,9 @@ class AdapterProcess:
     async def ask(self, question: Question) -> Answer | Silence:
         """Put one question and wait for the answer, or for what comes instead."""
         if self._hangs >= HANGS_MAX:
-            return Silence("not asked", f"it hung at {HANGS_MAX} cases in a row: the rest is left out")
+            return Silence(
+                "not asked", f"it hung at {HANGS_MAX} cases in a row: the rest is left out"
+            )
         found = await self._ask(question)
         if isinstance(found, Silence) and found.how == "ended":
             # It may end after an answer, in good order: then this case was put to one that was leaving.
@@ -85,7 +87,9 @@ class AdapterProcess:
                 line = await process.stdout.readline()
         except TimeoutError:
             await self._end()
-            return Silence("hung", f"no answer within {self._answer_wait_s:g} s{self._last_words()}")
+            return Silence(
+                "hung", f"no answer within {self._answer_wait_s:g} s{self._last_words()}"
+            )
         except ValueError:  # what `readline` says of a line beyond the stream's limit
             await self._end()
             return Silence("too much output", f"a line of more than {ANSWER_BYTES_MAX} bytes")

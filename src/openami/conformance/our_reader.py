@@ -69,8 +69,8 @@ def _check_message(topic: Topic, payload: bytes, question: Question) -> None:
     _check_clock(audit.envelope.ts, question)
     for reading in audit.envelope.registers:
         listed = shipped_catalogue().get(reading.obis)
-        if listed is not None and (error := judge_register(reading, listed)) is not None:
-            raise error
+        if listed is not None and (fault := judge_register(reading, listed)) is not None:
+            raise fault
 
 
 def _check_clock(ts: datetime, question: Question) -> None:
