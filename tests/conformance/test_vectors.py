@@ -88,7 +88,8 @@ def test_a_wrong_answer_fails_by_the_profile_and_warns_by_a_decision(
     assert (outcome.result, outcome.verdict) == ("wrong", verdict)
     assert outcome.detail == f"{words}: it said why"
     assert (outcome.comment, outcome.flags) == (case.comment, case.flags)
-    assert outcome.remedy == requirements()[case.requirement].remedy
+    text = requirements()[case.requirement].text
+    assert outcome.remedy == f"{expected.capitalize()} it: {text}"
 
 
 @pytest.mark.parametrize("said", ["accept", "reject"])
@@ -162,7 +163,7 @@ def test_who_takes_everything_is_told_what_he_let_through(tmp_path: Path) -> Non
     lines = result.stdout.splitlines()
     at = lines.index("warning  telemetry/n_ts_without_zone: must be rejected, was accepted")
     assert lines[at + 1] == "    Whose half past two? [Time]"
-    assert lines[at + 2].startswith("    OA-ENV-008 (decision 0005) Write the time")
+    assert lines[at + 2].startswith("    OA-ENV-008 (decision 0005) Reject it: ts is RFC 3339")
     assert "FAILED  telemetry/n_json_comment: must be rejected, was accepted" in lines
     root = ElementTree.fromstring(junit.read_bytes())  # noqa: S314 - written a moment ago
     assert root.get("failures") == str(len(failed))

@@ -1,7 +1,6 @@
 """The schemas of signed documents say what their readers say, as far as a schema can."""
 
 import json
-from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -30,7 +29,7 @@ def test_the_file_is_the_one_that_is_made(name: str) -> None:
     assert spec.load(f"schema/{name}.json").decode() == rendered(made()[name])
 
 
-def each(verdict: str) -> Any:
+def each(verdict: str) -> pytest.MarkDecorator:
     found = vectors("session", "command", verdict=verdict)
     return pytest.mark.parametrize("vector", [pytest.param(v, id=v.content["id"]) for v in found])
 

@@ -170,7 +170,8 @@ def junit_of(outcomes: Sequence[Outcome]) -> bytes:
         if of_kind:
             root.append(_suite(kind, of_kind))
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return written + b"\n"
 
 
 def _suite(kind: Kind, outcomes: Sequence[Outcome]) -> ElementTree.Element:

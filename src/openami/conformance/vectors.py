@@ -208,9 +208,17 @@ def _outcome(
 
 
 def _remedy(vector: Vector) -> str:
+    """Return what a reader is to do; the requirements' own remedies are for who sends."""
+    match vector.expected:
+        case "accept":
+            word = "Accept it: "
+        case "reject":
+            word = "Reject it: "
+        case "either":
+            return "Answer it either way."
     if vector.requirement:
-        return requirements()[vector.requirement].remedy
-    return "" if vector.expected == "either" else "See docs/sip.md, what is signed, byte for byte."
+        return word + requirements()[vector.requirement].text
+    return word + "docs/sip.md says what is signed, byte for byte."
 
 
 def by_flag(outcomes: Iterable[Outcome]) -> tuple[FlagCount, ...]:
