@@ -209,13 +209,9 @@ def _outcome(
 
 def _remedy(vector: Vector) -> str:
     """Return what a reader is to do; the requirements' own remedies are for who sends."""
-    match vector.expected:
-        case "accept":
-            word = "Accept it: "
-        case "reject":
-            word = "Reject it: "
-        case "either":
-            return "Answer it either way."
+    if vector.expected == "either":
+        return "Answer it either way."
+    word = f"{vector.expected.capitalize()} it: "
     if vector.requirement:
         return word + requirements()[vector.requirement].text
     return word + "docs/sip.md says what is signed, byte for byte."
