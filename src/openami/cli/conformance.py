@@ -1,13 +1,22 @@
-"""``openami conformance``: is a gateway, a head-end or a reader what the profile asks for?"""
+"""``openami conformance``: is a gateway, or a head-end, what the contract asks for?
+
+Each verb stands in a file of its own, and here by name.
+"""
+
+from collections.abc import Mapping
 
 import click
 
-from openami.cli.conformance_vectors import vectors
+from openami.cli.lazy_group import LazyGroup
+
+# Where each verb lives: ``module:attribute`` below this package.
+_VERBS: Mapping[str, str] = {
+    "serve": "conformance_serve:serve",
+    "vectors": "conformance_vectors:vectors",
+    "watch": "conformance_watch:watch",
+}
 
 
-@click.group()
+@click.group(cls=LazyGroup, places=_VERBS)
 def conformance() -> None:
-    """Judge somebody's gateway, head-end or reader by the contract alone."""
-
-
-conformance.add_command(vectors)
+    """Judge a gateway or a head-end by the numbered requirements."""
