@@ -46,6 +46,10 @@ HEARS = Subscribed(NOW, 1, (("openami/v1/f/g/meter/+/command", 1), ("openami/v1/
 READING = Published(NOW, "openami/v1/f/g/meter/M-1/telemetry", b"{}", 1, False)
 
 
+def three_readings() -> list[Published]:
+    return [Published(NOW.replace(second=at), READING.topic, b"{}", 1, False) for at in (0, 10, 20)]
+
+
 @pytest.mark.parametrize("row", ACTS, ids=lambda row: f"{row.kind}:{row.act}")
 def test_an_act_serves_requirements_of_the_one_that_is_judged(row: ActRow) -> None:
     assert row.serves
@@ -70,6 +74,16 @@ def test_nothing_is_begun_before_there_is_something_to_act_upon() -> None:
         )
         is None
     )
+
+
+def test_a_link_is_not_taken_away_before_it_is_known_what_would_be_missed() -> None:
+    """The rules need two spacings of a meter's readings: an outage before that would be judged by nobody."""
+    lost = frozenset({"OA-DEL-003"})
+    early = scene_of(CAME, *three_readings()[:2])
+    assert next_act(GATEWAY_ACTS, waiting(), lost, early) is None
+    row = next_act(GATEWAY_ACTS, waiting(), lost, scene_of(CAME, *three_readings()))
+    assert row is not None
+    assert row.act is Act.NETWORK_LOST
 
 
 def test_the_first_act_needs_nobody_and_the_next_waits_for_more() -> None:
@@ -98,8 +112,7 @@ def test_the_first_act_needs_nobody_and_the_next_waits_for_more() -> None:
 def test_an_act_is_begun_only_for_what_is_not_exercised(
     open_: set[str], wanted: Act | None
 ) -> None:
-    again = Published(NOW.replace(second=10), READING.topic, b"{}", 1, False)
-    scene = scene_of(CAME, HEARS, READING, again, RelaySeen(NOW, "M-1", True))
+    scene = scene_of(CAME, HEARS, *three_readings(), RelaySeen(NOW, "M-1", True))
     row = next_act(GATEWAY_ACTS, waiting(), open_, scene)
     assert (None if row is None else row.act) is wanted
     left_out = {row.act for row in spared(GATEWAY_ACTS, waiting(), open_)}
