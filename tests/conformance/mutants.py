@@ -235,6 +235,33 @@ def _not_sent_again() -> Stream:
     return stream
 
 
+def event_not_sent_again() -> Stream:
+    """An event that had no PUBACK is forgotten."""
+    stream = good_gateway()
+    body = {"eventId": "x-1", "type": "tamper", "state": "instant", "severity": "critical"}
+    body |= {"occurredAt": utc_text(stream.now), "source": "meter"}
+    stream.publish(EVENT, as_bytes(stream.envelope(event=body)), acknowledged=False)
+    stream.disconnect(by_kit=True)
+    stream.connect()
+    stream.poll(times=4)
+    return stream
+
+
+def backlog_with_the_time_of_sending() -> Stream:
+    """What was measured while the link was lost comes as if it were measured now."""
+    stream = good_gateway()
+    stream.begin(Act.NETWORK_LOST)
+    stream.disconnect(by_kit=True)
+    stream.now += timedelta(minutes=5)
+    stream.end(Act.NETWORK_LOST)
+    stream.connect()
+    for _ in range(10):
+        stream.telemetry(METER)
+        stream.telemetry(OTHER)
+    stream.poll(times=4)
+    return stream
+
+
 def packet_id_of_another() -> Stream:
     """A packet id is used again while its message has no PUBACK."""
     stream = good_gateway()
@@ -279,6 +306,17 @@ def _nothing_said_of_a_silent_meter() -> Stream:
     stream = ordinary()
     stream.begin(Act.METER_UNPLUGGED, METER)
     stream.poll(OTHER, times=4)
+    stream.end(Act.METER_UNPLUGGED)
+    return stream
+
+
+def another_meter_is_called_silent() -> Stream:
+    """The unplugged meter is passed over, and its neighbour said to be silent."""
+    stream = ordinary()
+    stream.begin(Act.METER_UNPLUGGED, METER)
+    last = utc_text(stream.now - INTERVAL)
+    lost = [{**register, "quality": "comms_lost"} for register in GOOD_REGISTERS]
+    stream.poll(OTHER, times=4, ts=last, registers=lost)
     stream.end(Act.METER_UNPLUGGED)
     return stream
 
@@ -425,6 +463,9 @@ MORE_GATEWAYS: Mapping[str, tuple[str, Mutant]] = {
     "two thirds of a backlog are lost": ("OA-DEL-003", most_of_a_backlog_lost),
     "an event without an event": ("OA-EVT-002", _event_of(event=None)),
     "an event of the vendor's own shape": ("OA-EVT-001", event_of_another_shape),
+    "an event that is not sent again": ("OA-DEL-001", event_not_sent_again),
+    "a backlog with the time of sending": ("OA-DEL-003", backlog_with_the_time_of_sending),
+    "another meter is called silent": ("OA-SIL-001", another_meter_is_called_silent),
     "no report": ("OA-CMD-005", no_report),
 }
 
@@ -500,6 +541,14 @@ def stale_nonce() -> Stream:
     return stream
 
 
+def number_goes_back() -> Stream:
+    """A command whose number was passed long ago."""
+    stream = good_headend()
+    stream.publish(command_topic(), as_bytes(stream.command(seq=9)))
+    stream.publish(command_topic(), as_bytes(stream.command(seq=5)))
+    return stream
+
+
 HEADENDS: Mapping[str, Mutant] = {
     "OA-TOP-006": _command_published(retain=True),
     "OA-QOS-003": _command_published(qos=0, packet_id=None),
@@ -513,5 +562,10 @@ HEADENDS: Mapping[str, Mutant] = {
     "OA-CMD-008": _number_again,
 }
 MORE_HEADENDS: Mapping[str, tuple[str, Mutant]] = {
+    "registers that say another end": (
+        "OA-CMD-007",
+        _command(registers=[{**GOOD_REGISTERS[3], "value": "connected"}]),
+    ),
+    "a number that goes back": ("OA-CMD-008", number_goes_back),
     "a nonce that is not in force": ("OA-CMD-008", stale_nonce),
 }

@@ -17,6 +17,7 @@ from tests.conformance.streams import (
     as_bytes,
     broken,
     command_topic,
+    commanded,
     good_gateway,
     good_headend,
     judged,
@@ -27,6 +28,7 @@ from tests.conformance.streams import (
     verdicts,
 )
 
+from openami.conformance.judge import Judge
 from openami.conformance.observation import Act, Published
 from openami.profile import utc_text
 from openami.profile.requirements import requirements
@@ -47,6 +49,10 @@ def test_a_good_head_end_passes_all_that_can_be_tested() -> None:
         expected = "passed" if requirements()[finding.requirement].testable else "not testable"
         assert finding.verdict == expected, finding
     assert judgement.conforms
+
+
+def test_a_count_that_has_seen_no_restart_has_not_shown_that_it_survives_one() -> None:
+    assert verdicts(judged(ordinary()))["OA-SEQ-001"] == "not exercised"
 
 
 def test_a_gateway_that_only_polls_conforms() -> None:
@@ -102,8 +108,7 @@ def everything_twice() -> Stream:
     """Each message under its packet id and then once more with DUP, as if no PUBACK had come in time."""
     stream = ordinary()
     for each in [o for o in stream.observations if isinstance(o, Published)]:
-        changed = {"dup": True, "packet_id": each.packet_id}
-        stream.publish(each.topic, each.payload, **changed)
+        stream.publish(each.topic, each.payload, dup=True, packet_id=each.packet_id)
     return stream
 
 
@@ -239,6 +244,105 @@ def act_that_was_skipped() -> Stream:
     return stream
 
 
+def command_accepted_and_then_done() -> Stream:
+    """That a command was taken is told too; it is not its end."""
+    stream = ordinary()
+    session_opened(stream)
+    command = stream.command()
+    stream.send(command_topic(), as_bytes(command), Act.COMMAND_GIVEN)
+    stream.report(command, ReportStatus.ACCEPTED, position="connected")
+    stream.report(command)
+    stream.relay(connected=False)
+    return stream
+
+
+def report_told_again_after_the_relay_moved_back() -> Stream:
+    """Who is sent a command twice tells its report twice: of what was then."""
+    stream = ordinary()
+    session_opened(stream)
+    command = commanded(stream)
+    published = [each for each in stream.observations if isinstance(each, Published)]
+    report = next(each for each in published if b'"report"' in each.payload)
+    stream.send(command_topic(), as_bytes(command), Act.COMMAND_REPLAYED)
+    stream.publish(report.topic, report.payload)
+    stream.relay(connected=True)
+    return stream
+
+
+def relay_moved_long_after_a_report() -> Stream:
+    stream = ordinary()
+    session_opened(stream)
+    command = stream.command()
+    stream.send(command_topic(), as_bytes(command), Act.COMMAND_GIVEN)
+    stream.report(command)
+    stream.poll(METER, times=2)
+    stream.relay(connected=True)
+    return stream
+
+
+def relay_moved_long_after_a_forged_command() -> Stream:
+    stream = ordinary()
+    stream.relay(connected=True)
+    stream.send(command_topic(), as_bytes(stream.command()), Act.COMMAND_WITHOUT_SESSION)
+    stream.relay(connected=True)
+    stream.poll(METER, times=11)
+    stream.relay(connected=False)
+    return stream
+
+
+def relay_of_another_meter_is_open() -> Stream:
+    stream = ordinary()
+    stream.relay(connected=True)
+    stream.send(command_topic(), as_bytes(stream.command()), Act.COMMAND_WITHOUT_SESSION)
+    stream.relay(OTHER, connected=False)
+    stream.relay(connected=True)
+    return stream
+
+
+def relay_not_known_any_more() -> Stream:
+    """The last known state of a silent meter, and one that is doubted, say nothing of where its relay is."""
+    stream = ordinary()
+    stream.relay(connected=True)
+    stream.send(command_topic(), as_bytes(stream.command()), Act.COMMAND_WITHOUT_SESSION)
+    stream.telemetry(
+        registers=registers_with("96.11.1", value="disconnected", quality="suspect")[3:]
+    )
+    stream.relay(connected=True)
+    return stream
+
+
+def meter_silent_while_the_link_is_lost() -> Stream:
+    stream = ordinary()
+    stream.begin(Act.NETWORK_LOST)
+    stream.disconnect(by_kit=True)
+    last = utc_text(stream.now)
+    stream.now += timedelta(minutes=5)
+    stream.end(Act.NETWORK_LOST)
+    stream.connect()
+    lost = [{**register, "quality": "comms_lost"} for register in GOOD_REGISTERS]
+    for serial in (METER, OTHER):
+        stream.telemetry(serial, ts=last, registers=lost)
+    stream.now += timedelta(minutes=3)
+    return stream
+
+
+def lower_voltage_as_the_last_known() -> Stream:
+    """Only a counter cannot fall between the last that was published and the last that was measured."""
+    stream = ordinary()
+    lost = registers_with("32.7.0", value=0.0, quality="comms_lost")[1:2]
+    stream.telemetry(registers=lost)
+    return stream
+
+
+def head_end_in_the_same_run() -> Stream:
+    """What the other side does is held against the other side."""
+    stream = ordinary()
+    stream.connect(client_id="hes-1", tls=None, protocol="3.1")
+    stream.publish(command_topic(), as_bytes({"any": "thing"}), qos=0, retain=True)
+    stream.subscribe("openami/v1/+/+/meter/+/telemetry", qos=0)
+    return stream
+
+
 def clients_of_others() -> Stream:
     """On a broker of many, seen by who looks on."""
     stream = ordinary()
@@ -275,6 +379,15 @@ MAY: tuple[Callable[[], Stream], ...] = (
     command_refused_and_told_again,
     relay_moved_by_the_customer,
     stale_state_after_a_forged_command,
+    command_accepted_and_then_done,
+    report_told_again_after_the_relay_moved_back,
+    relay_moved_long_after_a_report,
+    relay_moved_long_after_a_forged_command,
+    relay_of_another_meter_is_open,
+    relay_not_known_any_more,
+    meter_silent_while_the_link_is_lost,
+    lower_voltage_as_the_last_known,
+    head_end_in_the_same_run,
     meter_unplugged_too_briefly,
     act_that_was_skipped,
     clients_of_others,
@@ -287,6 +400,57 @@ def test_a_good_device_is_not_blamed_for(device: Callable[[], Stream]) -> None:
     judgement = judged(device())
     assert broken(judgement) == set(), judgement
     assert judgement.conforms
+
+
+def nonce_of_the_last_report() -> Stream:
+    """A report brings the nonce in force, and the next command echoes that one."""
+    stream = good_headend()
+    connection, stream.connection = stream.connection, None
+    stream.report(stream.command(seq=2), nonce=7)
+    stream.connection = connection
+    stream.publish(command_topic(), as_bytes(stream.command(seq=3, nonce=7)))
+    return stream
+
+
+def command_told_again() -> Stream:
+    stream = good_headend()
+    command = as_bytes(stream.command(seq=3))
+    for _ in range(2):
+        stream.publish(command_topic(), command)
+    return stream
+
+
+def numbers_of_another_meter() -> Stream:
+    stream = good_headend()
+    stream.publish(command_topic(OTHER), as_bytes(stream.command(seq=1, serial=OTHER)))
+    return stream
+
+
+@pytest.mark.parametrize(
+    "headend",
+    [nonce_of_the_last_report, command_told_again, numbers_of_another_meter],
+    ids=lambda each: each.__name__,
+)
+def test_a_good_head_end_is_not_blamed_for(headend: Callable[[], Stream]) -> None:
+    judgement = judged(headend(), "headend")
+    assert broken(judgement) == set(), judgement
+    assert judgement.conforms
+
+
+def test_what_is_due_is_missed_once() -> None:
+    """However often somebody asks for the judgement afterwards."""
+    stream = ordinary()
+    session_opened(stream)
+    stream.send(f"{ROOT}/session/sip-2", as_bytes(stream.session()), Act.SESSION_OFFERED)
+    stream.send(command_topic(), as_bytes(stream.command()), Act.COMMAND_GIVEN)
+    stream.poll(times=3)
+    judge = Judge("gateway", began_at=BEGAN)
+    for observation in stream.observations:
+        judge.see(observation)
+    for minutes in range(5):
+        judgement = judge.judgement(stream.now + timedelta(minutes=minutes))
+        counts = {each.requirement: each.broken for each in judgement.findings if each.broken}
+        assert counts == {"OA-SES-004": 1, "OA-CMD-005": 1}
 
 
 def test_who_looks_on_convicts_nobody_of_what_may_have_been_missed() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from openami.conformance.acts import ActState
 from openami.conformance.credentials import USERNAME
 from openami.conformance.hook import Hook
 from openami.conformance.house import House, HouseError, HouseSettings, instructions, open_house
+from openami.conformance.judgement import Kind
 from openami.conformance.observation import Act
 from openami.conformance.performing import Standing
+from openami.conformance.played_gateway import METERS
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import Connection, TransportError
 from openami.mqtt.settings import BrokerSettings
@@ -108,10 +111,12 @@ async def house(
     *skipped: Act,
     hook: Hook | None = None,
     broker: Literal["mosquitto", "iotcore"] = "mosquitto",
+    kind: Kind = "gateway",
 ) -> AsyncIterator[House]:
     if broker == "mosquitto":
         require_tool("mosquitto")
     settings = HouseSettings(
+        kind=kind,
         host="localhost",
         port=0,
         plain_port=None,
@@ -209,6 +214,32 @@ async def test_the_kit_needs_nothing_but_pip(tmp_path: Path) -> None:
         gateway = SmallGateway(replace(by_password(opened), protocol="3.1.1"), listens=False)
         async with running(opened.run(), gateway.run()):
             await until(lambda: opened.judgement().conforms)
+        with pytest.raises(TransportError):
+            async with MqttPort(by_password(opened)).connect():
+                pass
+        assert "small speaks MQTT 5" in next(iter(opened.news))
+
+
+async def test_a_head_end_that_commands_without_a_session_fails(tmp_path: Path) -> None:
+    """It sends what a gateway could obey, without a session, and with QoS 0."""
+    async with house(tmp_path, kind="headend") as opened:
+        topic = CommandTopic(NAME.feeder_id, NAME.gateway_id, METERS[0])
+        order = {"registers": [{"obis": "96.11.1", "value": "disconnected"}]}
+        tls = ssl.create_default_context(cafile=str(opened.credentials.ca_file))
+        async with running(opened.run()):
+            await until(lambda: bool(opened.scene.meters))
+            _, writer = await asyncio.open_connection("localhost", opened.port, ssl=tls)
+            password = opened.credentials.password
+            who = packets.text(USERNAME) + packets.text(password)
+            writer.write(packets.connect("naive", flags=0xC2, after=who))
+            writer.write(packets.publish(str(topic), json.dumps(order).encode(), qos=0))
+            await until(lambda: verdict(opened, "OA-SES-002") == "failed")
+            writer.close()
+    for requirement in ("OA-QOS-003", "OA-SES-002"):
+        assert verdict(opened, requirement) == "failed"
+    assert verdict(opened, "OA-CMD-007") == "warning"
+    assert opened.played is not None
+    assert all(opened.played.connected.values()), "the gateway that is played obeys no such thing"
 
 
 async def test_a_gateway_without_sessions_that_does_not_move_passes(tmp_path: Path) -> None:

@@ -49,10 +49,22 @@ def test_a_relay_is_where_its_last_good_reading_says(code: str) -> None:
     scene.see(reading("connected", code=code))
     scene.see(reading("disconnected", after_s=5, quality="comms_lost", code=code))
     meter = scene.meters[M1]
-    assert (meter.relay, meter.relay_measured_at, meter.interval_s) == ("connected", NOW, 5)
+    assert (meter.relay, meter.relay_measured_at) == ("connected", NOW)
     assert meter.lost_at == NOW + timedelta(seconds=5)
     scene.see(RelaySeen(NOW + timedelta(seconds=9), "M-1", False))
     assert (meter.relay, meter.relay_measured_at) == ("disconnected", NOW + timedelta(seconds=9))
+
+
+def test_an_interval_is_that_of_the_measurements_however_they_come() -> None:
+    scene = Scene()
+    for after_s in (0, 10):
+        scene.see(reading(after_s=after_s))
+    assert scene.meters[M1].interval_s is None, "one spacing may be a late one"
+    for after_s in (20, 50, 60):
+        burst = reading(after_s=after_s)
+        scene.see(Published(NOW, burst.topic, burst.payload, 1, False))
+    scene.see(reading(after_s=70, quality="comms_lost", position="connected"))
+    assert scene.meters[M1].interval_s == 10
 
 
 def test_a_report_tells_of_the_relay_and_of_its_command() -> None:

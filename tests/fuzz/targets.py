@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.fuzz import (
     configuration_targets,
+    conformance_targets,
     headend_targets,
     http_targets,
     key_targets,
@@ -27,6 +28,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         key_targets,
         http_targets,
         headend_targets,
+        conformance_targets,
     )
     for target in module.TARGETS
 }

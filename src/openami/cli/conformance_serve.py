@@ -168,10 +168,15 @@ def _settings(
     firmware: str,
     registers: str | None,
 ) -> "HouseSettings":
+    from openami.conformance.acts import ACTS
     from openami.conformance.hook import Hook
     from openami.conformance.house import HouseSettings
     from openami.pki.names import BadName, GatewayName
 
+    known = {row.act.value for row in ACTS}
+    for act in skipped:
+        if act not in known:
+            fail(f"--skip {act}: no such act", Exit.USAGE, f"there are {', '.join(sorted(known))}")
     try:
         name = GatewayName.parse(f"{feeder}/{gateway}")
     except BadName as error:

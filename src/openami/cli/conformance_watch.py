@@ -6,22 +6,20 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import click
-import msgspec
 
 from openami.cli.durations import as_duration
+from openami.cli.judgements import print_judgement
 from openami.cli.options import broker_options, broker_settings
-from openami.cli.report import Exit, fail, print_json, say
+from openami.cli.report import Exit, fail, say
 from openami.cli.storage import catalogue_of, registers_option
 from openami.clock import SystemClock
 from openami.conformance.judge import Judge
-from openami.conformance.judgement import Judgement, Kind
+from openami.conformance.judgement import Kind
 from openami.conformance.observer import observe
-from openami.conformance.summary import summary
 from openami.mqtt.port import TransportError
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import ProfileError, TelemetryTopic
@@ -78,22 +76,7 @@ def watch(
         asyncio.run(_watch(settings, _filter_of(gateway), judge, lasting))
     except TransportError as error:
         fail(str(error), Exit.CANNOT_CONNECT, error.remedy)
-    judgement = judge.judgement(SystemClock().now())
-    if as_json:
-        for row in judgement_rows(judgement):
-            print_json(row)
-    else:
-        for line in summary(judgement):
-            click.echo(line)
-    sys.exit(Exit.DONE if judgement.conforms else Exit.FAILED)
-
-
-def judgement_rows(judgement: Judgement) -> Iterator[dict[str, Any]]:
-    """Yield the findings as objects, and at last what follows from them."""
-    whole: dict[str, Any] = msgspec.to_builtins(judgement)
-    for finding in whole.pop("findings"):
-        yield {"row": "finding", **finding}
-    yield {"row": "judgement", **whole}
+    sys.exit(print_judgement(judge.judgement(SystemClock().now()), as_json=as_json))
 
 
 def _filter_of(gateway: str | None) -> str:

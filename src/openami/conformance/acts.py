@@ -31,9 +31,6 @@ COMMANDS_S_MAX: Final = 3_600.0
 # Three intervals of fifteen minutes: what the rules about silence and lost links look at.
 HOLD_S_MAX: Final = 2_700.0
 
-# Two spacings of a meter's readings: before that the rules cannot say what was due (rules/intervals.py).
-TIMES_TOLD_MIN: Final = 3
-
 
 class ActState(Enum):
     """Where an act stands."""
@@ -137,10 +134,13 @@ def _tells(scene: Scene) -> bool:
     return bool(scene.connections) and bool(scene.meters)
 
 
+def _counts(scene: Scene) -> bool:
+    return _tells(scene) and scene.counts
+
+
 def _tells_regularly(scene: Scene) -> bool:
     """How often a meter is told of is known, so that an outage can be made long enough."""
-    meters = scene.meters.values()
-    return bool(scene.connections) and any(m.times_told >= TIMES_TOLD_MIN for m in meters)
+    return bool(scene.connections) and any(m.interval_s for m in scene.meters.values())
 
 
 def _relay_is_known(scene: Scene) -> bool:
@@ -185,7 +185,8 @@ def _is_told_by_kit(_scene: Scene, _since: datetime, _: MeterSerial | None) -> b
 
 _NEEDS: Final[Mapping[Ready, str]] = {
     _tells: "readings",
-    _tells_regularly: "a third reading of a meter",
+    _counts: "readings with seq",
+    _tells_regularly: "a second reading of a meter",
     _relay_is_known: "a subscription to commands, and a meter that tells where its relay is (96.11.1), "
     "or a hook that does",
     _takes_sessions: "a subscription to sessions, after a while of readings",
@@ -265,11 +266,11 @@ ACTS: Final[Sequence[ActRow]] = (
     ActRow(
         act=Act.GATEWAY_RESTARTED,
         kind="gateway",
-        title="The gateway starts anew: it goes on counting, and what it had not sent still comes.",
+        title="The gateway starts anew: its numbers go on where they were.",
         serves=("OA-SEQ-001",),
         timeout_s=HANDS_S_MAX + BOOT_S_MAX,
-        ready=_tells,
-        needs=_NEEDS[_tells],
+        ready=_counts,
+        needs=_NEEDS[_counts],
         shows=_is_back,
         hook="reboot",
         asks="Switch the gateway off and on again.",

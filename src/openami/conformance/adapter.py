@@ -17,6 +17,7 @@ from openami.conformance.adapter_contract import (
     Question,
     Silence,
     read_answer,
+    short,
 )
 
 # A reader answers in microseconds; a virtual machine needs a second or two before its first answer.
@@ -166,4 +167,4 @@ class AdapterProcess:
 
     def _last_words(self) -> str:
         lines = self._told.decode(errors="replace").strip().splitlines()
-        return f"; it said: {lines[-1].strip()}" if lines else ""
+        return f"; it said: {short(lines[-1].strip())}" if lines else ""

@@ -9,6 +9,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from openami.profile import one_line
+
 Kind = Literal["telemetry", "topic", "event", "session", "command"]
 Said = Literal["accept", "reject", "decline"]
 
@@ -80,11 +82,16 @@ def read_answer(line: bytes, *, case: int) -> Answer | Silence:
     try:
         answer = _read_answer(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Silence("garbage", f"{_shown(line)} is not an answer: {error}")
+        return Silence("garbage", f"{_shown(line)} is not an answer: {short(str(error))}")
     if answer.case != case:
         detail = f"it answered case {answer.case} when it was asked case {case}"
         return Silence("garbage", f"{detail}: does it print something else between its answers?")
-    return msgspec.structs.replace(answer, reason=answer.reason[:REASON_CHARS_MAX])
+    return msgspec.structs.replace(answer, reason=short(answer.reason))
+
+
+def short(text: str) -> str:
+    """Return what an adapter said as one line for a person, cut where it is long."""
+    return one_line(text[:REASON_CHARS_MAX])[:REASON_CHARS_MAX]
 
 
 _SHOWN_BYTES_MAX = 80  # a line's beginning tells where it came from

@@ -220,8 +220,7 @@ class Door:
         self._links[link.number] = link
         broker: asyncio.StreamWriter | None = None
         try:
-            async with asyncio.timeout(BROKER_ANSWER_S_MAX):
-                answers, broker = await asyncio.open_connection(*self._around.broker)
+            answers, broker = await self._to_broker()
             broker.write(hello)
             up = asyncio.create_task(self._up(link, packets, reader, broker), name="up")
             down = asyncio.create_task(self._down(link, packets.level, answers), name="down")
@@ -242,6 +241,14 @@ class Door:
                 link.client.transport.abort()
             else:
                 await _closed(link.client)
+
+    async def _to_broker(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            async with asyncio.timeout(BROKER_ANSWER_S_MAX):
+                return await asyncio.open_connection(*self._around.broker)
+        except OSError:
+            self._around.tell("the kit's own broker does not answer: start the kit again")
+            raise
 
     async def _up(
         self,

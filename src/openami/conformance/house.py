@@ -29,6 +29,7 @@ from openami.conformance.door import BACKLOG_MAX, Around, Door
 from openami.conformance.hook import Hook
 from openami.conformance.judge import Judge
 from openami.conformance.judgement import Judgement, Kind
+from openami.conformance.mqtt_packets import Connect
 from openami.conformance.observation import Act, Observation
 from openami.conformance.operator import Operator
 from openami.conformance.performing import Bench, Performance
@@ -197,10 +198,18 @@ async def open_house(settings: HouseSettings, clock: Clock) -> AsyncIterator[Hou
         def tell(sentence: str) -> None:
             house.tell(sentence)
 
+        def admit(connect: Connect, certified_as: str | None) -> str | None:
+            if connect.protocol == "5" and broker.protocol != "5":
+                return (
+                    f"{connect.client_id} speaks MQTT 5, and the broker from pip that runs here 3.1.1 "
+                    "alone: install mosquitto, or let the client speak 3.1.1"
+                )
+            return credentials.refusal(connect, certified_as)
+
         around = Around(
             broker=("127.0.0.1", own.endpoint.port),
             tls=tls,
-            admit=credentials.refusal,
+            admit=admit,
             see=see,
             tell=tell,
             clock=clock,

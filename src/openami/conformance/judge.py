@@ -9,17 +9,17 @@ each within its own bound. A run may last a week.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from openami import __version__
 from openami.conformance.excerpt import EXCERPT_CHARS_MAX, excerpt
 from openami.conformance.judgement import Evidence, Finding, Judgement, Kind, Subject, Verdict
-from openami.conformance.message import read_message, sender_of
+from openami.conformance.message import Message, read_message, sender_of
 from openami.conformance.observation import Connected, Observation, Published, Sent
 from openami.conformance.occasion import Occasion
 from openami.conformance.recent import Recent
-from openami.conformance.rules.group import Group, Seen
+from openami.conformance.rules.group import Group, Seen, Waiting
 from openami.conformance.rules.groups import groups
 from openami.profile import SCHEMA_VERSION, RegisterCatalogue, one_line, shipped_catalogue
 from openami.profile.requirements import Requirement, requirements
@@ -32,8 +32,6 @@ TOPIC_CHARS_MAX: Final = 256
 NAMES_KEPT_MAX: Final = 20
 # Connections whose client is known by name; the kit's door holds far fewer at once.
 CLIENTS_KEPT_MAX: Final = 1_000
-# What did not come in time is looked for this often; every wait of the rules is tens of seconds.
-_LOOK_EVERY = timedelta(seconds=1)
 
 
 class Judge:
@@ -62,8 +60,8 @@ class Judge:
             each.id: _Tally(each) for each in requirements().values() if kind in each.of
         }
         self._groups: tuple[Group, ...] = groups(kind, self._catalogue)
+        self._waiting = [group for group in self._groups if isinstance(group, Waiting)]
         self._clients: Recent[int, str] = Recent(CLIENTS_KEPT_MAX)
-        self._look_at = began_at
 
     def see(self, observation: Observation) -> None:
         """Take one observation into account; they come in the order of their times."""
@@ -73,16 +71,13 @@ class Judge:
             if message is None:
                 return  # somebody else's, on the same broker
             seen = message
-            if message.party == self._kind == "gateway":
-                self._note_name(message.sender)
+            if message.party == self._kind:
+                self._note_name(self._subject_of(message))
         else:
             seen = observation
             if isinstance(observation, Connected):
                 self._clients.note(observation.connection, observation.client_id)
-                if self._kind == "headend":
-                    self._note_name(observation.client_id)
-        if observation.at >= self._look_at:
-            self._look(observation.at)
+        self._look(observation.at)
         for group in self._groups:
             self._count(group.see(seen), observation.at, observation)
 
@@ -107,9 +102,11 @@ class Judge:
         )
 
     def _look(self, now: datetime) -> None:
-        """Ask the rules what was due by now and did not come."""
-        self._look_at = now + _LOOK_EVERY
-        for group in self._groups:
+        """Ask the rules what was due before now and did not come.
+
+        Before each observation, not now and then: whoever replays a run has to come to the same judgement.
+        """
+        for group in self._waiting:
             self._count(group.look(now), now, None)
 
     def _count(
@@ -121,7 +118,7 @@ class Judge:
             if tally is not None:
                 said = occasion.about or about
                 by = occasion.by if occasion.fault is None else occasion.by or self._whose(said)
-                tally.add(occasion, by, at, said)
+                tally.add(occasion, by, occasion.at or at, said)
 
     def _whose(self, about: Published | Sent | None) -> str:
         """Return who sent a message: by its topic, or else by the client that published it."""
@@ -131,6 +128,14 @@ class Judge:
         if isinstance(about, Published) and about.connection is not None:
             client = self._clients.get(about.connection)
         return sender_of(about.topic) or client or ""
+
+    def _subject_of(self, message: Message) -> str:
+        """Return who is judged: a gateway by its topic, a head-end by its client or by whom it speaks to."""
+        if self._kind == "gateway":
+            return message.sender
+        connection = message.published.connection
+        client = None if connection is None else self._clients.get(connection)
+        return client or f"the head-end of {message.sender}"
 
     def _note_name(self, name: str) -> None:
         if name and name not in self._names and len(self._names) < NAMES_KEPT_MAX:

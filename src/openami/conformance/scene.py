@@ -5,6 +5,7 @@ often they are told of, where their relays are, which sessions were accepted, wh
 It is generous where the judge is strict: a message that is wrong in one place still tells that its meter lives.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,8 +50,15 @@ UNACKNOWLEDGED_MAX: Final = 1_000
 # Of the connections and messages of one run: the latest.
 EVENTS_MAX: Final = 1_000
 
+# As the rules have it: one late reading does not change an interval.
+_SPACINGS_KEPT = 5
+_SPACINGS_NEEDED = 2
+# Looked for, not parsed: a thousand messages a second pass here, and each is read by the judge already.
+_time_of = re.compile(rb'"ts"\s*:\s*"([0-9TtZz:.+-]{1,40})"').search
+
 RELAY: Final = Obis.parse("96.11.1")
 _RELAY_HINT: Final = b"96.11.1"
+_SEQ_HINT: Final = b'"seq"'
 _LOST_HINT: Final = Quality.COMMS_LOST.value.encode()
 
 
@@ -61,14 +69,25 @@ class MeterSeen:
     name: GatewayName
     serial: MeterSerial
     told_at: datetime
-    times_told: int = 1
-    interval_s: float | None = None
+    times_told: int = 0
+    measured_at: datetime | None = None
+    """The newest time of its readings, by its gateway's clock."""
+    spacings_s: tuple[float, ...] = ()
     lost_at: datetime | None = None
     good_at: datetime | None = None
     relay: str | None = None
     relay_told_at: datetime | None = None
     relay_measured_at: datetime | None = None
-    relay_times_told: int = 0
+
+    @property
+    def interval_s(self) -> float | None:
+        """How often it is measured: the median of its last spacings; None until it is known.
+
+        By the times of its readings, since what piled up comes all at once.
+        """
+        if len(self.spacings_s) < _SPACINGS_NEEDED:
+            return None
+        return sorted(self.spacings_s)[len(self.spacings_s) // 2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +113,8 @@ class Scene:
     hears_readings: bool = False
     readings_heard: int = 0
     """Readings that were published while somebody listened to them."""
+    counts: bool = False
+    """Whether readings are numbered (``seq``): only then can a restart be seen to lose the count."""
     withheld: int = 0
     """Acknowledgements that were kept back, in all."""
     resent: int = 0
@@ -188,15 +209,14 @@ class Scene:
                 return
             name = GatewayName(topic.feeder_id, topic.gateway_id)
             meter = self.meters[topic.meter_serial] = MeterSeen(name, topic.meter_serial, seen.at)
-        else:
-            meter.interval_s = (seen.at - meter.told_at).total_seconds()
-            meter.told_at = seen.at
-            meter.times_told += 1
-        lost = _LOST_HINT in seen.payload
-        if lost:
+        meter.told_at = seen.at
+        meter.times_told += 1
+        self.counts = self.counts or _SEQ_HINT in seen.payload
+        if _LOST_HINT in seen.payload:
             meter.lost_at = seen.at
         else:
             meter.good_at = seen.at
+            _see_time(meter, seen.payload)
         if _RELAY_HINT in seen.payload:
             _see_relay_message(meter, seen)
 
@@ -233,6 +253,18 @@ def _covers(topic_filter: str, leaf: str) -> bool:
     return matches(topic_filter, "/".join(shown))
 
 
+def _see_time(meter: MeterSeen, payload: bytes) -> None:
+    found = _time_of(payload)
+    ts = None if found is None else read_time(found[1].decode())
+    if ts is None:
+        return
+    if meter.measured_at is not None and ts > meter.measured_at:
+        spacing_s = (ts - meter.measured_at).total_seconds()
+        meter.spacings_s = (*meter.spacings_s, spacing_s)[-_SPACINGS_KEPT:]
+    if meter.measured_at is None or ts > meter.measured_at:
+        meter.measured_at = ts
+
+
 def _see_relay_message(meter: MeterSeen, seen: Published) -> None:
     members = _members(seen.payload)
     registers = members.get("registers")
@@ -248,7 +280,6 @@ def _see_relay_message(meter: MeterSeen, seen: Published) -> None:
 def _see_relay(meter: MeterSeen, position: str, at: datetime) -> None:
     meter.relay = position
     meter.relay_told_at = at
-    meter.relay_times_told += 1
 
 
 def _is_relay(code: object) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
+from openami.conformance.judgement import Kind
 from openami.conformance.message import Message
 from openami.conformance.observation import (
     Acknowledged,
@@ -79,7 +80,8 @@ class Delivery:
 
     requirements: ClassVar = frozenset(("OA-DEL-001", "OA-DEL-002", "OA-DEL-003"))
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
         self._links: Recent[int, _Link] = Recent(CLIENTS_KEPT_MAX)
         self._debts: Recent[str, _Debt] = Recent(CLIENTS_KEPT_MAX)
         self._intervals = Intervals()
@@ -126,7 +128,8 @@ class Delivery:
         published = message.published
         link = None if published.connection is None else self._links.get(published.connection)
         if link is not None and published.packet_id is not None and published.qos == 1:
-            yield _judge_packet_id(link.under_way.get(published.packet_id), published)
+            if message.party == self._kind:
+                yield _judge_packet_id(link.under_way.get(published.packet_id), published)
             link.under_way.note(published.packet_id, message)
         if message.kind is TelemetryTopic or message.kind is EventTopic:
             for debt in self._debts.values():
@@ -227,4 +230,5 @@ def _judge_lost_link(lost: _LostLink) -> Iterator[Occasion]:
                 f"of meter {meter[2]}, measured every {every.total_seconds():.0f} s, {came} readings "
                 f"came of the {lasted.total_seconds():.0f} s without a link, about {intervals} were due"
             )
-        yield Occasion("OA-DEL-003", fault, by="/".join(meter[:2]) if fault else "")
+        by = "/".join(meter[:2]) if fault else ""
+        yield Occasion("OA-DEL-003", fault, at=lost.due, by=by)

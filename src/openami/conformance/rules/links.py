@@ -6,7 +6,6 @@ the other side's: gateways publish readings, a head-end commands.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar, Final
 
 from openami.conformance.judgement import Kind
@@ -55,9 +54,6 @@ class Links:
                 return self._judge_sender(seen, self._links.get(seen.published.connection))
             case _:
                 return ()
-
-    def look(self, now: datetime) -> Iterable[Occasion]:
-        return ()
 
     def _judge_sender(self, message: Message, link: _Link | None) -> Iterator[Occasion]:
         if link is None:
