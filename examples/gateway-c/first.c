@@ -1,4 +1,5 @@
-/* A village gateway in C on libmosquitto. docs/conformance-example.md tells what the kit said of it, form by form.
+/* A village gateway in C on libmosquitto (EPL-2.0 or EDL-1.0, linked dynamically); docs/conformance-example.md tells what
+ * the kit said of it, form by form.
  *
  *   gateway HOST PORT FEEDER GATEWAY CREDENTIALS METERS INTERVAL
  *

@@ -1,6 +1,7 @@
 """The verdict on an implementation's answers, and `openami conformance vectors`."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -141,6 +142,20 @@ def test_without_an_adapter_our_own_library_is_judged() -> None:
     assert result.exit_code == 0
     assert f"{len(VECTORS)} cases: {len(VECTORS)} right, 0 wrong" in result.stderr
     assert "FAILED" not in result.stdout
+
+
+def test_on_a_bare_install_signed_documents_are_declined_and_the_rest_is_judged() -> None:
+    bare = (
+        "import sys; sys.modules['cryptography'] = None\n"
+        "from openami.cli import main; main(['conformance', 'vectors'])"
+    )
+    run_bare = subprocess.run(
+        [sys.executable, "-c", bare], capture_output=True, text=True, timeout=60
+    )
+    signed = sum(vector.kind in ("session", "command") for vector in VECTORS.values())
+    assert f"{len(VECTORS) - signed} right, 0 wrong" in run_bare.stderr
+    assert f"{signed} declined" in run_bare.stderr
+    assert run_bare.returncode == 0
 
 
 def test_behind_a_process_it_is_as_right() -> None:
