@@ -83,11 +83,11 @@ async def test_a_fall_is_told_of_its_case_and_the_others_are_answered(
 async def test_a_hang_costs_its_time_out_and_no_more() -> None:
     clock = asyncio.get_running_loop().time
     began = clock()
-    found = await asked(adapter("time.sleep(600)"), range(1, 6), answer_wait_s=0.5)
+    found = await asked(adapter("time.sleep(600)"), range(1, 6), answer_wait_s=3)
     assert [how(said) for said in found.values()] == [
         "accept", "accept", "hung", "accept", "accept",
     ]  # fmt: skip
-    assert clock() - began < 10
+    assert 3 <= clock() - began < 30
 
 
 async def test_who_does_not_read_its_input_hangs_and_does_not_hold_the_kit() -> None:
@@ -125,7 +125,7 @@ async def test_what_an_adapter_started_goes_with_it() -> None:
         "-c",
         f"exec 3>&1; ({sys.executable} -c 'import time; time.sleep(600)' & echo $! >&2; wait)",
     ]
-    async with AdapterProcess(nested, answer_wait_s=0.5) as process:
+    async with AdapterProcess(nested, answer_wait_s=2) as process:
         said = await process.ask(question(1))
     assert isinstance(said, Silence)
     child = int(said.detail.rpartition(" ")[2])

@@ -1,8 +1,10 @@
 """The verdict on an implementation's answers, and `openami conformance vectors`."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -200,6 +202,23 @@ def test_a_warning_alone_is_no_failure() -> None:
     assert result.exit_code == 0
     assert "(0 failed, " in result.stderr
     assert "(0 failed, 0 warnings)" not in result.stderr
+
+
+def test_interrupted_it_ends_with_its_adapter(tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    deaf = (
+        f"{sys.executable} -c 'import os, time; "
+        f'open("{mark}", "w").write(str(os.getpid())); time.sleep(600)\''
+    )
+    command = [sys.executable, "-m", "openami", "conformance", "vectors", "--adapter", deaf]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as judge:
+        deadline = time.monotonic() + 20  # noqa: TID251 - of a test, not of the program
+        while not (mark.exists() and mark.read_text()):
+            assert time.monotonic() < deadline  # noqa: TID251
+            time.sleep(0.05)
+        judge.send_signal(signal.SIGINT)
+        assert judge.wait(timeout=20) == 130
+    assert not Path(f"/proc/{mark.read_text()}").exists()
 
 
 def test_who_declines_everything_has_shown_nothing() -> None:

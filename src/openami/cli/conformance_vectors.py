@@ -78,6 +78,8 @@ def vectors(
     cases = shipped_vectors(kinds)
     try:
         outcomes = asyncio.run(_told(cases, command, wait_s=wait_s, as_json=as_json))
+    except KeyboardInterrupt:
+        sys.exit(Exit.INTERRUPTED)
     except AdapterError as error:
         fail(str(error), Exit.USAGE, "--adapter takes a command, e.g. --adapter './reader --stdin'")
     if junit is not None:
