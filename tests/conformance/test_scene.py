@@ -71,10 +71,12 @@ def test_a_report_tells_of_the_relay_and_of_its_command() -> None:
     scene = Scene()
     scene.see(reading())
     told = reading("disconnected", leaf="event")
-    members = json.loads(told.payload) | {"report": {"command": "D", "status": "done"}}
+    members = json.loads(told.payload) | {
+        "report": {"command": "D", "status": "done", "code": "OK"}
+    }
     scene.see(Published(told.at, told.topic, json.dumps(members).encode(), 1, False))
     assert scene.meters[M1].relay == "disconnected"
-    assert scene.reports == {"D": "done"}
+    assert scene.reports == {"D": ("done", "OK")}
 
 
 def test_a_message_whose_acknowledgement_was_kept_back_is_known_when_it_comes_again() -> None:

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.tools import require_tool
 
 from openami.clock import SystemClock
+from openami.conformance.replay import differences, replay
+from openami.conformance.report.document import open_report
+from openami.conformance.transcript import TranscriptReader
 from openami.gateway.enrolment import GatewayKeys
 from openami.headend.audit import Entry
 from openami.headend.store import Access
@@ -41,6 +45,7 @@ DEADLINE_S = 40.0
 # What a vendor is promised, from the start of the kit to the first verdict.
 FIRST_VERDICT_S_MAX = 120.0
 SEED = 20261127
+TRANSCRIPT = "transcript.jsonl"
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(150)]
 
@@ -68,12 +73,16 @@ class Kit:
                 await asyncio.sleep(0.05)
 
     async def ended(self, within_s: float) -> Mapping[str, Any]:
-        """Wait for its end; return the judgement it wrote."""
+        """Wait for its end; return the judgement it wrote, which is signed and follows from its transcript."""
         async with asyncio.timeout(within_s):
             while not any(event["event"] == "end" for event in self.events()):
                 self.program.check()
                 await asyncio.sleep(0.1)
-        judgement: Mapping[str, Any] = json.loads((self.directory / "judgement.json").read_bytes())
+        report = open_report((self.directory / "report.json").read_bytes()).report
+        with (self.directory.parent / TRANSCRIPT).open("rb") as file:
+            again = replay(TranscriptReader(file), report.judgement.ended_at)
+        assert list(differences(report, again)) == []
+        judgement: Mapping[str, Any] = msgspec.to_builtins(report.judgement)
         return judgement
 
     def acts(self) -> Mapping[str, str]:
@@ -89,7 +98,8 @@ async def kit(directory: Path, *arguments: str) -> AsyncIterator[Kit]:
         "kit",
         [
             *("conformance", "serve", "--host", "localhost", "--port", "0", "--plain-port", "0"),
-            *("--page", "127.0.0.1:0", "--directory", str(place), "--json", "--once", *arguments),
+            *("--page", "127.0.0.1:0", "--directory", str(place), "--json", "--once"),
+            *("--transcript", str(directory / TRANSCRIPT), *arguments),
         ],
         log=log,
     )

@@ -11,6 +11,8 @@ from openami.cli.lazy_group import LazyGroup
 
 # Where each verb lives: ``module:attribute`` below this package.
 _VERBS: Mapping[str, str] = {
+    "report": "conformance_report:report",
+    "verify": "conformance_verify:verify",
     "serve": "conformance_serve:serve",
     "vectors": "conformance_vectors:vectors",
     "watch": "conformance_watch:watch",

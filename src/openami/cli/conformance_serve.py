@@ -7,14 +7,15 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-import msgspec
 
+from openami.cli.conformance_reporting import Reporting, ReportOptions, report_options, reporting
 from openami.cli.durations import as_duration
 from openami.cli.report import Exit, fail, print_json, say
 from openami.cli.storage import catalogue_of, registers_option
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _LOOK_S = 0.5
 # When nothing more can be begun for so long, whatever still waits will not come by itself.
 _IDLE_S_MAX = 60.0
-JUDGEMENT_FILE: Final = "judgement.json"
+KIT_KEY_FILE: Final = "kit.key"
 
 
 @click.command()
@@ -108,6 +109,7 @@ JUDGEMENT_FILE: Final = "judgement.json"
     help="End after so long (30s, 5m, 2h); otherwise Ctrl-C ends it.",
 )
 @registers_option
+@report_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each change.")
 def serve(
     headend: bool,
@@ -115,12 +117,15 @@ def serve(
     once: bool,
     lasting: timedelta | None,
     as_json: bool,
+    reports: ReportOptions,
     **options: Any,
 ) -> None:
     """Judge a gateway, or a head-end, that connects to this machine.
 
     Prints what to configure, then shows every requirement as it is kept or broken. Ctrl-C ends it and writes the
-    report into DIR. Exit code 0: conforms; 1: it does not, or not all of the core was seen.
+    report, into DIR if --reports says nothing.
+
+    Exit code 0: conforms; 1: it does not, or not all of the core was seen.
     """
     from openami.clock import SystemClock
     from openami.conformance.hook import HookFailed
@@ -131,7 +136,12 @@ def serve(
 
     settings = _settings(headend=headend, **options)
     listener = _page_listener(page)
-    run = _Run(settings, listener, once=once, lasting=lasting, as_json=as_json)
+    reports = replace(
+        reports,
+        folder=reports.folder or settings.directory,
+        key=reports.key or settings.directory / KIT_KEY_FILE,
+    )
+    run = _Run(settings, listener, reports, once=once, lasting=lasting, as_json=as_json)
     try:
         judgement = asyncio.run(run.until_over(SystemClock()))
     except (HouseError, KeyFileError) as error:
@@ -222,27 +232,46 @@ class _Run:
 
     settings: "HouseSettings"
     listener: socket.socket | None
+    reports: ReportOptions
     once: bool
     lasting: timedelta | None
     as_json: bool
 
     async def until_over(self, clock: Any) -> "Judgement":
-        """Judge until told to end, or nothing is left to do; return the judgement, written to its file."""
+        """Judge until told to end, or nothing is left to do; return the judgement, its reports written."""
         from openami.conformance.house import open_house
+        from openami.keyfiles import ensure_private_directory
 
+        ensure_private_directory(self.settings.directory)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        async with open_house(self.settings, clock) as house:
-            self._introduce(house)
-            async with _running(house.run(), "house"), self._served(house), _typed(house):
-                await self._show_until_over(house, stop)
-            judgement = house.judgement()
-        file = self.settings.directory / JUDGEMENT_FILE
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(judgement)) + b"\n")
-        self._conclude(judgement, file)
+        began_at = clock.now()
+        with self._reporting(began_at) as kept:
+            async with open_house(
+                self.settings, clock, began_at=began_at, witness=kept.see
+            ) as house:
+                self._introduce(house)
+                async with _running(house.run(), "house"), self._served(house), _typed(house):
+                    await self._show_until_over(house, stop)
+                judgement = house.judgement()
+            written = kept.write(judgement)
+        assert written is not None, "serve always writes its report"
+        self._conclude(judgement, written.paths["json"])
         return judgement
+
+    def _reporting(self, began_at: datetime) -> AbstractContextManager[Reporting]:
+        settings = self.settings
+        return reporting(
+            self.reports,
+            settings.kind,
+            began_at,
+            catalogue=settings.catalogue,
+            vendor=settings.vendor,
+            model=settings.model,
+            firmware=settings.firmware,
+        )
 
     def _introduce(self, house: "House") -> None:
         if self.as_json:
@@ -320,7 +349,6 @@ class _Run:
             return
         for line in summary(judgement):
             click.echo(line)
-        say(f"the judgement is in {file}")
 
 
 def _redraw(now: "Checklist", above: list[str]) -> None:

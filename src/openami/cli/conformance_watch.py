@@ -6,11 +6,13 @@ import random
 import secrets
 import signal
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import click
 
+from openami.cli.conformance_reporting import ReportOptions, report_options, reporting
 from openami.cli.durations import as_duration
 from openami.cli.judgements import print_judgement
 from openami.cli.options import broker_options, broker_settings
@@ -19,6 +21,7 @@ from openami.cli.storage import catalogue_of, registers_option
 from openami.clock import SystemClock
 from openami.conformance.judge import Judge
 from openami.conformance.judgement import Kind
+from openami.conformance.observation import Observation
 from openami.conformance.observer import observe
 from openami.mqtt.port import TransportError
 from openami.mqtt.settings import BrokerSettings
@@ -47,6 +50,7 @@ _EVERYTHING = "openami/#"
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a finding.")
 @registers_option
+@report_options
 @broker_options
 def watch(
     kind: Kind,
@@ -54,6 +58,7 @@ def watch(
     lasting: timedelta | None,
     as_json: bool,
     registers: str | None,
+    reports: ReportOptions,
     **broker: Any,
 ) -> None:
     """Judge what passes through a broker, and publish nothing.
@@ -71,12 +76,21 @@ def watch(
     )
     for caution in settings.cautions():
         say(f"openami: {caution}")
-    judge = Judge(kind, began_at=SystemClock().now(), catalogue=catalogue_of(registers))
-    try:
-        asyncio.run(_watch(settings, _filter_of(gateway), judge, lasting))
-    except TransportError as error:
-        fail(str(error), Exit.CANNOT_CONNECT, error.remedy)
-    sys.exit(print_judgement(judge.judgement(SystemClock().now()), as_json=as_json))
+    began_at, catalogue = SystemClock().now(), catalogue_of(registers)
+    judge = Judge(kind, began_at=began_at, catalogue=catalogue)
+    with reporting(reports, kind, began_at, catalogue=catalogue) as kept:
+
+        def see(observation: Observation) -> None:
+            judge.see(observation)
+            kept.see(observation)
+
+        try:
+            asyncio.run(_watch(settings, _filter_of(gateway), see, lasting))
+        except TransportError as error:
+            fail(str(error), Exit.CANNOT_CONNECT, error.remedy)
+        judgement = judge.judgement(SystemClock().now())
+        kept.write(judgement)
+    sys.exit(print_judgement(judgement, as_json=as_json))
 
 
 def _filter_of(gateway: str | None) -> str:
@@ -91,13 +105,14 @@ def _filter_of(gateway: str | None) -> str:
 
 
 async def _watch(
-    settings: BrokerSettings, topic_filter: str, judge: Judge, lasting: timedelta | None
+    settings: BrokerSettings,
+    topic_filter: str,
+    see: Callable[[Observation], None],
+    lasting: timedelta | None,
 ) -> None:
     """Watch until interrupted, or until the time is up. Raises TransportError."""
     watching = asyncio.create_task(
-        observe(
-            settings, [topic_filter], judge.see, clock=SystemClock(), random=random.random, tell=say
-        ),
+        observe(settings, [topic_filter], see, clock=SystemClock(), random=random.random, tell=say),
         name="observe",
     )
     loop = asyncio.get_running_loop()

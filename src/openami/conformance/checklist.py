@@ -163,8 +163,9 @@ def _news(shown: Checklist) -> Iterator[str]:
 
 def _acts(shown: Checklist) -> Iterator[str]:
     for line in shown.acts:
-        detail = f": {line.detail}" if line.detail else ""
-        yield f"{line.shape} {line.title} {line.state.value}{detail}"
+        # The title last: a narrow screen cuts what stands in the documents too.
+        detail = f" ({line.detail})" if line.detail else ""
+        yield f"{line.shape} {line.state.value}{detail}: {line.title}"
 
 
 def _open(shown: Checklist) -> Iterator[str]:

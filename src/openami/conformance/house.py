@@ -9,7 +9,7 @@ import contextlib
 import ipaddress
 import socket
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -113,10 +113,14 @@ class House:
     news: "OrderedDict[str, int]" = field(default_factory=OrderedDict)
     """What a person should know of clients that were not let in: sentences, and how often."""
     observations: int = 0
+    witness: Callable[[Observation], None] | None = None
+    """Who else is told of everything that is seen, in the order in which the judge is."""
 
     def see(self, observation: Observation) -> None:
         """Hand an observation to the judge and to the scene."""
         self.observations += 1
+        if self.witness is not None:
+            self.witness(observation)
         self.judge.see(observation)
         self.scene.see(observation)
 
@@ -166,10 +170,19 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def open_house(settings: HouseSettings, clock: Clock) -> AsyncIterator[House]:
-    """Start broker and door; yield the house. Raises HouseError, KeyFileError, TransportError."""
+async def open_house(
+    settings: HouseSettings,
+    clock: Clock,
+    *,
+    began_at: datetime | None = None,
+    witness: Callable[[Observation], None] | None = None,
+) -> AsyncIterator[House]:
+    """Start broker and door; yield the house. Raises HouseError, KeyFileError, TransportError.
+
+    The judgement begins at ``began_at``, now if it is None; ``witness`` is told of everything that is seen.
+    """
     host = settings.host or address_of_this_machine()
-    now = clock.now()
+    now = began_at or clock.now()
     try:
         credentials = make_credentials(
             settings.directory, CommonName(str(settings.name)), now=now, request=settings.request
@@ -255,6 +268,7 @@ async def open_house(settings: HouseSettings, clock: Clock) -> AsyncIterator[Hou
             ),
             clock=clock,
             played=_played(settings, now) if settings.kind == "headend" else None,
+            witness=witness,
         )
         await parts.enter_async_context(door.listening(listeners))
         yield house

@@ -6,6 +6,7 @@ here is told to the judge as an observation like any other; whether the gateway 
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,8 +52,10 @@ from openami.pki.names import GatewayName
 from openami.profile import CommandTopic, MeterSerial
 from openami.profile.life import Party
 from openami.sip.canonical import read_document
+from openami.sip.errors import SipCode
 from openami.sip.keyring import Keyring
 from openami.sip.keys import KeySigner, PublicKey
+from openami.sip.reports import ReportStatus
 
 # What is waited for comes within seconds; a tenth is not noticed.
 _LOOK_S = 0.1
@@ -65,6 +68,8 @@ RELAY_SETTLES_S: Final = 2.0
 # How long a position of the relay is waited for that was measured after an order; the rules look no longer.
 RELAY_LOOK_S_MAX: Final = 60.0
 RELAY_LOOK_S_MIN: Final = 10.0
+# A gateway of ours cuts nobody off within five minutes of a relay's last movement (docs/sip.md).
+RELAY_RESTS_S: Final = 305.0
 # Short enough to be waited for, long enough to be accepted first.
 _SHORT_SESSION: Final = timedelta(seconds=8)
 # A gateway's clock may lag a little; its session has ended for it too.
@@ -79,6 +84,8 @@ HELD_S_MIN: Final = 5.0
 HELD_S_MAX: Final = 2_700.0
 # A message that is not acknowledged may be sent again at once; then the link is cut.
 _CUT_AFTER_S: Final = 1.0
+
+_COMMAND_ENDS: Final = frozenset(ReportStatus) - {ReportStatus.ACCEPTED}
 
 
 class Undone(Exception):
@@ -378,11 +385,12 @@ class Performance:
         if session is None:
             standing.detail = "the session was not accepted: only what must not move was judged"
             return
+        numbers = itertools.count(1)
         try:
-            await self._commands(standing, session)
+            await self._commands(standing, session, numbers)
         finally:
             await self._closed(name, session)
-        await self._in_ended_session(standing, session)
+        await self._in_ended_session(standing, session, next(numbers))
         standing.detail = "honest and forged commands were given"
 
     async def _offered(
@@ -409,51 +417,66 @@ class Performance:
         accepted = session_id in scene.accepted and self._gateway_key(name) is not None
         return session if accepted else None
 
-    async def _commands(self, standing: Standing, session: Mapping[str, Any]) -> None:
+    async def _commands(
+        self, standing: Standing, session: Mapping[str, Any], numbers: "itertools.count[int]"
+    ) -> None:
         """There, forged ones, back, and the first one again."""
         if relay_meter(self.bench.scene) is None:
             return
-        first = await self._honest(standing, session, 1)
+        first = await self._honest(standing, session, numbers)
         stranger = KeySigner(Ed25519PrivateKey.generate())
         for forgery in IN_SESSION:
             standing.detail = forgery.what
-            aim = await self._aim(standing, 2, session=session, stranger=stranger)
+            aim = await self._aim(standing, next(numbers), session=session, stranger=stranger)
             await self._forge(standing, forgery, aim)
-        await self._honest(standing, session, 3)
+        await self._honest(standing, session, numbers)
         standing.detail = "the first command is sent again"
         await self._order(standing, first, Act.COMMAND_REPLAYED)
 
     async def _honest(
-        self, standing: Standing, session: Mapping[str, Any], number: int
+        self, standing: Standing, session: Mapping[str, Any], numbers: "itertools.count[int]"
     ) -> tuple[CommandTopic, bytes]:
+        """Give an honest command and return it when it was done; once more if the relay had to rest first."""
+        message, ended = await self._given(standing, session, next(numbers))
+        if ended == ("refused", SipCode.DWELL):
+            standing.detail = f"the gateway lets a relay rest; again in {RELAY_RESTS_S:.0f} s"
+            await asyncio.sleep(RELAY_RESTS_S)
+            message, ended = await self._given(standing, session, next(numbers))
+        if ended[0] != "done":
+            raise Undone(f"an honest command ended as {ended[0]}, {ended[1]}")
+        return message
+
+    async def _given(
+        self, standing: Standing, session: Mapping[str, Any], number: int
+    ) -> tuple[tuple[CommandTopic, bytes], tuple[str, str]]:
+        """Give a command; return it, and the status and code it ended with."""
         aim = await self._aim(standing, number, session=session)
         standing.detail = f"an honest {aim.action} is given"
         message = order(aim)
         digest = read_document(message[1]).digest
         await self._send(str(message[0]), message[1], Act.COMMAND_GIVEN)
         reports = self.bench.scene.reports
-        ends = ("done", "failed", "refused", "unknown")
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
-                await self._until(lambda: reports.get(digest) in ends)
+                await self._until(lambda: reports.get(digest, ("", ""))[0] in _COMMAND_ENDS)
         except TimeoutError:
             raise Undone(f"no report of an honest {aim.action} came") from None
         await self._looked(standing, self._now())
-        if reports[digest] != "done":
-            raise Undone(f"an honest {aim.action} ended as {reports[digest]}")
-        return message
+        return message, reports[digest]
 
     async def _closed(self, name: GatewayName, session: Mapping[str, Any]) -> None:
         topic = session_topic(name, session["sessionId"])
         payload = self.bench.operator.close(session, now=self._now())
         await self._send(str(topic), payload, Act.SESSION_CLOSED)
 
-    async def _in_ended_session(self, standing: Standing, session: Mapping[str, Any]) -> None:
+    async def _in_ended_session(
+        self, standing: Standing, session: Mapping[str, Any], number: int
+    ) -> None:
         """Give a command in a session that was closed, and in one whose time is over."""
         if relay_meter(self.bench.scene) is None:
             return
         standing.detail = "a command is given in a session that was closed"
-        aim = await self._aim(standing, 4, session=session)
+        aim = await self._aim(standing, number, session=session)
         await self._order(standing, order(aim), Act.COMMAND_OF_ENDED_SESSION)
         short = await self._offered(self._gateway_name(), standing, life=_SHORT_SESSION)
         if short is None:

@@ -6,7 +6,7 @@ It is generous where the judge is strict: a message that is wrong in one place s
 """
 
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from openami.conformance.mqtt_packets import FILTERS_MAX
 from openami.conformance.observation import (
     Acknowledged,
     Connected,
@@ -120,12 +121,13 @@ class Scene:
     resent: int = 0
     """Messages that came again after their acknowledgement was kept back."""
     last_event_at: datetime | None = None
-    reports: OrderedDict[str, str] = field(default_factory=OrderedDict)
-    """What gateways reported of commands: status by the command's digest."""
+    reports: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
+    """What gateways reported of commands: status and code, by the command's digest."""
     commands: int = 0
     offers: int = 0
     """Commands and session documents that a client published: a head-end is there."""
-    _filters: dict[int, list[str]] = field(default_factory=dict)
+    # bound: FILTERS_MAX for each of the door's connections
+    _filters: dict[int, deque[str]] = field(default_factory=dict)
     _on_the_way: OrderedDict[tuple[int, int], tuple[str, int]] = field(default_factory=OrderedDict)
     _owed: OrderedDict[tuple[str, int], None] = field(default_factory=OrderedDict)
 
@@ -140,7 +142,8 @@ class Scene:
                 self._filters.pop(seen.connection, None)
                 self._look_who_hears()
             case Subscribed():
-                self._filters.setdefault(seen.connection, []).extend(f for f, _ in seen.filters)
+                listed = self._filters.setdefault(seen.connection, deque(maxlen=FILTERS_MAX))
+                listed.extend(topic_filter for topic_filter, _ in seen.filters)
                 self._look_who_hears()
             case Published():
                 self._see_published(seen)
@@ -238,7 +241,7 @@ class Scene:
         if isinstance(report, dict):
             digest, status = report.get("command"), report.get("status")
             if isinstance(digest, str) and isinstance(status, str):
-                self.reports[digest] = status
+                self.reports[digest] = (status, str(report.get("code", "")))
                 _bound(self.reports, EVENTS_MAX)
 
 

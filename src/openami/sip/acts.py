@@ -49,6 +49,7 @@ class ActType(StrEnum):
     BACKLOG = "sip-backlog"
     STATEMENT = "sip-statement"
     CERTIFICATE = "sip-certificate"
+    CONFORMANCE = "sip-conformance"
 
 
 _WITH_REASON = frozenset({ActType.REJECT, ActType.CLOSE, ActType.REVOKE})

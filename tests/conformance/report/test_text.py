@@ -1,0 +1,28 @@
+"""The text report, word for word."""
+
+import os
+from pathlib import Path
+
+from tests.conformance.report.sample import judgement, sealed
+
+from openami.conformance.report.text import WIDTH, text_report
+
+GOLDEN = Path(__file__).with_name("golden.txt")
+
+
+def test_the_text_is_as_it_was_read_and_found_good() -> None:
+    """OPENAMI_WRITE_GOLDEN=1 writes it anew; read what has changed."""
+    text = text_report(sealed())
+    if os.environ.get("OPENAMI_WRITE_GOLDEN"):
+        GOLDEN.write_text(text)
+    assert text == GOLDEN.read_text()
+
+
+def test_no_line_is_wider_than_a_page() -> None:
+    assert max(map(len, text_report(sealed()).splitlines())) <= WIDTH
+
+
+def test_a_judgement_of_nothing_is_a_report_too() -> None:
+    text = text_report(sealed(judgement(())))
+    assert "Not shown to conform" in text
+    assert "Signature" in text
