@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from tests.profile.vectors import vectors
+from tests.profile.vectors import Vector, vectors
 from tests.tools import require_tool
 from tools.make_asyncapi import SCHEMAS, SCHEMAS_OF_MESSAGES, rendered
 
@@ -166,6 +167,33 @@ def test_an_address_with_its_parameters_filled_in_is_our_topic(channel: str, top
     filled = found["address"].format_map({name: f"{name}-1" for name in found["parameters"]})
     assert isinstance(parse_topic(filled), topic)
     assert str(parse_topic(filled)) == filled
+
+
+@pytest.mark.parametrize(
+    "vector", [pytest.param(v, id=v.name) for v in vectors("topic") if v.name.startswith("y_")]
+)
+def test_a_good_topic_is_of_one_channel(vector: Vector) -> None:
+    assert channels_of(vector.topic) == [vector.result["parsed"]["kind"]]
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        pytest.param(v, id=v.name)
+        for v in vectors("topic")
+        if v.result.get("code") == "BAD_TOPIC" and v.topic
+    ],
+)
+def test_a_foreign_topic_is_of_none(vector: Vector) -> None:
+    assert channels_of(vector.topic) == []
+
+
+def channels_of(topic: str) -> list[str]:
+    return [
+        name
+        for name, channel in DOCUMENT["channels"].items()
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", channel["address"]), topic)
+    ]
 
 
 def examples() -> list[Any]:

@@ -7,15 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.tools import require_tool
 
 import openami
+from openami.conformance.judgement import Finding
+from openami.conformance.report.document import open_report
 from openami.profile import requirements
 
 ROOT = Path(openami.__file__).parents[2]
@@ -31,17 +32,16 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
 
 @dataclass(frozen=True)
 class Run:
-    """One form under the kit: what it said while it ran, how it ended, and its judgement."""
+    """One form under the kit: how it ended, and what was found."""
 
-    events: Sequence[Mapping[str, Any]]
     code: int
-    findings: Mapping[str, Mapping[str, Any]]
+    findings: Mapping[str, Finding]
 
     def broken(self) -> dict[str, str]:
         return {
-            number: finding["verdict"]
+            number: finding.verdict
             for number, finding in self.findings.items()
-            if finding["verdict"] in ("failed", "warning")
+            if finding.verdict in ("failed", "warning")
         }
 
 
@@ -106,12 +106,8 @@ async def put_under_the_kit(form: Path, directory: Path, *arguments: str, tls: b
         if judge.returncode is None:
             judge.kill()
             await judge.wait()
-    judgement = json.loads((kit / "judgement.json").read_bytes())
-    return Run(
-        [json.loads(line) for line in said.read_text().splitlines()],
-        code,
-        {finding["requirement"]: finding for finding in judgement["findings"]},
-    )
+    judgement = open_report((kit / "report.json").read_bytes()).report.judgement
+    return Run(code, {finding.requirement: finding for finding in judgement.findings})
 
 
 # A gateway that takes no commands and numbers nothing has nothing to show there.
@@ -149,7 +145,15 @@ async def test_each_form_fails_where_the_story_says_and_the_last_one_passes(tmp_
     assert {**forgetful.broken(), **blind.broken()} == told("The third run")
     assert [run.code for run in runs] == [1, 1, 0, 0, 0]
     assert good.broken() == {}
-    exercised = {n for n, f in good.findings.items() if f["verdict"] == "passed"}
+    for title, of in (
+        ("The first run", (plain,)),
+        ("The second run", (bad,)),
+        ("The third run", (forgetful, blind)),
+    ):
+        for number, _, detail, _ in rows(title):
+            heard = [e.detail for run in of for e in run.findings[number].evidence]
+            assert without_figures(detail) in map(without_figures, heard)
+    exercised = {n for n, f in good.findings.items() if f.verdict == "passed"}
     assert exercised >= told("The second run").keys() | told("The third run").keys()
     assert exercised >= told("The first run").keys()
 
@@ -165,6 +169,11 @@ def section(title: str) -> str:
 
 def rows(title: str) -> list[tuple[str, str, str, str]]:
     return re.findall(r"^\| (OA-\S+) \| (\w+) \| (.*) \| (.*) \|$", section(title), re.MULTILINE)
+
+
+def without_figures(detail: str) -> str:
+    """Return a sentence of the kit without its figures, and without the place the story adds."""
+    return re.sub(r"[0-9]+", "#", detail.partition("; at `")[0])
 
 
 def told(title: str) -> dict[str, str]:
