@@ -39,6 +39,7 @@ def loaded_by(statement: str) -> set[str]:
         "import openami.spec",
         "import openami.cli.check",
         "import openami.cli.spec",
+        "import openami.cli.conformance_vectors",
     ],
 )
 def test_the_core_loads_on_a_bare_install(statement: str) -> None:

@@ -10,6 +10,7 @@ from tests.conformance import packets
 from tests.fuzz.target import Target
 from tests.profile.vectors import vectors
 
+from openami.conformance.adapter_contract import REASON_CHARS_MAX, Answer, read_answer
 from openami.conformance.judge import Judge
 from openami.conformance.judgement import Judgement
 from openami.conformance.mqtt_packets import PACKET_BYTES_MAX, PacketError, PacketReader
@@ -96,7 +97,29 @@ def _messages() -> Sequence[bytes]:
     ]
 
 
+def adapter_answer(data: bytes) -> None:
+    """Whatever an adapter prints, it answers the case that was asked, or none; its report is one short line."""
+    said = read_answer(data, case=7)
+    if isinstance(said, Answer):
+        assert said.case == 7
+        assert len(said.reason) <= REASON_CHARS_MAX
+        assert read_answer(said.line(), case=7) == said
+    else:
+        assert len(said.detail) < 3 * REASON_CHARS_MAX
+        assert said.detail.isprintable()
+
+
+def _answers() -> Sequence[bytes]:
+    return [
+        Answer(7, "accept", digest="A" * 43).line(),
+        Answer(7, "accept", parsed={"kind": "event", "meterSerial": "M-1"}).line(),
+        Answer(7, "reject", reason="ts is a number").line(),
+        Answer(8, "decline").line(),
+    ]
+
+
 TARGETS = (
     Target("mqtt_packets", mqtt_packets, _packets, 100),
     Target("judged", judged, _messages, 100),
+    Target("adapter_answer", adapter_answer, _answers, 200),
 )

@@ -8,7 +8,10 @@ from click.testing import CliRunner, Result
 from openami import spec
 from openami.cli import main
 from openami.profile import requirements, shipped_catalogue
-from openami.profile.schema import schemas
+
+SCHEMAS = (
+    "command", "envelope", "event", "keyring", "registers", "report", "session", "statement",
+)  # fmt: skip
 
 
 def run(*arguments: str) -> Result:
@@ -16,16 +19,22 @@ def run(*arguments: str) -> Result:
 
 
 def test_a_schema_is_printed_as_its_file() -> None:
-    for name in schemas():
+    for name in SCHEMAS:
         assert run("schema", name).stdout_bytes == spec.load(f"schema/{name}.json")
-        assert json.loads(run("schema", name, "--json").stdout) == json.loads(schemas()[name])
+        assert json.loads(run("schema", name, "--json").stdout) == json.loads(
+            spec.load(f"schema/{name}.json")
+        )
 
 
 def test_schemas_are_listed() -> None:
     assert [json.loads(line)["name"] for line in run("schema", "--json").stdout.splitlines()] == [
-        *schemas()
+        *SCHEMAS
     ]
     assert "envelope" in run("schema").stdout
+
+
+def test_the_asyncapi_document_is_printed_as_its_file() -> None:
+    assert run("asyncapi").stdout_bytes == spec.load("asyncapi.json")
 
 
 def test_the_four_topics_are_listed_with_their_qos() -> None:

@@ -1,10 +1,12 @@
 """The vectors hold for our own decoder, audit and head-end; and they are fit to judge others."""
 
-from datetime import UTC, datetime
+import json
+from datetime import datetime
 
 import pytest
 from tests.profile.vectors import Vector, vectors
 
+from openami import spec
 from openami.headend.ingest import Accepted, Message, Rejected, ingest
 from openami.profile import (
     Code,
@@ -22,7 +24,7 @@ from openami.profile import (
     shipped_catalogue,
 )
 
-NOW = datetime(2026, 6, 22, 14, 31, tzinfo=UTC)
+USUAL_CLOCK = "2026-06-22T14:31:00Z"
 MESSAGES = ("telemetry", "event")
 
 
@@ -35,10 +37,10 @@ def each(*kinds: str, verdict: str = "") -> pytest.MarkDecorator:
 
 
 def received(vector: Vector) -> Message:
-    """The vector as a delivery, a moment after it was measured where the time is a sane one."""
-    late = datetime(2029, 1, 1, tzinfo=UTC) if "leap_day" in vector.name else NOW
+    """The vector as a delivery, at the moment the vector says."""
+    received_at = datetime.fromisoformat(vector.content.get("received_at", USUAL_CLOCK))
     return Message(
-        vector.topic, vector.payload, late, retain=bool(vector.content.get("retain", False))
+        vector.topic, vector.payload, received_at, retain=bool(vector.content.get("retain", False))
     )
 
 
@@ -157,13 +159,23 @@ def test_a_vector_is_well_formed(vector: Vector) -> None:
     assert content["id"] == f"{vector.kind}/{vector.name}"
     assert content["comment"].endswith((".", "?", "!")), content["comment"]
     assert content["flags"]
-    assert set(content) <= {"id", "comment", "flags", "topic", "retain", "result"} | {
+    assert set(content) <= {
+        "id",
+        "comment",
+        "flags",
+        "topic",
+        "retain",
+        "received_at",
+        "result",
+    } | {
         "payload",
         "payload_base64",
         "payload_pieces",
     }
     verdict = vector.name[:2]
     assert content["result"].get("accept") is {"y_": True, "n_": False, "i_": None}[verdict]
+    if verdict == "y_":
+        assert content["result"]["requirement"] in requirements()
     if verdict == "n_":
         requirement = requirements()[content["result"]["requirement"]]
         assert content["result"]["code"] in requirement.codes
@@ -192,3 +204,24 @@ def test_every_topic_of_a_message_is_one_a_gateway_publishes_on_or_the_fault() -
 
 def test_there_are_enough_of_them() -> None:
     assert len(vectors("topic", *MESSAGES)) >= 80
+
+
+def test_every_flag_says_which_bug_it_catches() -> None:
+    """In the file that programs read, and in the table of the README."""
+    used = {
+        flag
+        for v in vectors("topic", *MESSAGES, "session", "command")
+        for flag in v.content["flags"]
+    }
+    meanings: dict[str, str] = json.loads(spec.load("vectors/flags.json"))
+    assert set(meanings) == used
+    readme = spec.load("vectors/README.md").decode()
+    for flag, catches in meanings.items():
+        assert f"| `{flag}` | {catches} |" in readme
+
+
+def test_the_readme_counts_them() -> None:
+    readme = spec.load("vectors/README.md").decode()
+    for kind in ("topic", *MESSAGES, "session", "command"):
+        y, n, i = (len(vectors(kind, verdict=verdict)) for verdict in ("y_", "n_", "i_"))
+        assert f"| `{kind}/` | {y} | {n} | {i} |" in readme

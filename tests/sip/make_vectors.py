@@ -174,7 +174,11 @@ _SESSION: list[tuple[str, str, Bytes]] = [
         _signed_anew(having("participants/0/can", ["relay.toggle"])),
     ),
     ("wildcard", "Ids are no patterns.", _signed_anew(having("feederScope/feederId", "+"))),
-    ("ends_before_it_begins", "", _signed_anew(having("validTo", "2026-06-22T13:59:59Z"))),
+    (
+        "ends_before_it_begins",
+        "It ends before it begins.",
+        _signed_anew(having("validTo", "2026-06-22T13:59:59Z")),
+    ),
     ("nine_days", "Eight at most.", _signed_anew(having("validTo", "2026-07-01T14:00:00Z"))),
     ("offset", "One form of time.", _signed_anew(having("validTo", "2026-06-23T14:00:00+00:00"))),
     ("another_topic", "The document is for its topic.", _signed_anew(having("sessionId", "sip-2"))),
@@ -191,9 +195,39 @@ _COMMAND: list[tuple[str, str, Bytes]] = [
     ("member_too_many", "A closed set.", _signed_anew(having("priority", 1))),
     ("without_nonce", "What makes it fresh.", _signed_anew(lacking("command/nonce"))),
     ("version_0_2", "0.1 is asked for.", _signed_anew(having("schemaVersion", "0.2"))),
-    ("month_13", "", _signed_anew(having("command/notAfter", "2026-13-22T14:35:05Z"))),
+    ("month_13", "Month 13.", _signed_anew(having("command/notAfter", "2026-13-22T14:35:05Z"))),
     ("another_meter", "The topic is not signed; the body is.", _signed_anew(having("meterSerial", OTHER))),
 ]  # fmt: skip
+
+
+_FLAGS = {
+    "Basic": "offer accept close disconnect members_in_another_order escaped with_white_space",
+    "Escapes": "escaped",
+    "Utf8": "utf16 lone_surrogate",
+    "Json": "byte_order_mark cut_off two_documents an_array not_a_number",
+    "NotFinite": "not_a_number beyond_a_double",
+    "Duplicate": "signature_twice feeder_twice action_twice act_twice",
+    "Depth": "too_deep",
+    "Size": "too_large",
+    "Flood": "nine_acts too_deep",
+    "Signature": "unsigned signature_empty signature_a_list s_plus_l stranger borrowed_kid",
+    "Changed": "iat_changed meters_changed value_changed",
+    "Encoding": "tail_bits padding payload_embedded",
+    "Algorithm": "alg_none alg_hs256 alg_eddsa crit jwk",
+    "Header": "iat_float iat_true typ_jwt typ_list typ_report kid_list nonce_too_many",
+    "IntegerBounds": "seq_beyond_2_53 seq_float seq_true seq_0",
+    "ClosedMembers": "seventh_member five_members argument_too_many member_too_many without_nonce",
+    "ClosedWords": "role_unknown right_unknown action_unknown version_0_2",
+    "Wildcard": "wildcard",
+    "Time": "ends_before_it_begins nine_days offset month_13",
+    "TopicMismatch": "another_topic another_meter",
+}  # fmt: skip
+_SIX_MEMBERS = (
+    "session/y_offer",
+    "session/y_accept",
+    "session/n_five_members",
+    "session/n_unsigned",
+)
 
 
 def _good(id_: str, comment: str, members: Mapping[str, Any], change: Bytes | None = None) -> Any:
@@ -231,7 +265,29 @@ def _vector(id_: str, comment: str, payload: bytes, result: dict[str, Any]) -> d
     except UnicodeDecodeError:
         body = {"payload_base64": base64.b64encode(payload).decode()}
     topic = SESSION_TOPIC if id_.startswith("session/") else COMMAND_TOPIC
-    return {"id": id_, "comment": comment, "topic": topic, **body, "keys": KEYS, "result": result}
+    return {
+        "id": id_,
+        "comment": comment,
+        "flags": _flags(id_),
+        "topic": topic,
+        **body,
+        "keys": KEYS,
+        "result": result | _source(id_),
+    }
+
+
+def _flags(id_: str) -> list[str]:
+    name = id_.partition("/")[2][2:]
+    found = [flag for flag, names in _FLAGS.items() if name in names.split()]
+    assert found, f"{id_}: which bug does it catch?"
+    return found
+
+
+def _source(id_: str) -> dict[str, str]:
+    """Whose word is broken by the wrong answer: the profile names the six members, and nothing more."""
+    if id_ in _SIX_MEMBERS:
+        return {"requirement": "OA-SES-003"}
+    return {"source": "decision 0022"}
 
 
 def main() -> None:

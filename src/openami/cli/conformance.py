@@ -14,6 +14,7 @@ _VERBS: Mapping[str, str] = {
     "report": "conformance_report:report",
     "verify": "conformance_verify:verify",
     "serve": "conformance_serve:serve",
+    "vectors": "conformance_vectors:vectors",
     "watch": "conformance_watch:watch",
 }
 

@@ -1,6 +1,8 @@
 """``openami spec``: the contract, printed: topics, rules, registers, schemas."""
 
 import json
+from collections.abc import Mapping
+from importlib.resources import files
 
 import click
 import msgspec
@@ -8,7 +10,6 @@ import msgspec
 from openami import spec as contract
 from openami.cli.report import Exit, fail, print_json, print_table
 from openami.profile import Certainty, requirements, shipped_catalogue
-from openami.profile.schema import schemas
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One object a line.")
 
@@ -23,21 +24,28 @@ def spec() -> None:
 @_as_json
 def schema(name: str | None, as_json: bool) -> None:
     """Print the JSON Schema NAME; without a name, list them."""
-    files = schemas()
+    found = _schema_files()
     if name is None:
-        rows = [(each, str(json.loads(content)["title"])) for each, content in files.items()]
+        rows = [(each, str(json.loads(content)["title"])) for each, content in found.items()]
         if as_json:
             for each, title in rows:
                 print_json({"name": each, "title": title})
         else:
             print_table(["NAME", "TITLE"], [list(row) for row in rows])
         return
-    if name not in files:
-        fail(f"there is no schema {name!r}", Exit.USAGE, f"choose of {', '.join(files)}")
+    if name not in found:
+        fail(f"there is no schema {name!r}", Exit.USAGE, f"choose of {', '.join(found)}")
     if as_json:
-        print_json(json.loads(files[name]))
+        print_json(json.loads(found[name]))
     else:
-        click.echo(files[name], nl=False)
+        click.echo(found[name], nl=False)
+
+
+def _schema_files() -> Mapping[str, bytes]:
+    """Return the schema files' content by name: those made from types, and those of signed documents."""
+    folder = files(contract).joinpath("schema")
+    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".json"))
+    return {name.removesuffix(".json"): folder.joinpath(name).read_bytes() for name in names}
 
 
 @spec.command()
@@ -69,6 +77,12 @@ def topics(as_json: bool) -> None:
 def openapi() -> None:
     """Print the OpenAPI document of the head-end's API; GET /api/v1/openapi.json answers with the same."""
     click.echo(contract.load("openapi.json"), nl=False)
+
+
+@spec.command()
+def asyncapi() -> None:
+    """Print the contract as an AsyncAPI 3.0 document: topics, operations, messages, schemas, examples."""
+    click.echo(contract.load("asyncapi.json"), nl=False)
 
 
 @spec.command()

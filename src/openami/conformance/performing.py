@@ -268,7 +268,18 @@ class Performance:
         await asyncio.sleep(_CUT_AFTER_S)
         door.withholding = False
         door.cut()
-        await self._until(lambda: standing.row.shows(scene, self._began(standing), None))
+        began = self._began(standing)
+        await self._until(
+            lambda: standing.row.shows(scene, began, None) or self._is_judged(standing)
+        )
+
+    def _is_judged(self, standing: Standing) -> bool:
+        """Whether all that an act serves has been seen, kept or broken: then nothing is waited for."""
+        findings = self.bench.judge.judgement(self._now()).findings
+        return not any(
+            finding.verdict == "not exercised" and finding.requirement in standing.row.serves
+            for finding in findings
+        )
 
     async def _lose_network(self, standing: Standing) -> None:
         hold_s = self.bench.outage_s or self._held_s(None)
