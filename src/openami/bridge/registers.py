@@ -224,11 +224,7 @@ def _power(told: _Told, phase: Phase, obis: str, *, may_be_wrapped: bool) -> _Po
     if abs(watts) <= apparent * POWER_SHARE_MAX + POWER_SLACK_W:
         return _Power(watts, _invented(phase, watts, apparent, obis))
     unwrapped = watts - WRAP_W
-    if (
-        may_be_wrapped
-        and WRAPPED_FROM_W <= watts < WRAP_W
-        and abs(unwrapped) <= apparent * POWER_SHARE_MAX + POWER_SLACK_W
-    ):
+    if may_be_wrapped and WRAPPED_FROM_W <= watts < WRAP_W and _agrees(phase, unwrapped, apparent):
         told.findings.append(
             finding(Reason.POWER_WRAPPED, f"{watts:g} W is {unwrapped:g} W", obis=obis)
         )
@@ -241,6 +237,15 @@ def _power(told: _Told, phase: Phase, obis: str, *, may_be_wrapped: bool) -> _Po
             obis=obis,
         ),
     )
+
+
+def _agrees(phase: Phase, watts: float, apparent: float) -> bool:
+    """Return whether voltage, current and power factor speak for a power, as exactly as they can."""
+    slack = (POWER_SHARE_MAX - 1) * apparent + POWER_SLACK_W
+    factor = abs(phase.power_factor or 0.0)
+    if not 0 < factor <= 1:
+        return abs(watts) <= apparent + slack
+    return abs(abs(watts) - factor * apparent) <= slack
 
 
 def _is_invented(phase: Phase, watts: float, apparent: float) -> bool:
