@@ -20,8 +20,6 @@ from tests.headend.messages import (
 )
 
 from openami.headend.ingest import (
-    AHEAD_OF_CLOCK_MAX_S,
-    OLDEST_TS,
     Accepted,
     Kind,
     Message,
@@ -29,8 +27,10 @@ from openami.headend.ingest import (
     ingest,
 )
 from openami.profile import (
+    AHEAD_OF_CLOCK_MAX_S,
     FAULTS_KEPT_MAX,
     MESSAGE_BYTES_MAX,
+    OLDEST_TS,
     Code,
     RegisterCatalogue,
     decode_envelope,

@@ -7,12 +7,12 @@ Exit codes (stable): 0 done · 1 failed or not conformant · 2 usage or configur
 · 4 refused · 5 outcome unknown · 130 interrupted.
 """
 
-import importlib
 from collections.abc import Mapping
 
 import click
 
 from openami import __version__
+from openami.cli.lazy_group import LazyGroup
 
 # Where each command lives: ``module:attribute`` below this package.
 _COMMANDS: Mapping[str, str] = {
@@ -21,6 +21,7 @@ _COMMANDS: Mapping[str, str] = {
     "broker-config": "broker_config:broker_config",
     "check": "check:check",
     "command": "command:command",
+    "conformance": "conformance:conformance",
     "demo": "demo:demo",
     "export": "export:export",
     "feeder": "feeder:feeder",
@@ -40,31 +41,9 @@ _COMMANDS: Mapping[str, str] = {
 }
 
 
-class _LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = _COMMANDS.get(cmd_name)
-        if place is None:
-            return None
-        module, attribute = place.split(":")
-        try:
-            command = getattr(importlib.import_module(f"openami.cli.{module}"), attribute)
-        except ModuleNotFoundError as missing:
-            if missing.name is None or missing.name.split(".")[0] == "openami":
-                raise
-            raise click.ClickException(
-                f"`openami {cmd_name}` needs {missing.name}, which is not installed: "
-                "pip install 'openami[all]'"
-            ) from None
-        assert isinstance(command, click.Command)
-        return command
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, places=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="openami")
 def main() -> None:
     """Open metering for villages: meter, gateway, head-end."""

@@ -28,7 +28,8 @@ class Finding(msgspec.Struct, frozen=True, rename="camel"):
 
     ``seen`` counts the occasions on which it could have been broken, ``broken`` those on which it was;
     ``evidence`` holds the first few of them, and for a pass the first occasion. ``exercise`` says how to
-    bring it about, where it was not exercised; ``remedy`` what to do, where it was broken.
+    bring it about, where it was not exercised; ``remedy`` what to do, where it was broken. ``broken_by``
+    names the first few who broke it: gateways as ``FEEDER/GATEWAY``, or clients.
     """
 
     requirement: str
@@ -41,6 +42,7 @@ class Finding(msgspec.Struct, frozen=True, rename="camel"):
     evidence: tuple[Evidence, ...]
     remedy: str
     exercise: str
+    broken_by: tuple[str, ...] = ()
 
 
 class Subject(msgspec.Struct, frozen=True, rename="camel"):

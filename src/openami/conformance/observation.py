@@ -5,14 +5,40 @@ Times are the kit's own clock, aware and in UTC: what the vendor's clock says is
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+
+
+class Act(StrEnum):
+    """What the kit, a control hook or a person's hands do on purpose: the names rules know an act by.
+
+    The first group is done to the world around a gateway. The others are messages the kit sends, so that
+    each is also a ``purpose``: a session, a good command, and those that must not move a relay.
+    """
+
+    METER_UNPLUGGED = "meter-unplugged"
+    NETWORK_LOST = "network-lost"
+    ACKNOWLEDGEMENT_WITHHELD = "acknowledgement-withheld"
+    GATEWAY_RESTARTED = "gateway-restarted"
+
+    KEYRING = "keyring"
+    SESSION_OFFERED = "session-offered"
+    SESSION_CLOSED = "session-closed"
+    COMMAND_GIVEN = "command-given"
+
+    COMMAND_WITHOUT_SESSION = "command-without-session"
+    COMMAND_BADLY_SIGNED = "command-badly-signed"
+    COMMAND_OF_ENDED_SESSION = "command-of-ended-session"
+    COMMAND_REPLAYED = "command-replayed"
+    COMMAND_FOR_ANOTHER_METER = "command-for-another-meter"
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
     """A client was let in; seen at the kit's door alone.
 
-    ``connection`` counts the door's connections from 1. ``tls`` is the version as OpenSSL names it, None
-    without TLS; ``certified_as`` the common name of the certificate the client showed, None without one.
+    ``connection`` counts the door's connections from 1. ``protocol`` is the version of MQTT: ``5``,
+    ``3.1.1`` or ``3.1``. ``tls`` is its version as OpenSSL names it, None without TLS; ``certified_as`` the
+    common name of the certificate the client showed, None without one.
     """
 
     at: datetime
@@ -51,7 +77,8 @@ class Published:
 
     ``connection`` is None when it was seen through somebody's broker, which tells neither the sender nor
     how often it was sent; ``qos`` is then what the broker passed on, never more than what was sent.
-    ``wire_bytes`` is the size of the MQTT packet, 0 where it was not seen.
+    ``wire_bytes`` is the size of the MQTT packet, 0 where it was not seen. ``stored``: the broker had kept
+    it, retained, from before, so it is evidence of its retain flag alone.
     """
 
     at: datetime
@@ -63,6 +90,7 @@ class Published:
     connection: int | None = None
     packet_id: int | None = None
     wire_bytes: int = 0
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +105,7 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The kit itself published a message to the one under test; ``purpose`` names the act it belongs to."""
+    """The kit itself published a message to the one under test; ``purpose`` is the `Act` it belongs to."""
 
     at: datetime
     topic: str
@@ -87,7 +115,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class ActBegan:
-    """An act of the kit or of the vendor's hands began: see ``acts.py``."""
+    """An act of the kit or of the vendor's hands began; ``act`` is one of `Act`."""
 
     at: datetime
     act: str

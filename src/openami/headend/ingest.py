@@ -10,9 +10,8 @@ others (decision 0006).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Final
 
 import msgspec
 
@@ -28,20 +27,12 @@ from openami.profile import (
     TelemetryTopic,
     audit_envelope,
     decode_envelope,
+    judge_clock,
     judge_register,
     judge_topic,
     parse_topic,
     pointer,
-    utc_text,
 )
-
-# Decision 0005: a clock that is kept at all drifts less; and a time in the future would stay "the
-# latest" until it comes.
-AHEAD_OF_CLOCK_MAX_S: Final = 5 * 60
-# The profile is younger; a clock that lost its battery says 1970 or 2000 (decision 0005).
-OLDEST_TS: Final = datetime(2020, 1, 1, tzinfo=UTC)
-
-_AHEAD_OF_CLOCK_MAX = timedelta(seconds=AHEAD_OF_CLOCK_MAX_S)
 
 
 class Kind(StrEnum):
@@ -218,25 +209,7 @@ def _judge_header(
         or envelope.feeder_id != topic.feeder_id
     ):
         faults += judge_topic(envelope, topic)
-    if envelope.ts > now + _AHEAD_OF_CLOCK_MAX:
-        faults.append(
-            ProfileError(
-                Code.TIME_IN_FUTURE,
-                "OA-ENV-011",
-                pointer("ts"),
-                f"{utc_text(envelope.ts)} is more than {AHEAD_OF_CLOCK_MAX_S} s ahead of the "
-                f"head-end's clock, {utc_text(now)}: set the gateway's clock; the message is "
-                "kept and can be replayed",
-            )
-        )
-    elif envelope.ts < OLDEST_TS:
-        faults.append(
-            ProfileError(
-                Code.TIME_TOO_OLD,
-                "OA-ENV-012",
-                pointer("ts"),
-                f"{utc_text(envelope.ts)} is before {utc_text(OLDEST_TS)}: "
-                "the gateway's clock was not set when this was measured",
-            )
-        )
+    wrong_time = judge_clock(envelope.ts, now)
+    if wrong_time is not None:
+        faults.append(wrong_time)
     return faults

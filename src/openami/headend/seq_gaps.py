@@ -18,8 +18,14 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from openami.headend.ingest import AHEAD_OF_CLOCK_MAX_S, Message
-from openami.profile import EventTopic, ProfileError, TelemetryTopic, parse_topic
+from openami.headend.ingest import Message
+from openami.profile import (
+    AHEAD_OF_CLOCK_MAX_S,
+    EventTopic,
+    ProfileError,
+    TelemetryTopic,
+    parse_topic,
+)
 from openami.profile.audit import is_seq
 
 # Runs remembered of one epoch, 40 bytes each: a gateway that loses something every hour fills them in ten days,

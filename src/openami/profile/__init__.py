@@ -14,7 +14,15 @@ from openami.profile.identifiers import (
     check_id,
     is_id,
 )
-from openami.profile.judgement import implausible, json_type, judge_register, judge_topic
+from openami.profile.judgement import (
+    AHEAD_OF_CLOCK_MAX_S,
+    OLDEST_TS,
+    implausible,
+    json_type,
+    judge_clock,
+    judge_register,
+    judge_topic,
+)
 from openami.profile.obis import Obis
 from openami.profile.reader import MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX
 from openami.profile.registers import (
@@ -43,10 +51,12 @@ from openami.profile.topics import (
 )
 
 __all__ = [
+    "AHEAD_OF_CLOCK_MAX_S",
     "FAULTS_KEPT_MAX",
     "ID_PATTERN",
     "MESSAGE_BYTES_MAX",
     "MESSAGE_DEPTH_MAX",
+    "OLDEST_TS",
     "SCHEMA_VERSION",
     "Audit",
     "CatalogueError",
@@ -81,6 +91,7 @@ __all__ = [
     "implausible",
     "is_id",
     "json_type",
+    "judge_clock",
     "judge_register",
     "judge_topic",
     "one_line",

@@ -5,10 +5,22 @@ field. Two verdicts differ in kind. A wrong unit or type makes the number mean s
 item is rejected (decision 0015). An implausible value may be true, so it is stored with a finding.
 """
 
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
 from openami.profile.errors import Code, ProfileError, pointer
 from openami.profile.registers import Register
 from openami.profile.telemetry import Envelope, RegisterReading, Value
+from openami.profile.times import utc_text
 from openami.profile.topics import EventTopic, TelemetryTopic
+
+# Decision 0005: a clock that is kept at all drifts less; and a time in the future would stay "the
+# latest" until it comes.
+AHEAD_OF_CLOCK_MAX_S: Final = 5 * 60
+# The profile is younger; a clock that lost its battery says 1970 or 2000 (decision 0005).
+OLDEST_TS: Final = datetime(2020, 1, 1, tzinfo=UTC)
+
+AHEAD_OF_CLOCK_MAX: Final = timedelta(seconds=AHEAD_OF_CLOCK_MAX_S)
 
 
 def judge_topic(envelope: Envelope, topic: TelemetryTopic | EventTopic) -> tuple[ProfileError, ...]:
@@ -28,6 +40,28 @@ def judge_topic(envelope: Envelope, topic: TelemetryTopic | EventTopic) -> tuple
         for name, in_body, in_topic in pairs
         if in_body != in_topic
     )
+
+
+def judge_clock(ts: datetime, now: datetime) -> ProfileError | None:
+    """Return why a measured time cannot be right, by the receiver's clock; None when it can (decision 0005)."""
+    if ts > now + AHEAD_OF_CLOCK_MAX:
+        return ProfileError(
+            Code.TIME_IN_FUTURE,
+            "OA-ENV-011",
+            pointer("ts"),
+            f"{utc_text(ts)} is more than {AHEAD_OF_CLOCK_MAX_S} s ahead of the "
+            f"head-end's clock, {utc_text(now)}: set the gateway's clock; the message is "
+            "kept and can be replayed",
+        )
+    if ts < OLDEST_TS:
+        return ProfileError(
+            Code.TIME_TOO_OLD,
+            "OA-ENV-012",
+            pointer("ts"),
+            f"{utc_text(ts)} is before {utc_text(OLDEST_TS)}: "
+            "the gateway's clock was not set when this was measured",
+        )
+    return None
 
 
 def judge_register(

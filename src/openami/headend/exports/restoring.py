@@ -31,12 +31,13 @@ from openami.headend.assets.tables import RowFault
 from openami.headend.audit import Entry
 from openami.headend.exports.archive import COPY_BYTES, FORMAT, MANIFEST, VERSION, Manifest, Member
 from openami.headend.exports.parquet import NotReadings, read_rows, value_of
-from openami.headend.ingest import OLDEST_TS, Accepted, Kind, Message
+from openami.headend.ingest import Accepted, Kind, Message
 from openami.headend.store import Tally
 from openami.headend.store.assets import AssetsChange, AssetsKnown
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.identity import from_ms, to_ms
 from openami.profile import (
+    OLDEST_TS,
     Envelope,
     EventTopic,
     FeederId,
