@@ -55,6 +55,9 @@ from openami.profile import (
     RegisterReading,
 )
 
+# A day, with the hour of a meter: the sensor's tenths of a degree have moved by then, night and noon.
+CABINET_SLOWNESS: Final = 24
+
 _FIRMWARE_ID: Final = Obis.parse("0.2.0")
 
 
@@ -220,7 +223,13 @@ class _Arrived:
             reason = Reason.DUPLICATE if again else Reason.TOO_OFTEN
             return self._end(self._stream, finding(reason, "sooner than a pole can measure again"))
         before, same_poll = self._stream, is_not_polled(self._stream, content, self._uptime_ms)
-        after = heard(before, content, self._uptime_ms, self._at, self._known.patience)
+        after = heard(
+            before,
+            content,
+            self._uptime_ms,
+            self._at,
+            _patience(self._topic.kind, self._known.patience),
+        )
         registers = self._registers(content, after.counters)
         self._findings += registers.findings
         if after.hearing is Hearing.LOST:
@@ -381,6 +390,15 @@ class _Arrived:
             tuple(outgoing or ()),
             (*self._findings, *findings),
         )
+
+
+def _patience(kind: Kind, patience: Patience) -> Patience:
+    """Return how long values may stay the same: air in a closed cabinet does, for much longer than a voltage."""
+    if kind is not Kind.CABINET:
+        return patience
+    return replace(
+        patience, doubt_after=patience.lost_after, lost_after=CABINET_SLOWNESS * patience.lost_after
+    )
 
 
 def _as_suspect(reading: RegisterReading) -> RegisterReading:
