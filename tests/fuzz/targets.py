@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fuzz import (
+    bridge_targets,
     configuration_targets,
     headend_targets,
     http_targets,
@@ -27,6 +28,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         key_targets,
         http_targets,
         headend_targets,
+        bridge_targets,
     )
     for target in module.TARGETS
 }
