@@ -418,3 +418,27 @@ async def test_the_program_tells_each_message_as_json_and_ends_clean(stage: Stag
 async def log_until_ready(readline: Callable[[], Awaitable[bytes]]) -> None:
     while b"ready: 3 meters on 1 poles" not in (line := await readline()):
         assert line, "it ended"
+
+
+async def test_what_was_heard_outlives_a_kill(stage: Stage) -> None:
+    """Killed with -9 while the operator's broker is away: nothing that was stored is lost, or told twice."""
+    command = [sys.executable, "-m", "openami", "bridge", "meshems", "-c", str(stage.config_file)]
+    process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        await log_until_ready(process.stderr.readline)
+    stage.north.stop()
+    pole = FirmwarePole(booted_at=stage.clock.now() - timedelta(hours=2))
+    stage.publish_round(pole)
+    await until(lambda: unsent(stage) == OF_FIRST_ROUND)
+    process.kill()
+    await process.communicate()
+    stage.north.start()
+    async with stage.listening("observer", "openami/v1/#") as kit, stage.bridge():
+        deliveries = await received(kit, OF_FIRST_ROUND)
+        await until(lambda: unsent(stage) == 0)
+    told = [
+        (each.topic, str(sorted(r.obis for r in envelope_of(each).registers)))
+        for each in deliveries
+    ]
+    assert len(set(told)) == OF_FIRST_ROUND
