@@ -315,6 +315,13 @@ def test_null_is_no_number_and_no_fault() -> None:
     assert not told.findings
 
 
+def test_a_power_factor_of_zero_is_one_nobody_computed() -> None:
+    bridged = Bridged().settled()
+    told = bridged.hear("meter_0", meter(bridged.uptime_ms(), PF=0))
+    assert "13.7.0" not in values(envelopes(told)[0])
+    assert not told.findings
+
+
 def test_a_retained_message_is_of_nobody_knows_when() -> None:
     told = Bridged().hear("meter_0", meter(1000), retain=True)
     assert not told.outgoing
@@ -349,8 +356,8 @@ def test_the_same_message_at_once_is_a_duplicate() -> None:
 
 
 def test_a_clock_that_nobody_vouches_for_dates_nothing_as_good() -> None:
-    bridged = Bridged(clock_trusted=False).settled()
-    told = bridged.round()
+    bridged = Bridged(clock_trusted=False)
+    told = bridged.round() + bridged.round() + bridged.round()
     published = envelopes(told)
     assert published
     assert {quality for e in published for quality in qualities(e).values()} == {"suspect"}
