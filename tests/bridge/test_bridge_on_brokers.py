@@ -416,8 +416,12 @@ async def test_the_program_tells_each_message_as_json_and_ends_clean(stage: Stag
 
 
 async def log_until_ready(readline: Callable[[], Awaitable[bytes]]) -> None:
+    """Read the log until both sides are connected; by then it has said how little the south is worth."""
+    said = b""
     while b"ready: 3 meters on 1 poles" not in (line := await readline()):
         assert line, "it ended"
+        said += line
+    assert b"the firmware's broker is not encrypted" in said
 
 
 async def test_what_was_heard_outlives_a_kill(stage: Stage) -> None:

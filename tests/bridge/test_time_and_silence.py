@@ -271,6 +271,20 @@ def test_a_silence_ends_with_an_event() -> None:
     assert event.event.type == "comms_restored"
 
 
+def test_what_comes_after_a_silence_and_is_what_it_was_before_restores_nothing() -> None:
+    bridged = Bridged().settled()
+    bridged.round()
+    bridged.pole.answering = False
+    bridged.now += timedelta(hours=2)
+    silences(bridged, bridged.now)
+    assert meter_lives(bridged, 3) == [[], [], []]
+    bridged.pole.answering = True
+    reading, event = of_meter(bridged.round(), "DDS-1000")
+    assert qualities(reading)["1.8.0"] == "good"
+    assert event.event is not None
+    assert event.event.type == "comms_restored"
+
+
 def test_an_event_told_twice_has_one_id() -> None:
     first, second = Bridged().settled(), Bridged().settled()
     ids = []

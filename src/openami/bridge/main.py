@@ -43,6 +43,11 @@ _CLOCK_SET_SINCE: Final = datetime(2020, 1, 1, tzinfo=UTC)
 # Decided one after the other; the broker keeps the rest.
 COMMANDS_TAKEN_MAX: Final = 20
 
+SOUTH_CAUTION: Final = (
+    "the firmware's broker is not encrypted: whoever is on its network can read the houses' loads, invent "
+    "readings, and switch relays; keep it on a network of its own (docs/bridge.md)"
+)
+
 _log = structlog.get_logger("bridge")
 
 
@@ -117,9 +122,10 @@ class Bridge:
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         """Run every part until ``stop`` is set. Raises SpoolError or what a bug raises."""
-        for settings in (self._config.south, self._config.north):
-            for caution in settings.cautions():
-                _log.warning("caution", about=caution)
+        if not self._config.south.endpoint.tls:
+            _log.warning("caution", about=SOUTH_CAUTION)
+        for caution in self._config.north.cautions():
+            _log.warning("caution", about=caution)
         both = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             tasks = [

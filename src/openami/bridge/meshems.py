@@ -433,7 +433,7 @@ def silences(pole: Pole, known: PoleMap, now: datetime) -> Translation:
         if topic is None or serial is None or topic.kind not in _SILENT_WHEN_MISSING:
             continue
         if is_silent(stream, now, known.patience):
-            pole = _with_stream(pole, name, replace(stream, hearing=Hearing.LOST, content=None))
+            pole = _with_stream(pole, name, replace(stream, hearing=Hearing.LOST))
             outgoing += _losses(
                 stream,
                 known.source(serial),
