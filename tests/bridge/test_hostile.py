@@ -47,7 +47,7 @@ def spoilt(draw: st.DrawFn) -> tuple[str, bytes]:
     return name, json.dumps(members).encode()
 
 
-@settings(max_examples=400)
+@settings(max_examples=120)
 @given(st.lists(st.tuples(spoilt(), st.floats(0, 4000)), min_size=1, max_size=12))
 def test_what_is_published_is_taken_whole_by_a_head_end(
     messages: list[tuple[tuple[str, bytes], float]],
@@ -65,13 +65,13 @@ def test_what_is_published_is_taken_whole_by_a_head_end(
                 assert not isinstance(register.value, float) or math.isfinite(register.value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.binary(max_size=300), st.sampled_from([*sorted(shapes), "//door", "cmd"]))
 def test_bytes_of_anybody_raise_nothing(payload: bytes, name: str) -> None:
     Bridged().hear("", payload, topic=f"openami/{POLE}/{name}")
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.text(max_size=60))
 def test_a_topic_of_anybody_raises_nothing(tail: str) -> None:
     Bridged().hear("", meter(1000), topic=f"openami/{tail}")
@@ -79,7 +79,7 @@ def test_a_topic_of_anybody_raises_nothing(tail: str) -> None:
     assert topic is None or len(topic.pole) <= 32
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(spoilt(), st.floats(0, 400)), min_size=1, max_size=10))
 def test_nothing_is_vouched_for_without_a_trusted_clock(
     messages: list[tuple[tuple[str, bytes], float]],

@@ -249,18 +249,28 @@ def cabinet_of(members: Members) -> Cabinet:
     return Cabinet(number_of(members, "temperature_C"), number_of(members, "humidity_percent"))
 
 
-LEAKAGE_KINDS: Final = ("acSinusoidal", "acPulsating", "dc")
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """Leakage currents, mA; None where the message has no number."""
+
+    sinusoidal: float | None
+    pulsating: float | None
+    dc: float | None
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether there is none: all that has ever been published."""
+        return not (self.sinusoidal or self.pulsating or self.dc)
 
 
-def leakage_of(members: Members) -> Mapping[str, float]:
-    """Return the leakage currents in mA, by kind, that are not zero: zero is all that is ever published."""
-    told: dict[str, float] = {}
-    for kind in LEAKAGE_KINDS:
+def leakage_of(members: Members) -> Leakage:
+    """Return what the leakage relay's message says."""
+
+    def current(kind: str) -> float | None:
         part = members.get(kind)
-        value = number_of(part, "value_mA") if isinstance(part, dict) else None
-        if value:
-            told[kind] = value
-    return told
+        return number_of(part, "value_mA") if isinstance(part, dict) else None
+
+    return Leakage(current("acSinusoidal"), current("acPulsating"), current("dc"))
 
 
 # A version is some characters of a build; longer is somebody's joke.

@@ -11,7 +11,7 @@ a message for the firmware.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, assert_never
 
 from openami.bridge import firmware, pole_clock
 from openami.bridge.events import (
@@ -131,8 +131,21 @@ def translate(
     serial = known.meters.get(topic.name) if topic.kind is Kind.METER else known.panel
     if serial is None:
         return _without_serial(pole, topic)
-    arrived = _Arrived(message, topic, members, pole, known, serial, clock_trusted=clock_trusted)
-    return arrived.nameplate() if topic.kind is Kind.NAMEPLATE else arrived.translation()
+    arrival = _Arrival(
+        at=message.arrived_at,
+        topic=topic,
+        members=members,
+        uptime_ms=firmware.uptime_of(members),
+        source=known.source(serial),
+        stream=pole.streams.get(topic.name, Stream()),
+        clock=pole.clock,
+        patience=_patience(topic.kind, known.patience),
+        clock_trusted=clock_trusted,
+    )
+    verdict = _nameplate(arrival) if topic.kind is Kind.NAMEPLATE else _measured(arrival)
+    return Translation(
+        _with_stream(pole, topic.name, verdict.stream), verdict.outgoing, verdict.findings
+    )
 
 
 # Stamped as they are sent; a meter's and the panel's are stamped as their values were copied.
@@ -188,208 +201,201 @@ def _with_stream(pole: Pole, name: str, stream: Stream) -> Pole:
     return replace(pole, streams={**pole.streams, name: stream})
 
 
-class _Arrived:
-    """One message with registers, on its way to an envelope."""
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A message with registers, and what is known of whom it is about."""
 
-    def __init__(
-        self,
-        message: Message,
-        topic: PoleTopic,
-        members: Members,
-        pole: Pole,
-        known: PoleMap,
-        serial: MeterSerial,
-        *,
-        clock_trusted: bool,
-    ) -> None:
-        self._at = message.arrived_at
-        self._topic = topic
-        self._members = members
-        self._pole = pole
-        self._known = known
-        self._source = known.source(serial)
-        self._clock_trusted = clock_trusted
-        self._stream = pole.streams.get(topic.name, Stream())
-        self._findings: list[Finding] = []
-        self._uptime_ms = firmware.uptime_of(members)
+    at: datetime
+    topic: PoleTopic
+    members: Members
+    uptime_ms: int | None
+    source: Source
+    stream: Stream
+    clock: PoleClock
+    patience: Patience
+    clock_trusted: bool
 
-    def translation(self) -> Translation:
-        """Return what the message comes to: one envelope, or why there is none."""
-        content = self._content()
-        if isinstance(content, Finding):
-            return self._end(self._stream, content)
-        if is_too_soon(self._stream, self._at):
-            again = is_not_polled(self._stream, content, self._uptime_ms)
-            reason = Reason.DUPLICATE if again else Reason.TOO_OFTEN
-            return self._end(self._stream, finding(reason, "sooner than a pole can measure again"))
-        before, same_poll = self._stream, is_not_polled(self._stream, content, self._uptime_ms)
-        after = heard(
-            before,
-            content,
-            self._uptime_ms,
-            self._at,
-            _patience(self._topic.kind, self._known.patience),
+    @property
+    def has_events(self) -> bool:
+        """Whether it is about a meter or a panel, whose silence a person has to know of."""
+        return self.topic.kind in _MODELS
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What an arrival comes to: the stream from now on, what is published, and why no more."""
+
+    stream: Stream
+    outgoing: tuple[Outgoing, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def _measured(arrival: _Arrival) -> _Verdict:
+    """Return what a measurement comes to: one envelope, or why there is none."""
+    stream, uptime_ms = arrival.stream, arrival.uptime_ms
+    content, findings = _content(arrival.topic, arrival.members)
+    if isinstance(content, Finding):
+        return _Verdict(stream, findings=(*findings, content))
+    same_poll = is_not_polled(stream, content, uptime_ms)
+    if is_too_soon(stream, arrival.at):
+        reason = Reason.DUPLICATE if same_poll else Reason.TOO_OFTEN
+        told = finding(reason, "sooner than a pole can measure again")
+        return _Verdict(stream, findings=(*findings, told))
+    after = heard(stream, content, uptime_ms, arrival.at, arrival.patience)
+    registers = _registers(content, after.counters)
+    findings = (*findings, *registers.findings)
+    if after.hearing is Hearing.LOST:
+        return _lost(arrival, after, findings)
+    ts, doubt = _time(arrival, same_poll=same_poll)
+    if after.hearing is Hearing.DOUBTED:
+        reason = Reason.NOT_POLLED if same_poll else Reason.UNCHANGED
+        doubt = finding(reason, "every value is what it was", effect=Effect.SUSPECT)
+    if doubt is None:
+        return _told(arrival, after, registers, ts, findings)
+    doubted = replace(registers, readings=tuple(map(_as_suspect, registers.readings)))
+    return _told(arrival, after, doubted, ts, (*findings, doubt))
+
+
+def _nameplate(arrival: _Arrival) -> _Verdict:
+    """Return the firmware's version and the panel's name, once a day."""
+    version, today = firmware.version_of(arrival.members), arrival.at.date()
+    if version is None or arrival.stream.named_on == today:
+        return _Verdict(arrival.stream)
+    readings = (
+        RegisterReading(
+            obis=_FIRMWARE_ID,
+            value=version,
+            unit="",
+            quality=Quality.GOOD if arrival.clock_trusted else Quality.SUSPECT,
+        ),
+        serial_reading(arrival.source.serial),
+    )
+    stream = replace(arrival.stream, named_on=today)
+    return _Verdict(stream, (telemetry(arrival.source, arrival.at, readings),))
+
+
+# --- what it says --------------------------------------------------------------------------------
+
+_Content = firmware.Measurement | firmware.Cabinet | firmware.Leakage
+
+
+def _content(topic: PoleTopic, members: Members) -> tuple[_Content | Finding, tuple[Finding, ...]]:
+    """Return what is measured, or why there is nothing; and what of it could not be read."""
+    kind = topic.kind
+    expected = _MODELS.get(kind)
+    if expected is not None and firmware.model_of(members) != expected:
+        return finding(Reason.WRONG_MODEL, f"{topic.name} is not of model {expected}"), ()
+    findings = tuple(firmware.not_numbers(members, firmware.measured_members(kind)))
+    match kind:
+        case Kind.METER:
+            measurement = firmware.meter_measurement(members)
+            return unusable(measurement) or measurement, findings
+        case Kind.PANEL:
+            measurement = firmware.panel_measurement(members)
+            return unusable(measurement) or measurement, findings
+        case Kind.CABINET:
+            return firmware.cabinet_of(members), findings
+        case _:
+            leakage = firmware.leakage_of(members)
+            if leakage.is_zero:
+                none = "every leakage current is zero, as without a sensor"
+                return finding(Reason.NO_REGISTERS, none), findings
+            return leakage, findings
+
+
+def _registers(content: _Content, counters: Counters) -> Registers:
+    match content:
+        case firmware.Measurement():
+            return registers_of(content, counters)
+        case firmware.Cabinet():
+            return cabinet_registers(content)
+        case firmware.Leakage():
+            return leakage_registers(content)
+        case _:
+            assert_never(content)
+
+
+# --- its time ------------------------------------------------------------------------------------
+
+
+def _time(arrival: _Arrival, *, same_poll: bool) -> tuple[datetime, Finding | None]:
+    """Return when it was measured, and why that is in doubt."""
+    before, uptime_ms = arrival.stream, arrival.uptime_ms
+    if same_poll and before.ts is not None:
+        return before.ts, None  # told again: the same reading, under the same time
+    moment = None
+    if uptime_ms is not None and uptime_ms != before.uptime_ms:
+        moment = pole_clock.measured_at(arrival.clock, uptime_ms, arrival.at)
+    if not arrival.clock_trusted:
+        doubt = finding(Reason.CLOCK_UNTRUSTED, "this machine's clock follows no time source")
+        return moment or arrival.at, doubt
+    if moment is None:
+        unknown = "when it was measured is not known: stamped as it arrived"
+        return arrival.at, finding(Reason.AGE_UNKNOWN, unknown)
+    return moment, None
+
+
+# --- what is published ---------------------------------------------------------------------------
+
+
+def _told(
+    arrival: _Arrival,
+    after: Stream,
+    registers: Registers,
+    ts: datetime,
+    findings: tuple[Finding, ...],
+) -> _Verdict:
+    """Return the registers as an envelope, and the events that go with them."""
+    ts, today = to_the_millisecond(ts), arrival.at.date()
+    readings = registers.readings
+    after = replace(vouched(after, ts, readings), ts=ts, counters=registers.counters)
+    if readings and arrival.has_events and after.named_on != today:
+        readings = (*readings, serial_reading(arrival.source.serial))
+        after = replace(after, named_on=today)
+    outgoing = [telemetry(arrival.source, ts, readings)] if readings else []
+    if arrival.has_events and arrival.stream.hearing is Hearing.LOST:
+        outgoing.append(
+            event(
+                EventType.COMMS_RESTORED,
+                EventState.CLEARED,
+                arrival.source,
+                occurred_at=ts,
+                detail="its values change again",
+            )
         )
-        registers = self._registers(content, after.counters)
-        self._findings += registers.findings
-        if after.hearing is Hearing.LOST:
-            return self._lost(before, after)
-        ts, doubt = self._time(before, same_poll=same_poll)
-        if after.hearing is Hearing.DOUBTED:
-            doubt = finding(
-                Reason.NOT_POLLED if same_poll else Reason.UNCHANGED,
-                "every value is what it was",
-                effect=Effect.SUSPECT,
+    if registers.went_back:
+        about = [each for each in findings if each.reason is Reason.COUNTER_WENT_BACK]
+        outgoing.append(
+            event(
+                EventType.REGISTER_ROLLBACK,
+                EventState.RAISED,
+                arrival.source,
+                occurred_at=ts,
+                registers=registers.went_back,
+                detail="; ".join(each.detail for each in about),
             )
-        if doubt is not None:
-            self._findings.append(doubt)
-        return self._told(before, after, registers, ts, vouched_for=doubt is None)
-
-    def nameplate(self) -> Translation:
-        """Return the firmware's version and the panel's name, once a day."""
-        version = firmware.version_of(self._members)
-        if version is None or self._stream.named_on == self._at.date():
-            return self._end(self._stream)
-        readings = (
-            RegisterReading(
-                obis=_FIRMWARE_ID,
-                value=version,
-                unit="",
-                quality=Quality.GOOD if self._clock_trusted else Quality.SUSPECT,
-            ),
-            serial_reading(self._source.serial),
         )
-        stream = replace(self._stream, named_on=self._at.date())
-        return self._end(stream, outgoing=[telemetry(self._source, self._at, readings)])
+    return _Verdict(after, tuple(outgoing), findings)
 
-    # --- what it says ----------------------------------------------------------------------------
 
-    def _content(self) -> object:
-        """Return what is measured, or why there is nothing."""
-        kind, members = self._topic.kind, self._members
-        expected = _MODELS.get(kind)
-        if expected is not None and firmware.model_of(members) != expected:
-            return finding(Reason.WRONG_MODEL, f"{self._topic.name} is not of model {expected}")
-        self._findings += firmware.not_numbers(members, firmware.measured_members(kind))
-        match kind:
-            case Kind.METER | Kind.PANEL:
-                single = kind is Kind.METER
-                measurement = (
-                    firmware.meter_measurement(members)
-                    if single
-                    else firmware.panel_measurement(members)
-                )
-                return unusable(measurement) or measurement
-            case Kind.CABINET:
-                return firmware.cabinet_of(members)
-            case _:
-                leakage = firmware.leakage_of(members)
-                return tuple(leakage.items()) or finding(
-                    Reason.NO_REGISTERS, "every leakage current is zero, as without a sensor"
-                )
-
-    def _registers(self, content: object, counters: Counters) -> Registers:
-        match content:
-            case firmware.Measurement():
-                return registers_of(content, counters)
-            case firmware.Cabinet():
-                return cabinet_registers(content)
-            case _:
-                return leakage_registers(firmware.leakage_of(self._members))
-
-    # --- its time --------------------------------------------------------------------------------
-
-    def _time(self, before: Stream, *, same_poll: bool) -> tuple[datetime, Finding | None]:
-        """Return when it was measured, and why that is in doubt."""
-        if same_poll and before.ts is not None:
-            return before.ts, None  # told again: the same reading, under the same time
-        moment = None
-        if self._uptime_ms is not None and self._uptime_ms != before.uptime_ms:
-            moment = pole_clock.measured_at(self._pole.clock, self._uptime_ms, self._at)
-        if not self._clock_trusted:
-            return moment or self._at, finding(
-                Reason.CLOCK_UNTRUSTED, "this machine's clock follows no time source"
-            )
-        if moment is None:
-            return self._at, finding(
-                Reason.AGE_UNKNOWN, "when it was measured is not known: stamped as it arrived"
-            )
-        return moment, None
-
-    # --- what is published -----------------------------------------------------------------------
-
-    def _told(
-        self,
-        before: Stream,
-        after: Stream,
-        registers: Registers,
-        ts: datetime,
-        *,
-        vouched_for: bool,
-    ) -> Translation:
-        ts = to_the_millisecond(ts)
-        readings = registers.readings
-        if not vouched_for:
-            readings = tuple(map(_as_suspect, readings))
-        after = replace(vouched(after, ts, readings), ts=ts, counters=registers.counters)
-        outgoing: list[Outgoing] = []
-        if readings and after.named_on != self._at.date() and self._topic.kind in _MODELS:
-            readings = (*readings, serial_reading(self._source.serial))
-            after = replace(after, named_on=self._at.date())
-        if readings:
-            outgoing.append(telemetry(self._source, ts, readings))
-        if before.hearing is Hearing.LOST and self._has_events():
-            outgoing.append(
-                event(
-                    EventType.COMMS_RESTORED,
-                    EventState.CLEARED,
-                    self._source,
-                    occurred_at=ts,
-                    detail="its values change again",
-                )
-            )
-        if registers.went_back:
-            outgoing.append(
-                event(
-                    EventType.REGISTER_ROLLBACK,
-                    EventState.RAISED,
-                    self._source,
-                    occurred_at=ts,
-                    registers=tuple(map(_as_suspect, registers.went_back)),
-                    detail="; ".join(
-                        each.detail
-                        for each in registers.findings
-                        if each.reason is Reason.COUNTER_WENT_BACK
-                    ),
-                )
-            )
-        return self._end(after, outgoing=outgoing)
-
-    def _lost(self, before: Stream, after: Stream) -> Translation:
-        """Say once that the values are old; what is told after that is nothing new."""
-        about = finding(Reason.UNCHANGED, "every value is what it was", effect=Effect.LOST)
-        if before.hearing is Hearing.LOST:
-            return self._end(after, replace(about, effect=Effect.LEFT_OUT))
-        outgoing = _losses(
-            after,
-            self._source,
-            at=self._at,
-            detail="its values have not changed: the firmware repeats what it last read",
-            with_event=self._has_events(),
-        )
-        return self._end(after, about, outgoing=list(outgoing))
-
-    def _has_events(self) -> bool:
-        return self._topic.kind in _MODELS
-
-    def _end(
-        self, stream: Stream, *findings: Finding, outgoing: list[Outgoing] | None = None
-    ) -> Translation:
-        return Translation(
-            _with_stream(self._pole, self._topic.name, stream),
-            tuple(outgoing or ()),
-            (*self._findings, *findings),
-        )
+def _lost(arrival: _Arrival, after: Stream, findings: tuple[Finding, ...]) -> _Verdict:
+    """Say once that the values are old; what is told after that is nothing new."""
+    is_said = arrival.stream.hearing is Hearing.LOST
+    about = finding(
+        Reason.UNCHANGED,
+        "every value is what it was",
+        effect=Effect.LEFT_OUT if is_said else Effect.LOST,
+    )
+    if is_said:
+        return _Verdict(after, findings=(*findings, about))
+    outgoing = _losses(
+        after,
+        arrival.source,
+        at=arrival.at,
+        detail="its values have not changed: the firmware repeats what it last read",
+        with_event=arrival.has_events,
+    )
+    return _Verdict(after, tuple(outgoing), (*findings, about))
 
 
 def _patience(kind: Kind, patience: Patience) -> Patience:

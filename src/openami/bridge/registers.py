@@ -5,13 +5,13 @@ undone exactly, with another measured value to agree, is mended and said. Zeros 
 there (reactive and apparent power, a phase, an export counter) are left out: zero would be a measurement.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from openami.bridge.counters import Counter, counted
 from openami.bridge.findings import Effect, Finding, Reason, finding
-from openami.bridge.firmware import Cabinet, Measurement, Phase
+from openami.bridge.firmware import Cabinet, Leakage, Measurement, Phase
 from openami.profile import (
     Obis,
     Quality,
@@ -61,7 +61,6 @@ _BY_PHASE: Final = (
     _PhaseCodes("52.7.0", "51.7.0", "41.7.0", "53.7.0"),
     _PhaseCodes("72.7.0", "71.7.0", "61.7.0", "73.7.0"),
 )
-_LEAKAGE: Final = {"acSinusoidal": "128.7.0", "acPulsating": "128.7.1", "dc": "128.7.2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,13 +340,16 @@ def _air(told: _Told, cabinet: Cabinet) -> Iterator[tuple[str, float, str]]:
         yield "96.9.2", cabinet.humidity, "%"
 
 
-def leakage_registers(leakage: Mapping[str, float]) -> Registers:
+def leakage_registers(leakage: Leakage) -> Registers:
     """Return leakage currents that are not zero. Suspect: nobody has published the sensor's registers."""
     told = _Told()
-    for kind, value in leakage.items():
-        obis = _LEAKAGE[kind]
-        doubt = finding(
-            Reason.SENSOR_UNKNOWN, f"{value:g} mA of a sensor without a register map", obis=obis
-        )
-        told.take(obis, value, "mA", decimals=3, doubt=doubt)
+    for obis, value in (
+        ("128.7.0", leakage.sinusoidal),
+        ("128.7.1", leakage.pulsating),
+        ("128.7.2", leakage.dc),
+    ):
+        if value:
+            about = f"{value:g} mA of a sensor without a register map"
+            doubt = finding(Reason.SENSOR_UNKNOWN, about, obis=obis)
+            told.take(obis, value, "mA", decimals=3, doubt=doubt)
     return Registers(tuple(told.readings), tuple(told.findings), Counters())
