@@ -93,8 +93,8 @@ def event(
     registers: tuple[RegisterReading, ...] = (),
     detail: str,
 ) -> Outgoing:
-    """Return an event, to be published; without registers of its own it says which meter."""
-    registers = registers or (serial_reading(source.serial),)
+    """Return an event, to be published; without registers of its own it names the meter."""
+    registers = registers or (_name_reading(source.serial, kind),)
     occurred = utc_text(occurred_at)
     about = ",".join(str(register.obis) for register in registers)
     told = "\0".join((source.serial, kind, state, occurred, about))
@@ -110,9 +110,14 @@ def event(
     return Outgoing(source.event, _envelope(source, occurred_at, registers, member))
 
 
-def serial_reading(serial: MeterSerial) -> RegisterReading:
-    """Return which meter it is. Suspect: the firmware reads no serial number, a person wrote it down."""
-    return RegisterReading(obis=SERIAL_NUMBER, value=serial, unit="", quality=Quality.SUSPECT)
+def _name_reading(serial: MeterSerial, kind: EventType) -> RegisterReading:
+    """Return the one register that can always be told: which meter it is.
+
+    In events alone, which have to hold one. The firmware reads no serial number, and a register that was
+    never read is left out of telemetry (decision 0007).
+    """
+    quality = Quality.COMMS_LOST if kind is EventType.COMMS_LOST else Quality.GOOD
+    return RegisterReading(obis=SERIAL_NUMBER, value=serial, unit="", quality=quality)
 
 
 def _envelope(

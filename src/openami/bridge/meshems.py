@@ -19,7 +19,6 @@ from openami.bridge.events import (
     Outgoing,
     Source,
     event,
-    serial_reading,
     telemetry,
     to_the_millisecond,
 )
@@ -257,21 +256,14 @@ def _measured(arrival: _Arrival) -> _Verdict:
 
 
 def _nameplate(arrival: _Arrival) -> _Verdict:
-    """Return the firmware's version and the panel's name, once a day."""
+    """Return the firmware's version, once a day."""
     version, today = firmware.version_of(arrival.members), arrival.at.date()
     if version is None or arrival.stream.named_on == today:
         return _Verdict(arrival.stream)
-    readings = (
-        RegisterReading(
-            obis=_FIRMWARE_ID,
-            value=version,
-            unit="",
-            quality=Quality.GOOD if arrival.clock_trusted else Quality.SUSPECT,
-        ),
-        serial_reading(arrival.source.serial),
-    )
+    quality = Quality.GOOD if arrival.clock_trusted else Quality.SUSPECT
+    reading = RegisterReading(obis=_FIRMWARE_ID, value=version, unit="", quality=quality)
     stream = replace(arrival.stream, named_on=today)
-    return _Verdict(stream, (telemetry(arrival.source, arrival.at, readings),))
+    return _Verdict(stream, (telemetry(arrival.source, arrival.at, (reading,)),))
 
 
 # --- what it says --------------------------------------------------------------------------------
@@ -346,12 +338,8 @@ def _told(
     findings: tuple[Finding, ...],
 ) -> _Verdict:
     """Return the registers as an envelope, and the events that go with them."""
-    ts, today = to_the_millisecond(ts), arrival.at.date()
-    readings = registers.readings
+    ts, readings = to_the_millisecond(ts), registers.readings
     after = replace(vouched(after, ts, readings), ts=ts, counters=registers.counters)
-    if readings and arrival.has_events and after.named_on != today:
-        readings = (*readings, serial_reading(arrival.source.serial))
-        after = replace(after, named_on=today)
     outgoing = [telemetry(arrival.source, ts, readings)] if readings else []
     if arrival.has_events and arrival.stream.hearing is Hearing.LOST:
         outgoing.append(

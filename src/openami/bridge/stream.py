@@ -69,7 +69,7 @@ class Stream:
     known: Mapping[Obis, Known] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     named_on: date | None = None
-    """The UTC day on which its serial number was last published."""
+    """The UTC day on which a nameplate was last published."""
 
 
 def is_too_soon(stream: Stream, at: datetime) -> bool:
