@@ -285,6 +285,15 @@ def test_what_comes_after_a_silence_and_is_what_it_was_before_restores_nothing()
     assert event.event.type == "comms_restored"
 
 
+def test_a_cabinet_whose_air_is_as_it_was_is_heard_again_after_a_silence() -> None:
+    """A tenth of a degree an hour is no fault."""
+    bridged = Bridged().settled()
+    bridged.now += timedelta(minutes=20)
+    silences(bridged, bridged.now)
+    (envelope,) = envelopes(bridged.hear("subpanel_ENV", cabinet(bridged.uptime_ms())))
+    assert set(qualities(envelope).values()) == {"good"}
+
+
 def test_an_event_told_twice_has_one_id() -> None:
     first, second = Bridged().settled(), Bridged().settled()
     ids = []

@@ -348,7 +348,7 @@ def _told(
                 EventState.CLEARED,
                 arrival.source,
                 occurred_at=ts,
-                detail="its values change again",
+                detail="it is heard again",
             )
         )
     if registers.went_back:

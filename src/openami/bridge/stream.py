@@ -7,7 +7,7 @@ once. Where nothing comes at all the meter is lost after three rounds.
 
     FRESH → DOUBTED   unchanged for `doubt_after`, or not polled
     FRESH, DOUBTED → LOST   unchanged for `lost_after`, or silent
-    DOUBTED, LOST → FRESH   something changed
+    DOUBTED, LOST → FRESH   something changed, or a silence was shorter than either
 """
 
 from collections.abc import Iterable, Mapping
@@ -94,15 +94,12 @@ def heard(
             hearing=Hearing.FRESH,
         )
     unchanged = at - stream.changed_at
-    hearing = stream.hearing
+    hearing = Hearing.FRESH
     if unchanged >= patience.lost_after:
         hearing = Hearing.LOST
     elif unchanged >= patience.doubt_after or is_not_polled(stream, content, uptime_ms):
-        hearing = max(hearing, Hearing.DOUBTED, key=_ORDER.index)
+        hearing = Hearing.DOUBTED
     return replace(stream, uptime_ms=uptime_ms, carried_at=at, hearing=hearing)
-
-
-_ORDER: Final = (Hearing.FRESH, Hearing.DOUBTED, Hearing.LOST)
 
 
 def is_not_polled(stream: Stream, content: object, uptime_ms: int | None) -> bool:
