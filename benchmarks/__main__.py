@@ -17,6 +17,8 @@ ALWAYS = (
     ("bench_world",),
     ("bench_theft",),
     ("bench_pages", "sqlite"),
+    ("bench_judge",),
+    ("bench_door",),
 )
 WITH_POSTGRES = (("bench_ingest", "postgres"), ("bench_pages", "postgres"))
 

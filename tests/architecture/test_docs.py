@@ -68,6 +68,15 @@ def test_every_requirement_is_documented() -> None:
         assert f"| {requirement.id} | {requirement.text} | {requirement.source} |" in said
 
 
+def test_how_every_requirement_is_judged_is_documented() -> None:
+    said = text_of("docs/conformance.md")
+    for requirement in requirements().values():
+        assert f" {requirement.how} |" in said, requirement.id
+        assert requirement.exercise in said, requirement.id
+        core = f"| {requirement.id} (core) |" in said
+        assert core == bool(requirement.core), requirement.id
+
+
 SETTINGS = (
     ("docs/accounts.md", WebSettings),
     ("docs/accounts.md", ProxyAuthSettings),

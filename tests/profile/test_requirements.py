@@ -1,4 +1,4 @@
-"""Requirements: each number used exists, says whose word it is truthfully, and is used or marked."""
+"""Requirements: each number used exists, says whose word it is truthfully, and how it is judged."""
 
 import ast
 import json
@@ -83,9 +83,23 @@ def test_what_is_said_to_be_judged_is_raised_by_code(requirement: Requirement) -
     if requirement.codes and requirement.judged in RAISED:
         # The event topic's is the same fault as on the telemetry topic, under the same number.
         assert requirement.id in used_in_code() or requirement.id == "OA-EVT-001"
-    if requirement.judged == "not yet":
-        assert requirement.id not in used_in_code()
-        assert requirement.codes == ()
+
+
+@pytest.mark.parametrize("requirement", requirements().values(), ids=lambda each: each.id)
+def test_a_requirement_says_in_a_sentence_how_it_is_judged(requirement: Requirement) -> None:
+    for sentence in (requirement.how, requirement.exercise):
+        assert not sentence or sentence.endswith(".")
+        assert not re.search(r"\. [A-Z]", sentence)
+    assert requirement.how
+    assert set(requirement.core) <= set(requirement.of)
+
+
+@pytest.mark.parametrize("requirement", requirements().values(), ids=lambda each: each.id)
+def test_the_core_is_the_profiles_own_word(requirement: Requirement) -> None:
+    """Nobody is kept from conforming by a decision of ours (decision 0045)."""
+    if requirement.core:
+        assert requirement.is_profile
+        assert requirement.testable
 
 
 def resolve(document: Any, place: str) -> bool:

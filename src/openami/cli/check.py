@@ -2,14 +2,16 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
 from openami.cli.report import Exit, fail, print_json, say
+from openami.clock import SystemClock
 from openami.conformance.captures import judge_input
+from openami.conformance.judgement import Kind
 from openami.conformance.verdict import MessageVerdict
 from openami.profile import (
     MESSAGE_BYTES_MAX,
@@ -34,32 +36,67 @@ _LINE_SUFFIXES = (".jsonl", ".ndjson")
 @click.option("--lines", is_flag=True, help="Every line is an input, as it comes.")
 @click.option("--registers", metavar="FILE", help="Judge by this register list instead of ours.")
 @click.option("--json", "as_json", is_flag=True, help="One object for each input.")
-def check(files: tuple[str, ...], lines: bool, registers: str | None, as_json: bool) -> None:
+@click.option(
+    "--verdicts", is_flag=True, help="A verdict on each requirement, of all inputs together."
+)
+@click.option(
+    "--of",
+    "kind",
+    type=click.Choice(["gateway", "headend"]),
+    default="gateway",
+    show_default=True,
+    help="With --verdicts: whom to judge.",
+)
+def check(
+    files: tuple[str, ...],
+    lines: bool,
+    registers: str | None,
+    as_json: bool,
+    verdicts: bool,
+    kind: Kind,
+) -> None:
     """Judge messages: one verdict for each input; ``-`` reads standard input.
 
     A file is one message. Where its first line is a whole JSON object and more lines follow, each line is
     a message; so it is in files named .jsonl and with --lines. A line that holds topic and payload, as
-    `mosquitto_sub -F '%J'` prints it, is judged with its topic.
+    `mosquitto_sub -q 1 -F '%J'` prints it, is judged with its topic.
 
-    Exit code: 0 all accepted, 1 some rejected, 2 a file cannot be read.
+    Exit code: 0 all accepted, 1 some rejected, 2 a file cannot be read. With --verdicts: 0 conforms, 1 does
+    not, or was not seen to.
     """
     catalogue = _catalogue(registers)
-    verdicts = Counter[bool]()
-    unreadable = False
-    for name in files:
-        try:
-            for label, payload in _inputs(name, by_line=lines):
-                verdict = judge_input(payload, catalogue)
-                verdicts[not verdict.errors] += 1
-                _print(label, verdict, as_json=as_json)
-        except OSError as error:
-            unreadable = True
-            say(f"openami: {name} cannot be read: {error.strerror or error}")
-    if unreadable:
-        sys.exit(Exit.USAGE)
-    if not verdicts:
+    reading = _Reading(files, by_line=lines)
+    if verdicts:
+        code = _judge_together(reading, catalogue, kind, as_json=as_json)
+    else:
+        code = _judge_each(reading, catalogue, as_json=as_json)
+    sys.exit(Exit.USAGE if reading.failed else code)
+
+
+def _judge_each(reading: "_Reading", catalogue: RegisterCatalogue, *, as_json: bool) -> Exit:
+    judged = Counter[bool]()
+    for label, content in reading.inputs():
+        verdict = judge_input(content, catalogue)
+        judged[not verdict.errors] += 1
+        _print(label, verdict, as_json=as_json)
+    if not judged and not reading.failed:
         fail("there is no message in the input", Exit.USAGE)
-    sys.exit(Exit.FAILED if verdicts[False] else Exit.DONE)
+    return Exit.FAILED if judged[False] else Exit.DONE
+
+
+def _judge_together(
+    reading: "_Reading", catalogue: RegisterCatalogue, kind: Kind, *, as_json: bool
+) -> Exit:
+    try:
+        from openami.cli.check_verdicts import judge_captures
+    except ModuleNotFoundError as missing:
+        fail(
+            f"--verdicts needs {missing.name}, which is not installed",
+            Exit.USAGE,
+            "pip install 'openami[all]'",
+        )
+    now = SystemClock().now()
+    return judge_captures(reading.inputs(), catalogue, kind=kind, now=now, as_json=as_json)
 
 
 def _catalogue(name: str | None) -> RegisterCatalogue:
@@ -74,6 +111,24 @@ def _catalogue(name: str | None) -> RegisterCatalogue:
 
 
 # --- the inputs ----------------------------------------------------------------------------------
+
+
+class _Reading:
+    """The files, read one after the other; one that cannot be read is said, and the others are."""
+
+    def __init__(self, files: Sequence[str], *, by_line: bool) -> None:
+        self._files = files
+        self._by_line = by_line
+        self.failed = False
+
+    def inputs(self) -> Iterator[tuple[str, bytes]]:
+        """Yield each message with what to call it."""
+        for name in self._files:
+            try:
+                yield from _inputs(name, by_line=self._by_line)
+            except OSError as error:
+                self.failed = True
+                say(f"openami: {name} cannot be read: {error.strerror or error}")
 
 
 def _inputs(name: str, *, by_line: bool) -> Iterator[tuple[str, bytes]]:

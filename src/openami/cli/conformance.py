@@ -11,6 +11,7 @@ from openami.cli.lazy_group import LazyGroup
 
 # Where each verb lives: ``module:attribute`` below this package.
 _VERBS: Mapping[str, str] = {
+    "serve": "conformance_serve:serve",
     "watch": "conformance_watch:watch",
 }
 

@@ -87,6 +87,10 @@ def rules(number: str | None, as_json: bool) -> None:
         codes = f" [{', '.join(rule.codes)}]" if rule.codes else ""
         click.echo(f"{rule.id}  {rule.text} ({rule.source}; judged: {rule.judged}){codes}")
         if number is not None:
+            of = " and ".join("head-ends" if each == "headend" else "gateways" for each in rule.of)
+            click.echo(f"  of {of}; {'judged' if rule.testable else 'not testable'}: {rule.how}")
+            if rule.exercise:
+                click.echo(f"  to exercise it: {rule.exercise}")
             click.echo(f"  remedy: {rule.remedy}")
 
 

@@ -4,6 +4,7 @@
 """
 
 import base64
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,8 +38,9 @@ class _Line(msgspec.Struct, rename="camel"):
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     payload_base64: str | msgspec.UnsetType = msgspec.UNSET
     retain: bool | int = False
-    qos: int | None = None
-    received_at: str | None = None
+    qos: object = None
+    tst: object = None
+    received_at: object = None
     meter_serial: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -55,8 +57,23 @@ def read_capture(content: bytes) -> Capture | None:
     # An envelope may have members topic and payload of its own; a capture has no meterSerial beside them.
     if payload is None or line.meter_serial is not msgspec.UNSET:
         return None
-    at = None if line.received_at is None else read_time(line.received_at)
-    return Capture(line.topic, payload, bool(line.retain), line.qos, at)
+    return Capture(
+        topic=line.topic,
+        payload=payload,
+        retain=bool(line.retain),
+        qos=line.qos if isinstance(line.qos, int) else None,
+        at=_moment(line.received_at) or _moment(line.tst),
+    )
+
+
+def _moment(text: object) -> datetime | None:
+    """Read a time of capture; mosquitto_sub writes Z and then the zone, without a colon."""
+    if not isinstance(text, str):
+        return None
+    return read_time(_with_colon(r"\1\2:\3", text))
+
+
+_with_colon = re.compile(r"^(.*?)Z?([+-][0-9]{2})([0-9]{2})$").sub
 
 
 def judge_input(content: bytes, catalogue: RegisterCatalogue) -> MessageVerdict:

@@ -9,7 +9,7 @@ each within its own bound. A run may last a week.
 """
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from openami import __version__
@@ -18,7 +18,8 @@ from openami.conformance.judgement import Evidence, Finding, Judgement, Kind, Su
 from openami.conformance.message import read_message, sender_of
 from openami.conformance.observation import Connected, Observation, Published, Sent
 from openami.conformance.occasion import Occasion
-from openami.conformance.rules.group import Group, Seen
+from openami.conformance.recent import Recent
+from openami.conformance.rules.group import Group, Seen, Waiting
 from openami.conformance.rules.groups import groups
 from openami.profile import SCHEMA_VERSION, RegisterCatalogue, one_line, shipped_catalogue
 from openami.profile.requirements import Requirement, requirements
@@ -29,8 +30,8 @@ EVIDENCE_KEPT_MAX: Final = 5
 TOPIC_CHARS_MAX: Final = 256
 # A village has a few gateways; of a hundred broken ones twenty names are enough to begin with.
 NAMES_KEPT_MAX: Final = 20
-# What did not come in time is looked for this often; every wait of the rules is tens of seconds.
-_LOOK_EVERY = timedelta(seconds=1)
+# Connections whose client is known by name; the kit's door holds far fewer at once.
+CLIENTS_KEPT_MAX: Final = 1_000
 
 
 class Judge:
@@ -59,7 +60,8 @@ class Judge:
             each.id: _Tally(each) for each in requirements().values() if kind in each.of
         }
         self._groups: tuple[Group, ...] = groups(kind, self._catalogue)
-        self._look_at = began_at
+        self._waiting = [group for group in self._groups if isinstance(group, Waiting)]
+        self._clients: Recent[int, str] = Recent(CLIENTS_KEPT_MAX)
 
     def see(self, observation: Observation) -> None:
         """Take one observation into account; they come in the order of their times."""
@@ -73,10 +75,11 @@ class Judge:
                 self._note_name(message.sender)
         else:
             seen = observation
-            if isinstance(observation, Connected) and self._kind == "headend":
-                self._note_name(observation.client_id)
-        if observation.at >= self._look_at:
-            self._look(observation.at)
+            if isinstance(observation, Connected):
+                self._clients.note(observation.connection, observation.client_id)
+                if self._kind == "headend":
+                    self._note_name(observation.client_id)
+        self._look(observation.at)
         for group in self._groups:
             self._count(group.see(seen), observation.at, observation)
 
@@ -101,9 +104,11 @@ class Judge:
         )
 
     def _look(self, now: datetime) -> None:
-        """Ask the rules what was due by now and did not come."""
-        self._look_at = now + _LOOK_EVERY
-        for group in self._groups:
+        """Ask the rules what was due before now and did not come.
+
+        Before each observation, not now and then: whoever replays a run has to come to the same judgement.
+        """
+        for group in self._waiting:
             self._count(group.look(now), now, None)
 
     def _count(
@@ -113,7 +118,18 @@ class Judge:
         for occasion in occasions:
             tally = self._tallies.get(occasion.requirement)
             if tally is not None:
-                tally.add(occasion, at, occasion.about or about)
+                said = occasion.about or about
+                by = occasion.by if occasion.fault is None else occasion.by or self._whose(said)
+                tally.add(occasion, by, occasion.at or at, said)
+
+    def _whose(self, about: Published | Sent | None) -> str:
+        """Return who sent a message: by its topic, or else by the client that published it."""
+        if about is None:
+            return ""
+        client = None
+        if isinstance(about, Published) and about.connection is not None:
+            client = self._clients.get(about.connection)
+        return sender_of(about.topic) or client or ""
 
     def _note_name(self, name: str) -> None:
         if name and name not in self._names and len(self._names) < NAMES_KEPT_MAX:
@@ -131,7 +147,9 @@ class _Tally:
         self._faults: list[Evidence] = []  # bound: EVIDENCE_KEPT_MAX
         self._broken_by: dict[str, None] = {}  # bound: NAMES_KEPT_MAX
 
-    def add(self, occasion: Occasion, at: datetime, about: Published | Sent | None) -> None:
+    def add(
+        self, occasion: Occasion, by: str, at: datetime, about: Published | Sent | None
+    ) -> None:
         """Count one occasion; keep it as evidence where there is room and it shows something new."""
         self._seen += 1
         if occasion.fault is None:
@@ -139,9 +157,8 @@ class _Tally:
                 self._kept = _evidence(occasion, at, about)
             return
         self._broken += 1
-        name = occasion.by or (sender_of(about.topic) if about is not None else "")
-        if name and len(self._broken_by) < NAMES_KEPT_MAX:
-            self._broken_by[name] = None
+        if by and len(self._broken_by) < NAMES_KEPT_MAX:
+            self._broken_by[one_line(by)] = None
         if len(self._faults) >= EVIDENCE_KEPT_MAX:
             return
         place = ("" if about is None else about.topic, occasion.pointer)

@@ -69,7 +69,7 @@ def members_of(payload: bytes) -> Mapping[str, Any]:
 
 def sender_of(topic: str) -> str:
     """Return the gateway a topic belongs to, as ``FEEDER/GATEWAY``; empty when it names none."""
-    levels = topic.split("/", 4)
+    levels = topic.lstrip("/").split("/", 4)
     return "/".join(levels[2:4]) if levels[0] == _ROOT and len(levels) == 5 else ""
 
 

@@ -76,7 +76,8 @@ class Published:
     """A message a client sent.
 
     ``connection`` is None when it was seen through somebody's broker, which tells neither the sender nor
-    how often it was sent; ``qos`` is then what the broker passed on, never more than what was sent.
+    how often it was sent; ``qos`` is then what the broker passed on, never more than what was sent, and -1
+    where even that was not told.
     ``wire_bytes`` is the size of the MQTT packet, 0 where it was not seen. ``stored``: the broker had kept
     it, retained, from before, so it is evidence of its retain flag alone.
     """

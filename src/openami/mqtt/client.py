@@ -27,6 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from openami.mqtt import failures
 from openami.mqtt.port import Connection, Delivery, TransportError
@@ -70,6 +71,7 @@ _PUBLISH_OVERHEAD_BYTES = 10
 # arrives, and read it before we write again.
 _ALERT_WAIT_S = 0.02
 _PINGREQ = b"\xc0\x00"
+_Wanted = list[tuple[str, int]] | list[tuple[str, SubscribeOptions]]
 _FAILURE = 0x80  # reason codes from here on are refusals
 _PASSWORD_BYTES_MAX = 64 * 1024
 
@@ -272,17 +274,38 @@ class MqttConnection:
         await self._answer(info.mid, topic)
 
     async def subscribe(self, filters: Sequence[str]) -> None:
+        await self._subscribe([(f, 1) for f in filters], ", ".join(filters))
+
+    async def overhear(self, filters: Sequence[str]) -> int:
+        """Subscribe as one who looks on: messages as they were sent; return the QoS the broker grants.
+
+        In MQTT 5 they come with the retain flag of their publisher, and what the broker had kept from before
+        does not come. In 3.1.1 a retain flag says just that: the broker had kept it. Raises TransportError.
+        """
+        if self._settings.protocol != "5":
+            wanted: _Wanted = [(f, 1) for f in filters]
+        else:
+            options = SubscribeOptions(
+                qos=1,
+                retainAsPublished=True,
+                retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND,
+            )
+            wanted = [(f, options) for f in filters]
+        return await self._subscribe(wanted, ", ".join(filters))
+
+    async def _subscribe(self, wanted: _Wanted, about: str) -> int:
+        """Subscribe; return the lowest QoS that was granted."""
         self._check_open()
-        _, mid = self._paho.subscribe([(f, 1) for f in filters])
+        _, mid = self._paho.subscribe(wanted)
         if mid is None:
             self._end(failures.lost(None, self._settings))
             self._check_open()
-            return
+            return 0
         self._subscribing += 1
         if self._paused:
             self._resume()
         try:
-            await self._answer(mid, ", ".join(filters))
+            return await self._answer(mid, about)
         finally:
             self._subscribing -= 1
 
@@ -328,12 +351,12 @@ class MqttConnection:
             if not receiver.done():
                 receiver.set_result(None)
 
-    async def _answer(self, packet_id: int, about: str) -> None:
+    async def _answer(self, packet_id: int, about: str) -> int:
         answer = _Answer(
             self._loop.create_future(), about, self._loop.time() + self._limits.answer_timeout_s
         )
         self._answers[packet_id] = answer
-        await answer.future
+        return await answer.future
 
     # --- reading
 
@@ -432,7 +455,7 @@ class MqttConnection:
         if refused:
             answer.fail(failures.refused_subscription(refused[0], answer.about))
         else:
-            answer.succeed()
+            answer.succeed(min(reason.value for reason in reasons))
 
     def _on_disconnect(
         self,
@@ -501,18 +524,18 @@ class MqttConnection:
 
 
 class _Answer:
-    """A wait for PUBACK or SUBACK."""
+    """A wait for PUBACK, or for SUBACK and the QoS it grants."""
 
     __slots__ = ("about", "due_s", "future")
 
-    def __init__(self, future: asyncio.Future[None], about: str, due_s: float) -> None:
+    def __init__(self, future: asyncio.Future[int], about: str, due_s: float) -> None:
         self.future = future
         self.about = about
         self.due_s = due_s
 
-    def succeed(self) -> None:
+    def succeed(self, granted: int = 0) -> None:
         if not self.future.done():
-            self.future.set_result(None)
+            self.future.set_result(granted)
 
     def fail(self, reason: TransportError) -> None:
         if not self.future.done():

@@ -105,12 +105,13 @@ async def embedded_broker(
     candidates: Sequence[Program] = ("mosquitto", "iotcore"),
     *,
     tls_files: Mapping[str, bytes] | None = None,
+    changes: Mapping[str, str] | None = None,
 ) -> AsyncIterator[EmbeddedBroker]:
     """Run the first of the candidates that is installed, on loopback.
 
     With ``tls_files``, the content of each of `MUTUAL_TLS_FILES`, it asks every client for a certificate and
-    keeps to the access rules; only mosquitto can. Raises TransportError when none is installed, or it does
-    not start.
+    keeps to the access rules; only mosquitto can. ``changes`` are settings of mosquitto's in place of those in
+    `LOSSLESS`. Raises TransportError when none is installed, or it does not start.
     """
     assert tls_files is None or set(tls_files) == set(MUTUAL_TLS_FILES)
     assert tls_files is None or tuple(candidates) == ("mosquitto",)
@@ -118,7 +119,7 @@ async def embedded_broker(
         prefix="openami-broker-", ignore_cleanup_errors=True
     ) as scratch:
         directory = Path(scratch)
-        running = await _start_some(directory, candidates, tls_files)
+        running = await _start_some(directory, candidates, tls_files, changes or {})
         try:
             yield running.broker
         finally:
@@ -138,15 +139,18 @@ def find_mosquitto() -> str | None:
 
 
 async def _start_some(
-    directory: Path, candidates: Sequence[Program], tls_files: Mapping[str, bytes] | None
+    directory: Path,
+    candidates: Sequence[Program],
+    tls_files: Mapping[str, bytes] | None,
+    changes: Mapping[str, str],
 ) -> _Running:
     for candidate in candidates:
         if candidate == "mosquitto":
             program = find_mosquitto()
             if program is not None:
-                return await _start_with_retries(directory, program, tls_files)
+                return await _start_with_retries(directory, program, tls_files, changes)
         elif importlib.util.find_spec("iotcore") is not None:
-            return await _start_with_retries(directory, None, None)
+            return await _start_with_retries(directory, None, None, {})
     raise TransportError(
         "there is no broker to start",
         remedy="install one (`apt install mosquitto`, or `pip install iotcore`), or name a running "
@@ -156,7 +160,10 @@ async def _start_some(
 
 
 async def _start_with_retries(
-    directory: Path, mosquitto: str | None, tls_files: Mapping[str, bytes] | None
+    directory: Path,
+    mosquitto: str | None,
+    tls_files: Mapping[str, bytes] | None,
+    changes: Mapping[str, str],
 ) -> _Running:
     failure: TransportError | None = None
     for _ in range(_ATTEMPTS_MAX):
@@ -164,7 +171,7 @@ async def _start_with_retries(
         try:
             if mosquitto is None:
                 return await _start_iotcore(directory, port)
-            return await _start_mosquitto(directory, port, mosquitto, tls_files)
+            return await _start_mosquitto(directory, port, mosquitto, tls_files, changes)
         except TransportError as error:
             failure = error
     assert failure is not None
@@ -172,13 +179,17 @@ async def _start_with_retries(
 
 
 async def _start_mosquitto(
-    directory: Path, port: int, program: str, tls_files: Mapping[str, bytes] | None
+    directory: Path,
+    port: int,
+    program: str,
+    tls_files: Mapping[str, bytes] | None,
+    changes: Mapping[str, str],
 ) -> _Running:
     data = directory / "data"
     data.mkdir(exist_ok=True)
     config = directory / "mosquitto.conf"
     lines = [f"listener {port} 127.0.0.1", f"persistence_location {data}/"]
-    settings = LOSSLESS if tls_files is None else {**LOSSLESS, **MUTUAL_TLS}
+    settings = {**LOSSLESS, **({} if tls_files is None else MUTUAL_TLS), **changes}
     lines += [f"{name} {value.format(directory=directory)}" for name, value in settings.items()]
     own = [directory, data, *_written(directory, tls_files or {})]
     service_user = _service_user()

@@ -1,8 +1,9 @@
 """A life as a table: states, events, and for each move the one party that may make it.
 
 Two things in the system have a life that several parties watch over an unreliable network: a session and
-a command. Both are tables of this one shape, so that the diagrams are drawn from the code and a move that
-is not in the table cannot be made (after h11's state tables; the owner per move is thin-edge.io's rule).
+a command. Both are tables of this one shape, and so is whatever else has a life, so that the diagrams are
+drawn from the code and a move that is not in the table cannot be made (after h11's state tables; the owner
+per move is thin-edge.io's rule).
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ class Party(Enum):
     HEAD_END = "head-end"
     GATEWAY = "gateway"
     TIME = "time"
+    KIT = "conformance kit"
+    VENDOR = "vendor"
 
 
 State = TypeVar("State", bound=Enum)

@@ -115,7 +115,10 @@ class Delivery:
                 for message in debt.messages.values():
                     yield _not_sent_again(message)
         lost = self._lost
-        if lost is not None and lost.due is not None and now > lost.due:
+        if lost is None or lost.due is None:
+            return
+        # What is there need not be waited for.
+        if now > lost.due or all(not each.fault for each in _judge_lost_link(lost)):
             self._lost = None
             yield from _judge_lost_link(lost)
 
@@ -224,4 +227,5 @@ def _judge_lost_link(lost: _LostLink) -> Iterator[Occasion]:
                 f"of meter {meter[2]}, measured every {every.total_seconds():.0f} s, {came} readings "
                 f"came of the {lasted.total_seconds():.0f} s without a link, about {intervals} were due"
             )
-        yield Occasion("OA-DEL-003", fault, by="/".join(meter[:2]) if fault else "")
+        by = "/".join(meter[:2]) if fault else ""
+        yield Occasion("OA-DEL-003", fault, at=lost.due, by=by)

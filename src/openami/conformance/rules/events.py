@@ -1,7 +1,6 @@
 """Events that are told again: by their ids."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import ClassVar, Final
 
 import msgspec
@@ -38,6 +37,3 @@ class Events:
         if told != event.event_id:
             fault = f"the same event was {told} before and is {event.event_id} now: it counts twice"
         return (Occasion("OA-EVT-003", fault, pointer("event", "eventId") if fault else ""),)
-
-    def look(self, now: datetime) -> Iterable[Occasion]:
-        return ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from openami.conformance.message import Message
 from openami.conformance.observation import (
@@ -41,6 +41,11 @@ class Group(Protocol):
         """Return what the requirements were kept or broken by, and remember what later ones need."""
         ...
 
+
+@runtime_checkable
+class Waiting(Group, Protocol):
+    """A group that waits for something that is due."""
+
     def look(self, now: datetime) -> Iterable[Occasion]:
-        """Return what was due by now and did not come, once."""
+        """Return what was due before now and did not come, once."""
         ...

@@ -6,7 +6,6 @@ the other side's: gateways publish readings, a head-end commands.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar, Final
 
 from openami.conformance.judgement import Kind
@@ -47,17 +46,14 @@ class Links:
                 self._links.note(seen.connection, _Link(seen.client_id, list(_facts(seen))))
                 return ()
             case Disconnected():
-                self._links.forget(seen.connection)
-                return ()
+                link = self._links.forget(seen.connection)
+                return _turned_away(link) if seen.by_kit and link is not None else ()
             case Subscribed():
                 return self._judge_subscription(seen)
             case Message() if seen.published.connection is not None:
                 return self._judge_sender(seen, self._links.get(seen.published.connection))
             case _:
                 return ()
-
-    def look(self, now: datetime) -> Iterable[Occasion]:
-        return ()
 
     def _judge_sender(self, message: Message, link: _Link | None) -> Iterator[Occasion]:
         if link is None:
@@ -81,6 +77,11 @@ class Links:
             if topic_filter.removeprefix("$share/").split("/", 1)[0] == "openami":
                 fault = f"{topic_filter} was subscribed to with QoS 0" if qos == 0 else None
                 yield Occasion("OA-QOS-004", fault, by=link.client_id)
+
+
+def _turned_away(link: _Link) -> Iterator[Occasion]:
+    """Judge who was sent away before it could publish: without TLS, nobody gets further."""
+    return (each for each in link.waiting if each.fault is not None and link.party is None)
 
 
 def _facts(seen: Connected) -> Iterator[Occasion]:

@@ -5,7 +5,6 @@ that it is one (OA-EVT-001), and none of the requirements that are the profile's
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import ClassVar, Final
 
 from openami.conformance.judgement import Kind
@@ -87,9 +86,6 @@ class Messages:
             case _:
                 return ()
 
-    def look(self, now: datetime) -> Iterable[Occasion]:
-        return ()
-
     def _judge(self, message: Message) -> Iterator[Occasion]:
         published = message.published
         yield _kept_or(
@@ -102,7 +98,7 @@ class Messages:
             return
         yield from _judge_topic_name(message)
         requirement = _QOS.get(message.kind) if message.kind is not None else None
-        if requirement is not None:
+        if requirement is not None and published.qos >= 0:
             wrong = f"it was published with QoS {published.qos}" if published.qos != 1 else None
             yield _kept_or(requirement, wrong)
         if message.kind is EventTopic:

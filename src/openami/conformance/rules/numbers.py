@@ -56,9 +56,6 @@ class Numbers:
             return ()
         return self._judge(seen, seen.envelope, seen.envelope.seq)
 
-    def look(self, now: datetime) -> Iterable[Occasion]:
-        return ()
-
     def _judge(self, message: Message, envelope: Envelope, seq: int) -> Iterator[Occasion]:
         name = f"{envelope.feeder_id}/{envelope.gateway_id}"
         count = self._counts.get(name) or _Count()

@@ -50,9 +50,6 @@ class Orders:
                 pass
         return ()
 
-    def look(self, now: datetime) -> Iterable[Occasion]:
-        return ()
-
     def _hear(self, sent: Sent) -> None:
         """Take what the kit's own gateway says to a head-end into account."""
         levels = sent.topic.split("/")

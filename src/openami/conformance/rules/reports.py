@@ -14,6 +14,7 @@ from openami.conformance.observation import Act, RelaySeen, Sent
 from openami.conformance.occasion import Occasion
 from openami.conformance.recent import Recent
 from openami.conformance.rules.group import Seen
+from openami.conformance.rules.relays import CONNECTED_BY_WORD
 from openami.profile import EventTopic, pointer, read_time
 from openami.sip.actions import RELAY_STATE_OBIS
 from openami.sip.canonical import read_document
@@ -110,10 +111,10 @@ class Reports:
         registers: Any = message.members.get("registers")
         for index, register in enumerate(registers if isinstance(registers, list) else ()):
             if isinstance(register, dict) and register.get("obis") == RELAY_STATE_OBIS:
-                if register.get("quality") != "good":
+                connected = CONNECTED_BY_WORD.get(str(register.get("value")))
+                if register.get("quality") != "good" or connected is None:
                     return
                 place = pointer("registers", index, "value")
-                connected = register.get("value") == "connected"
                 position = _Position(message, message.published.at, connected, place)
                 self._positions.note(_meter_of(message.published.topic), position)
 

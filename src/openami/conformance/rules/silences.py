@@ -52,9 +52,6 @@ class Silences:
                 pass
         return ()
 
-    def look(self, now: datetime) -> Iterable[Occasion]:
-        return ()
-
     def _hear(self, message: Message) -> Iterator[Occasion]:
         self._intervals.note(message)
         meter = meter_of(message)

@@ -1,0 +1,140 @@
+"""The page, served on this machine's port: the checklist, a stream of its changes, and two buttons.
+
+Whoever is on the same network may look; nobody there can do more than say that something is done. A form of
+another site is refused by its origin.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Final
+from urllib.parse import urlsplit
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from openami.conformance.checklist import Checklist
+from openami.conformance.page import SCRIPT, STYLE, middle, page
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:8080"
+# The bench's phone and laptop, each in several windows.
+VIEWERS_MAX: Final = 20
+CONNECTIONS_MAX: Final = 64
+# What changes is shown as a person looks: a second is soon enough.
+LOOK_S: Final = 1.0
+# A stream that says nothing is taken for dead by proxies and phones.
+BEAT_S: Final = 15.0
+KEEP_ALIVE_S: Final = 5
+# A stream is cut when the kit ends; its browser sees it.
+END_S_MAX: Final = 1
+
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    # With no-referrer a browser would hide the origin of our own form as well.
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def build_app(
+    look: Callable[[], Checklist], *, confirm: Callable[[], None], skip: Callable[[], None]
+) -> Starlette:
+    """Return the application; ``confirm`` and ``skip`` are what its two buttons say."""
+    viewers = 0
+
+    async def show(_: Request) -> Response:
+        return HTMLResponse(page(look()), headers=_HEADERS)
+
+    async def style(_: Request) -> Response:
+        return Response(STYLE, media_type="text/css", headers=_HEADERS)
+
+    async def script(_: Request) -> Response:
+        return Response(SCRIPT, media_type="text/javascript", headers=_HEADERS)
+
+    async def live(_: Request) -> Response:
+        if viewers >= VIEWERS_MAX:
+            return Response("too many look on", status_code=503, headers={"Retry-After": "30"})
+        return StreamingResponse(changes(), media_type="text/event-stream", headers=_HEADERS)
+
+    async def changes() -> AsyncIterator[bytes]:
+        nonlocal viewers
+        viewers += 1
+        said, quiet_s = "", 0.0
+        try:
+            while True:
+                now = middle(look())
+                if now != said:
+                    said, quiet_s = now, 0.0
+                    lines = "".join(f"data: {line}\n" for line in now.split("\n"))
+                    yield f"{lines}\n".encode()
+                elif quiet_s >= BEAT_S:
+                    quiet_s = 0.0
+                    yield b":\n\n"
+                await asyncio.sleep(LOOK_S)
+                quiet_s += LOOK_S
+        finally:
+            viewers -= 1
+
+    async def done(request: Request) -> Response:
+        return _pressed(request, confirm)
+
+    async def left_out(request: Request) -> Response:
+        return _pressed(request, skip)
+
+    return Starlette(
+        routes=[
+            Route("/", show),
+            Route("/style.css", style),
+            Route("/live.js", script),
+            Route("/live", live),
+            Route("/done", done, methods=["POST"]),
+            Route("/skip", left_out, methods=["POST"]),
+        ]
+    )
+
+
+def _pressed(request: Request, say: Callable[[], None]) -> Response:
+    """Take a button's word, if it was pressed on our own page."""
+    origin = request.headers.get("origin", "")
+    if urlsplit(origin).netloc != request.headers.get("host"):
+        return Response("this form is not ours", status_code=403, headers=_HEADERS)
+    say()
+    return RedirectResponse("/", status_code=303)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn as one task among others: the signals are the kit's own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(app: Starlette, listener: socket.socket) -> None:
+    """Answer on a socket that listens already, until cancelled."""
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=END_S_MAX,
+        )
+    )
+    serving = asyncio.ensure_future(server.serve([listener]))
+    try:
+        await asyncio.shield(serving)
+    finally:
+        server.should_exit = True
+        await serving

@@ -1,0 +1,327 @@
+"""The whole kit in this process, with gateways that are wrong in one thing, and hands that are asked."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from msgspec.structs import replace
+from tests.conformance import packets
+from tests.tools import require_tool
+
+from openami.clock import SystemClock
+from openami.conformance.acts import ActState
+from openami.conformance.credentials import USERNAME
+from openami.conformance.hook import Hook
+from openami.conformance.house import House, HouseError, HouseSettings, instructions, open_house
+from openami.conformance.observation import Act
+from openami.conformance.performing import Standing
+from openami.mqtt.client import MqttPort
+from openami.mqtt.port import Connection, TransportError
+from openami.mqtt.settings import BrokerSettings
+from openami.pki.names import GatewayName
+from openami.profile import (
+    CommandTopic,
+    Envelope,
+    FeederId,
+    GatewayId,
+    MeterSerial,
+    Obis,
+    Quality,
+    RegisterReading,
+    TelemetryTopic,
+)
+
+NAME = GatewayName(FeederId("f"), GatewayId("g"))
+SERIAL = MeterSerial("M-1")
+INTERVAL_S = 0.2
+WAIT_S = 40.0
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+
+@dataclass
+class SmallGateway:
+    """A gateway of one meter: it keeps nothing, and may obey whoever orders."""
+
+    settings: BrokerSettings
+    obeys: bool = False
+    listens: bool = True
+    silent: bool = False
+    tells_relay: bool = True
+    connected: bool = True
+    readings: int = 0
+
+    async def run(self) -> None:
+        while True:
+            try:
+                async with (
+                    MqttPort(self.settings).connect() as connection,
+                    asyncio.TaskGroup() as group,
+                ):
+                    await self._tell(connection)
+                    if self.listens:
+                        await connection.subscribe([CommandTopic.filter("f", "g")])
+                        group.create_task(self._listen(connection))
+                    while True:
+                        await asyncio.sleep(INTERVAL_S)
+                        await self._tell(connection)
+            except* TransportError:
+                await asyncio.sleep(INTERVAL_S)
+
+    async def _tell(self, connection: Connection) -> None:
+        self.readings += 1
+        quality = Quality.COMMS_LOST if self.silent else Quality.GOOD
+        position = "connected" if self.connected else "disconnected"
+        registers = (
+            RegisterReading(Obis.parse("1.8.0"), self.readings / 10, "kWh", quality),
+            RegisterReading(Obis.parse("96.11.1"), position, "enum", quality),
+        )
+        envelope = Envelope(
+            ts=SystemClock().now(),
+            feeder_id=NAME.feeder_id,
+            gateway_id=NAME.gateway_id,
+            meter_serial=SERIAL,
+            registers=registers if self.tells_relay else registers[:1],
+        )
+        topic = TelemetryTopic(NAME.feeder_id, NAME.gateway_id, SERIAL)
+        await connection.publish(str(topic), envelope.encode())
+
+    async def _listen(self, connection: Connection) -> None:
+        while True:
+            deliveries = await connection.receive(1)
+            connection.acknowledge(deliveries)
+            for delivery in deliveries:
+                if self.obeys:
+                    [register] = json.loads(delivery.payload)["registers"]
+                    self.connected = register["value"] == "connected"
+
+
+@contextlib.asynccontextmanager
+async def house(
+    directory: Path,
+    *skipped: Act,
+    hook: Hook | None = None,
+    broker: Literal["mosquitto", "iotcore"] = "mosquitto",
+) -> AsyncIterator[House]:
+    if broker == "mosquitto":
+        require_tool("mosquitto")
+    settings = HouseSettings(
+        host="localhost",
+        port=0,
+        plain_port=None,
+        directory=directory / "kit",
+        name=NAME,
+        skipped=frozenset(act.value for act in skipped),
+        hook=hook,
+        brokers=(broker,),
+    )
+    async with open_house(settings, SystemClock()) as opened:
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in work]
+        yield
+        for task in tasks:
+            task.cancel()
+
+
+def by_password(opened: House, client_id: str = "small") -> BrokerSettings:
+    return BrokerSettings(
+        url=f"mqtts://localhost:{opened.port}",
+        client_id=client_id,
+        ca_file=str(opened.credentials.ca_file),
+        username=USERNAME,
+        password_file=str(opened.credentials.directory / "password"),
+        session_expiry_days=0,
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+def verdict(opened: House, requirement: str) -> str:
+    [finding] = [f for f in opened.judgement().findings if f.requirement == requirement]
+    return finding.verdict
+
+
+ALL_BUT_COMMANDS = tuple(
+    act
+    for act in (
+        Act.ACKNOWLEDGEMENT_WITHHELD,
+        Act.NETWORK_LOST,
+        Act.METER_UNPLUGGED,
+        Act.GATEWAY_RESTARTED,
+    )
+)
+
+
+async def test_a_gateway_that_obeys_whoever_orders_fails_on_the_profiles_own_word(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path, *ALL_BUT_COMMANDS) as opened:
+        gateway = SmallGateway(by_password(opened), obeys=True)
+        async with running(opened.run(), gateway.run()):
+            await until(lambda: verdict(opened, "OA-SES-002") == "failed")
+        judgement = opened.judgement()
+    assert not judgement.conforms
+    [finding] = [f for f in judgement.findings if f.requirement == "OA-SES-002"]
+    assert "is disconnected after command-without-session" in finding.evidence[0].detail
+    assert finding.remedy == "Open a session before the command."
+
+
+async def test_a_relay_nobody_tells_of_is_seen_by_the_hook(tmp_path: Path) -> None:
+    relay, written, script = (tmp_path / name for name in ("relay", "written", "hook.py"))
+    relay.write_text("connected")
+    script.write_text(
+        "import pathlib, sys\n"
+        "print('relay' if sys.argv[1] == 'verbs' else "
+        f"pathlib.Path({str(relay)!r}).read_text())\n"
+    )
+    hook = Hook((sys.executable, str(script)))
+    async with house(tmp_path, *ALL_BUT_COMMANDS, hook=hook) as opened:
+        gateway = SmallGateway(by_password(opened), obeys=True, tells_relay=False)
+
+        async def wired() -> None:
+            while True:
+                written.write_text("connected" if gateway.connected else "disconnected")
+                written.replace(relay)
+                await asyncio.sleep(0.05)
+
+        async with running(opened.run(), gateway.run(), wired()):
+            await until(lambda: verdict(opened, "OA-SES-002") == "failed")
+
+
+async def test_the_kit_needs_nothing_but_pip(tmp_path: Path) -> None:
+    """Without mosquitto the broker is the one in a wheel; it speaks 3.1.1 alone."""
+    async with house(tmp_path, *ALL_BUT_COMMANDS, broker="iotcore") as opened:
+        gateway = SmallGateway(replace(by_password(opened), protocol="3.1.1"), listens=False)
+        async with running(opened.run(), gateway.run()):
+            await until(lambda: opened.judgement().conforms)
+
+
+async def test_a_gateway_without_sessions_that_does_not_move_passes(tmp_path: Path) -> None:
+    """A good stateless device: it knows none of our sessions, and is not held against them."""
+    async with house(tmp_path, *ALL_BUT_COMMANDS) as opened:
+        gateway = SmallGateway(by_password(opened))
+        async with running(opened.run(), gateway.run()):
+            await until(
+                lambda: standing(opened, Act.COMMAND_WITHOUT_SESSION).state is ActState.DONE
+            )
+        judgement = opened.judgement()
+    assert judgement.conforms
+    assert verdict(opened, "OA-SES-002") == "passed"
+    assert Act.SESSION_OFFERED not in opened.performance.standings, "it was not enrolled"
+    told = [f.requirement for f in judgement.findings if f.verdict in ("failed", "warning")]
+    assert told == []
+
+
+async def test_a_gateway_without_commands_is_sent_none(tmp_path: Path) -> None:
+    async with house(tmp_path, *ALL_BUT_COMMANDS) as opened:
+        gateway = SmallGateway(by_password(opened), listens=False)
+        async with running(opened.run(), gateway.run()):
+            await until(lambda: gateway.readings > 15)
+    assert opened.judgement().conforms
+    [waiting] = opened.checklist().acts
+    assert waiting.state is ActState.WAITING
+    assert "needs a subscription to commands" in waiting.detail
+
+
+def standing(opened: House, act: Act) -> Standing:
+    return opened.performance.standings[act]
+
+
+async def test_hands_unplug_a_meter_and_plug_it_in_again(tmp_path: Path) -> None:
+    """Asked for; believed when it shows; judged; asked back; and over when readings are good again."""
+    others = (
+        Act.ACKNOWLEDGEMENT_WITHHELD,
+        Act.NETWORK_LOST,
+        Act.COMMAND_WITHOUT_SESSION,
+        Act.SESSION_OFFERED,
+        Act.GATEWAY_RESTARTED,
+    )
+    async with house(tmp_path, *others) as opened:
+        gateway = SmallGateway(by_password(opened))
+        act = opened.performance.standings[Act.METER_UNPLUGGED]
+        async with running(opened.run(), gateway.run()):
+            await until(lambda: act.state is ActState.ASKED)
+            assert opened.checklist().prompt == (
+                "Unplug the data line of meter M-1, and leave it unplugged."
+            )
+            assert opened.judgement().findings
+            gateway.silent = True
+            await until(lambda: act.state is ActState.UNDERWAY)
+            await until(lambda: act.prompt == "Plug meter M-1 in again.")
+            gateway.silent = False
+            await until(lambda: act.state is ActState.DONE)
+    assert verdict(opened, "OA-SIL-001") == "passed"
+
+
+async def test_a_gateway_that_goes_on_as_if_nothing_was_unplugged_is_found_out(
+    tmp_path: Path,
+) -> None:
+    """Nothing shows, so the person says that it is done."""
+    others = (
+        Act.ACKNOWLEDGEMENT_WITHHELD,
+        Act.NETWORK_LOST,
+        Act.COMMAND_WITHOUT_SESSION,
+        Act.SESSION_OFFERED,
+        Act.GATEWAY_RESTARTED,
+    )
+    async with house(tmp_path, *others) as opened:
+        gateway = SmallGateway(by_password(opened))
+        act = opened.performance.standings[Act.METER_UNPLUGGED]
+        async with running(opened.run(), gateway.run()):
+            await until(lambda: act.state is ActState.ASKED)
+            opened.performance.confirm()
+            await until(lambda: act.prompt == "Plug meter M-1 in again.")
+            assert verdict(opened, "OA-SIL-001") == "warning"
+            opened.performance.skip()
+            await until(lambda: act.state is ActState.SKIPPED)
+
+
+async def test_without_tls_the_verdict_and_the_reason_are_there(tmp_path: Path) -> None:
+    async with house(tmp_path) as opened:
+        reader, writer = await asyncio.open_connection("127.0.0.1", opened.port)
+        writer.write(packets.connect("old-pole"))
+        assert await reader.read() == bytes((0x20, 2, 0, 5))
+        writer.close()
+        await until(lambda: bool(opened.news))
+        shown = opened.checklist()
+    assert verdict(opened, "OA-TLS-001") == "failed"
+    assert "old-pole came without TLS" in shown.news[0]
+    assert shown.waits_for == "waiting for the gateway to connect"
+
+
+async def test_the_directory_serves_the_next_run_too(tmp_path: Path) -> None:
+    async with house(tmp_path) as opened:
+        first = {f.name: f.read_bytes() for f in opened.credentials.directory.iterdir()}
+        said = instructions(opened)
+    async with house(tmp_path) as opened:
+        second = {f.name: f.read_bytes() for f in opened.credentials.directory.iterdir()}
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"door.pem"}
+    assert any("client.crt" in line for line in said)
+    assert any(f"mqtts://localhost:{opened.port}" != line for line in said)
+
+
+async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    async with house(tmp_path) as opened:
+        settings = HouseSettings(
+            host="localhost", port=opened.port, directory=tmp_path / "other", name=NAME
+        )
+        with pytest.raises(HouseError, match=f"cannot listen on port {opened.port}") as refused:
+            async with open_house(settings, SystemClock()):
+                pass
+    assert "--port" in refused.value.remedy
