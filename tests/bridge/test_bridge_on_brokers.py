@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -446,3 +446,21 @@ async def test_what_was_heard_outlives_a_kill(stage: Stage) -> None:
         for each in deliveries
     ]
     assert len(set(told)) == OF_FIRST_ROUND
+
+
+async def test_a_machine_whose_clock_was_never_set_publishes_nothing(stage: Stage) -> None:
+    """What it would date cannot be: no head-end takes a reading of 1970."""
+    stage.clock.set(datetime(1970, 1, 1, 0, 5, tzinfo=UTC), synchronised=False)
+    async with stage.bridge():
+        stage.publish_south(f"openami/{POLE}/meter_0", as_payload(meter(1000)))
+        async with asyncio.timeout(WAIT_S):
+            while (await asyncio.to_thread(scraped, stage))[
+                "openami_bridge_received_messages_total"
+            ] < 1:
+                await asyncio.sleep(0.05)
+        assert unsent(stage) == 0
+        stage.clock.set(SystemClock().now(), synchronised=True)
+        async with stage.listening("observer", "openami/v1/#") as kit:
+            stage.publish_south(f"openami/{POLE}/meter_1", as_payload(meter(2000, 1)))
+            (delivery,) = await received(kit, 1)
+    assert "DDS-1001" in delivery.topic

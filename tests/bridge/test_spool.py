@@ -96,3 +96,17 @@ async def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         async with open_spool(tmp_path / "file" / "bridge.db", bytes_max=MEGABYTE):
             pass
     assert raised.value.remedy
+
+
+async def test_a_full_disk_is_said_and_harms_nothing_that_is_there(tmp_path: Path) -> None:
+    async with open_spool(tmp_path / "bridge.db", bytes_max=MEGABYTE) as spool:
+        await spool.append(drafts(3))
+        pages = await spool._run(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+        await spool._run(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+        with pytest.raises(SpoolError) as raised:
+            await spool.append(drafts(100, size=1000))
+        assert raised.value.remedy == "make room on the disk"
+        assert len(await spool.due(NOW, 1000)) == 3
+        await spool._run(lambda c: c.execute("PRAGMA max_page_count = 100000").fetchone())
+        await spool.append(drafts(100, size=1000))
+        assert len(await spool.due(NOW, 1000)) == 103

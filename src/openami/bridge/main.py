@@ -121,7 +121,7 @@ class Bridge:
         north: MessagePort,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
-        """Run every part until ``stop`` is set. Raises SpoolError or what a bug raises."""
+        """Run every part until ``stop`` is set. Raises an ExceptionGroup when one of them fails."""
         if not self._config.south.endpoint.tls:
             _log.warning("caution", about=SOUTH_CAUTION)
         for caution in self._config.north.cautions():
@@ -129,8 +129,12 @@ class Bridge:
         both = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._again("south", lambda: self._listen(south, both))),
-                group.create_task(self._again("north", lambda: self._send(north, both))),
+                group.create_task(
+                    self._again("south", lambda: self._listen(south, both)), name="south"
+                ),
+                group.create_task(
+                    self._again("north", lambda: self._send(north, both)), name="north"
+                ),
                 group.create_task(self._tell_silences(), name="silences"),
                 group.create_task(_when(both, on_ready), name="ready"),
             ]
@@ -204,6 +208,7 @@ class Bridge:
     async def _spooled(self, outgoing: Sequence[Outgoing]) -> None:
         if self._clock.now() < _CLOCK_SET_SINCE:
             if outgoing:
+                self._metrics.unspooled.inc(len(outgoing))
                 _log.error("nothing is published", reason="this machine's clock was never set")
             return
         drafts = list(map(_draft, outgoing))

@@ -34,7 +34,9 @@ class BridgeMetrics:
         self.sent = self._counter("sent_messages", "Envelopes the broker has acknowledged")
         self.sent_bytes = self._counter("transmit_bytes", "Bytes of acknowledged envelopes")
         self.refused = self._counter("refused_messages", "Envelopes the broker refused")
-        self.unspooled = self._counter("unspooled_messages", "Envelopes the disk did not take")
+        self.unspooled = self._counter(
+            "unspooled_messages", "Envelopes lost here: the disk is full, or the clock unset"
+        )
         self.commands = self._counter("commands_refused", "Commands from north, none carried out")
         self.connected = self._gauge("connected", "1 while connected to the broker", "side")
         self.connect_failures = self._counter(
