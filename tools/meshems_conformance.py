@@ -148,7 +148,8 @@ LOOKS: Final = (
     ),
     Look(
         "Through the bridge",
-        "What [`openami bridge meshems`](bridge.md) makes of the same hour.",
+        "What [`openami bridge meshems`](bridge.md) makes of the same hour; QoS and TLS as its tests with real "
+        "brokers see them.",
         lambda: judged(through_the_bridge(as_they_come()), bridge_connects(), qos=1),
     ),
 )
@@ -156,7 +157,7 @@ LOOKS: Final = (
 _HEAD: Final = """\
 # The reference firmware's messages before the conformance kit
 
-What `meshems-openami-metering` (read at commit f5f3e84) publishes, judged by the same judge as any gateway.
+What `meshems-openami-metering` (read at commits f5f3e84 and 73d6bdf) publishes, judged as any gateway is.
 **The messages are samples made by the shapes its source documents; no pole was recorded.** An hour of a pole
 with three meters, {messages} messages in {rounds} rounds. This page is written by
 `python -m tools.meshems_conformance` and compared with it by a test.
