@@ -53,8 +53,8 @@ def test_a_good_capture_conforms() -> None:
     result = run(captured(published(good_gateway())), "--json", "--lines")
     assert result.exit_code == 0, result.output
     told = verdicts(result)
-    assert told["OA-QOS-001"] == told["OA-SEQ-001"] == told["OA-REG-015"] == "passed"
-    assert told["OA-TLS-001"] == told["OA-DEL-001"] == "not exercised"
+    assert told["OA-QOS-001"] == told["OA-ENV-013"] == told["OA-REG-015"] == "passed"
+    assert told["OA-TLS-001"] == told["OA-DEL-001"] == told["OA-SEQ-001"] == "not exercised"
 
 
 @pytest.mark.parametrize("number", ["OA-ENV-005", "OA-REG-015", "OA-SEQ-001", "OA-EVT-003"])

@@ -17,6 +17,7 @@ from tests.conformance.streams import (
     as_bytes,
     broken,
     command_topic,
+    commanded,
     good_gateway,
     good_headend,
     judged,
@@ -48,6 +49,10 @@ def test_a_good_head_end_passes_all_that_can_be_tested() -> None:
         expected = "passed" if requirements()[finding.requirement].testable else "not testable"
         assert finding.verdict == expected, finding
     assert judgement.conforms
+
+
+def test_a_count_that_has_seen_no_restart_has_not_shown_that_it_survives_one() -> None:
+    assert verdicts(judged(ordinary()))["OA-SEQ-001"] == "not exercised"
 
 
 def test_a_gateway_that_only_polls_conforms() -> None:
@@ -251,6 +256,19 @@ def command_accepted_and_then_done() -> Stream:
     return stream
 
 
+def report_told_again_after_the_relay_moved_back() -> Stream:
+    """Who is sent a command twice tells its report twice: of what was then."""
+    stream = ordinary()
+    session_opened(stream)
+    command = commanded(stream)
+    published = [each for each in stream.observations if isinstance(each, Published)]
+    report = next(each for each in published if b'"report"' in each.payload)
+    stream.send(command_topic(), as_bytes(command), Act.COMMAND_REPLAYED)
+    stream.publish(report.topic, report.payload)
+    stream.relay(connected=True)
+    return stream
+
+
 def relay_moved_long_after_a_report() -> Stream:
     stream = ordinary()
     session_opened(stream)
@@ -331,6 +349,7 @@ def clients_of_others() -> Stream:
     stream.connection = None
     for topic in ("home/temperature", "openami/v2/f/g/batch", "$SYS/uptime", "", "spBv1.0/g/e"):
         stream.publish(topic, b'{"registers":1}', qos=0, retain=True, packet_id=None)
+    stream.publish("openami/probe/5f3a", b"is QoS 1 kept?", retain=True, packet_id=None)
     return stream
 
 
@@ -362,6 +381,7 @@ MAY: tuple[Callable[[], Stream], ...] = (
     relay_moved_by_the_customer,
     stale_state_after_a_forged_command,
     command_accepted_and_then_done,
+    report_told_again_after_the_relay_moved_back,
     relay_moved_long_after_a_report,
     relay_moved_long_after_a_forged_command,
     relay_of_another_meter_is_open,

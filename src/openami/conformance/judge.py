@@ -15,7 +15,7 @@ from typing import Final
 from openami import __version__
 from openami.conformance.excerpt import EXCERPT_CHARS_MAX, excerpt
 from openami.conformance.judgement import Evidence, Finding, Judgement, Kind, Subject, Verdict
-from openami.conformance.message import read_message, sender_of
+from openami.conformance.message import Message, read_message, sender_of
 from openami.conformance.observation import Connected, Observation, Published, Sent
 from openami.conformance.occasion import Occasion
 from openami.conformance.recent import Recent
@@ -71,14 +71,12 @@ class Judge:
             if message is None:
                 return  # somebody else's, on the same broker
             seen = message
-            if message.party == self._kind == "gateway":
-                self._note_name(message.sender)
+            if message.party == self._kind:
+                self._note_name(self._subject_of(message))
         else:
             seen = observation
             if isinstance(observation, Connected):
                 self._clients.note(observation.connection, observation.client_id)
-                if self._kind == "headend":
-                    self._note_name(observation.client_id)
         self._look(observation.at)
         for group in self._groups:
             self._count(group.see(seen), observation.at, observation)
@@ -130,6 +128,14 @@ class Judge:
         if isinstance(about, Published) and about.connection is not None:
             client = self._clients.get(about.connection)
         return sender_of(about.topic) or client or ""
+
+    def _subject_of(self, message: Message) -> str:
+        """Return who is judged: a gateway by its topic, a head-end by its client or by whom it speaks to."""
+        if self._kind == "gateway":
+            return message.sender
+        connection = message.published.connection
+        client = None if connection is None else self._clients.get(connection)
+        return client or f"the head-end of {message.sender}"
 
     def _note_name(self, name: str) -> None:
         if name and name not in self._names and len(self._names) < NAMES_KEPT_MAX:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
+from openami.conformance.judgement import Kind
 from openami.conformance.message import Message
 from openami.conformance.observation import (
     Acknowledged,
@@ -33,8 +34,8 @@ from openami.profile import EventTopic, TelemetryTopic
 
 # A gateway on GPRS dials in, shakes hands and sends twenty a second; what is not there by then is not coming.
 SENT_AGAIN_WITHIN_S: Final = 120
-# Clients and connections that are followed; the kit's door holds far fewer at once.
-CLIENTS_KEPT_MAX: Final = 1_000
+# Clients and connections that are followed, each with what it has under way; a bench has a few.
+CLIENTS_KEPT_MAX: Final = 100
 # Messages under way on one connection: what a Receive Maximum of MQTT 5 may grant at most, within reason.
 UNDER_WAY_MAX: Final = 1_000
 # Times of one meter counted in a lost link: ten hours at a minute.
@@ -79,7 +80,8 @@ class Delivery:
 
     requirements: ClassVar = frozenset(("OA-DEL-001", "OA-DEL-002", "OA-DEL-003"))
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
         self._links: Recent[int, _Link] = Recent(CLIENTS_KEPT_MAX)
         self._debts: Recent[str, _Debt] = Recent(CLIENTS_KEPT_MAX)
         self._intervals = Intervals()
@@ -126,7 +128,8 @@ class Delivery:
         published = message.published
         link = None if published.connection is None else self._links.get(published.connection)
         if link is not None and published.packet_id is not None and published.qos == 1:
-            yield _judge_packet_id(link.under_way.get(published.packet_id), published)
+            if message.party == self._kind:
+                yield _judge_packet_id(link.under_way.get(published.packet_id), published)
             link.under_way.note(published.packet_id, message)
         if message.kind is TelemetryTopic or message.kind is EventTopic:
             for debt in self._debts.values():

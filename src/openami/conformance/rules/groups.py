@@ -18,7 +18,12 @@ from openami.profile import RegisterCatalogue
 
 def groups(kind: Kind, catalogue: RegisterCatalogue) -> tuple[Group, ...]:
     """Return new groups, which have seen nothing yet."""
-    both: tuple[Group, ...] = (Messages(kind, catalogue), Links(kind), Sessions(kind), Delivery())
+    both: tuple[Group, ...] = (
+        Messages(kind, catalogue),
+        Links(kind),
+        Sessions(kind),
+        Delivery(kind),
+    )
     if kind == "headend":
         return (*both, Orders())
     return (*both, Readings(catalogue), Numbers(), Events(), Silences(), Relays(), Reports())

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
 from openami.conformance.message import Message
+from openami.conformance.observation import Act, ActBegan
 from openami.conformance.occasion import Occasion
 from openami.conformance.recent import Recent
 from openami.conformance.rules.group import Seen
@@ -48,8 +49,11 @@ class Numbers:
 
     def __init__(self) -> None:
         self._counts: Recent[str, _Count] = Recent(GATEWAYS_KEPT_MAX)
+        self._restarted = False
 
     def see(self, seen: Seen) -> Iterable[Occasion]:
+        if isinstance(seen, ActBegan) and seen.act == Act.GATEWAY_RESTARTED:
+            self._restarted = True
         if not isinstance(seen, Message) or seen.envelope is None or seen.envelope.seq is None:
             return ()
         if seen.published.stored:
@@ -70,7 +74,10 @@ class Numbers:
             fault = _measured_too_late(seq, envelope.ts, at, count.heard_at(seq))
             count.envelopes.note(seq, said)
         count.mark(seq, at)
-        yield Occasion("OA-SEQ-001", fault, pointer("seq") if fault else "")
+        if fault is not None:
+            yield Occasion("OA-SEQ-001", fault, pointer("seq"))
+        elif self._restarted:  # before that, nobody can have shown that the count survives it
+            yield Occasion("OA-SEQ-001")
 
 
 def _measured_too_late(

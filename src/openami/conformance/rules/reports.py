@@ -105,7 +105,8 @@ class Reports:
         else:
             self._ends.note(digest, end)
         yield Occasion("OA-CMD-005", fault, pointer("report", "status") if fault else "")
-        self._note_position(message)
+        if told is None:  # told again, it tells of what was then
+            self._note_position(message)
 
     def _note_position(self, message: Message) -> None:
         registers: Any = message.members.get("registers")
