@@ -131,8 +131,7 @@ class Look:
 LOOKS: Final = (
     Look(
         "As they come",
-        "The firmware's topics, JSON, QoS and connection. The judge cannot say more of a message "
-        "whose topic is none of the profile's.",
+        "The firmware's topics, JSON, QoS and connection.",
         lambda: judged(as_they_come(), firmware_connects(), qos=0),
     ),
     Look(
@@ -209,6 +208,12 @@ def _counts(judgement: Judgement) -> str:
 
 def _section(judgement: Judgement) -> Iterator[str]:
     broken = [f for f in judgement.findings if f.verdict in ("failed", "warning")]
+    if not any(finding.seen for finding in judgement.findings):
+        yield (
+            "Not one message is on a topic of the profile, or an envelope: to the judge they are somebody "
+            "else's, and no requirement was exercised.\n"
+        )
+        return
     if broken:
         yield "| requirement | source | verdict | broken | for instance | remedy |\n|---|---|---|---|---|---|\n"
         yield from map(_row, broken)
