@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 import openami
+from openami.bridge.config import BridgeConfig, PoleTable
+from openami.bridge.findings import Reason
 from openami.cli import main
 from openami.gateway.config import ScheduleSettings, StatusSettings
 from openami.gateway.drivers.modbus.options import LineOptions, MeterOptions
@@ -55,6 +57,11 @@ def test_every_code_is_documented(code: Code) -> None:
     assert f"`{code}`" in text_of("docs/profile.md")
 
 
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_of_the_bridge_is_documented(reason: Reason) -> None:
+    assert f"`{reason.value}`" in text_of("docs/bridge.md")
+
+
 def test_every_requirement_is_documented() -> None:
     said = text_of("docs/profile.md")
     for requirement in requirements().values():
@@ -73,6 +80,8 @@ def test_how_every_requirement_is_judged_is_documented() -> None:
 SETTINGS = (
     ("docs/accounts.md", WebSettings),
     ("docs/accounts.md", ProxyAuthSettings),
+    ("docs/bridge.md", BridgeConfig),
+    ("docs/bridge.md", PoleTable),
     ("docs/operations.md", BrokerSettings),
     ("docs/operations.md", CompletenessSettings),
     ("docs/operations.md", ScheduleSettings),
@@ -122,7 +131,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/operations.md", "docs/drivers.md", "docs/accounts.md", "README.md"]
+    "page",
+    ["docs/operations.md", "docs/drivers.md", "docs/accounts.md", "docs/bridge.md", "README.md"],
 )
 def test_examples_in_toml_are_toml(page: str) -> None:
     for example in blocks(page, "toml"):
@@ -137,7 +147,7 @@ def test_the_example_of_a_map_is_a_map() -> None:
 def test_files_named_in_the_architecture_exist() -> None:
     said = text_of("docs/architecture.md")
     for name in re.findall(
-        r"(?<![\w/])((?:gateway|headend|mqtt|profile|sip|cli)/[\w/]+\.py)", said
+        r"(?<![\w/])((?:bridge|gateway|headend|mqtt|profile|sip|cli)/[\w/]+\.py)", said
     ):
         assert (ROOT / "src/openami" / name).exists(), name
     for name in re.findall(r"`(tests/[\w/.]+)`", said):

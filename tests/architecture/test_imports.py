@@ -51,6 +51,11 @@ def test_the_gateway_loads_nothing_of_the_head_end() -> None:
     assert not loaded.intersection(HEAVY)
 
 
+def test_the_bridge_loads_nothing_of_gateway_or_head_end() -> None:
+    loaded = loaded_by("import openami.bridge.main")
+    assert not loaded.intersection({*HEAVY, "pymodbus", "serial", "starlette", "cryptography"})
+
+
 def test_the_head_end_loads_nothing_of_the_gateway() -> None:
     loaded = loaded_by("import openami.headend.main")
     assert not loaded.intersection({"pymodbus", "serial", "starlette"})

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fuzz import (
+    bridge_targets,
     configuration_targets,
     conformance_targets,
     headend_targets,
@@ -29,6 +30,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         http_targets,
         headend_targets,
         conformance_targets,
+        bridge_targets,
     )
     for target in module.TARGETS
 }

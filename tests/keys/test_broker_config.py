@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from openami.cli import main
 from openami.headend.broker_check import Severity, judge_config
 from openami.mqtt.broker_rights import (
+    BridgeName,
     BrokerRights,
     Market,
     RightsError,
@@ -71,6 +72,28 @@ def test_a_market_on_two_feeders_is_one_user() -> None:
     assert "openami/v1/f2/+/session/+" in acl
 
 
+def test_a_bridge_of_two_gateways_is_one_user_without_sessions() -> None:
+    rights = BrokerRights(bridges=(BridgeName("b", "f", "g1"), BridgeName("b", "f", "g2")))
+    (block,) = [b for b in mosquitto_acl(rights).split("\n\n") if b.startswith("user b\n")]
+    assert block.splitlines()[1:] == [
+        f"topic {right} openami/v1/f/{gateway}/meter/+/{leaf}"
+        for gateway in ("g1", "g2")
+        for right, leaf in (("write", "telemetry"), ("write", "event"), ("read", "command"))
+    ]
+
+
+def test_a_bridges_name_and_gateways_widen_no_rule() -> None:
+    for bridge in (
+        BridgeName("b", "f", "+"),
+        BridgeName("b", "#", "g"),
+        BridgeName("b\n", "f", "g"),
+    ):
+        with pytest.raises(RightsError):
+            BrokerRights(bridges=(bridge,))
+    with pytest.raises(RightsError, match="two users"):
+        BrokerRights(headends=("b",), bridges=(BridgeName("b", "f", "g"),))
+
+
 def test_denials_stand_before_every_grant() -> None:
     rights = BrokerRights(headends=("hes-1",), denied=("f/g", "hes-1"))
     acl = mosquitto_acl(rights)
@@ -80,7 +103,9 @@ def test_denials_stand_before_every_grant() -> None:
 
 def test_both_brokers_have_the_same_topics() -> None:
     """One model: every filter of mosquitto's file is in EMQX's, and no other."""
-    rights = BrokerRights(("hes-1",), ("observer",), (Market("m", "f1"),))
+    rights = BrokerRights(
+        ("hes-1",), ("observer",), (Market("m", "f1"),), (BridgeName("b", "f1", "g1"),)
+    )
     ours = {
         line.split()[-1].replace("%u", "${username}")
         for line in mosquitto_acl(rights).splitlines()

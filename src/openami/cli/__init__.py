@@ -17,6 +17,7 @@ from openami.cli.lazy_group import LazyGroup
 # Where each command lives: ``module:attribute`` below this package.
 _COMMANDS: Mapping[str, str] = {
     "audit": "audit:audit",
+    "bridge": "bridge:bridge",
     "broker-config": "broker_config:broker_config",
     "check": "check:check",
     "command": "command:command",

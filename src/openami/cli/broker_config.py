@@ -7,6 +7,7 @@ import click
 from openami.cli.report import Exit, fail
 from openami.mqtt.broker_rights import (
     DEFAULT_PORT,
+    BridgeName,
     BrokerRights,
     Market,
     RightsError,
@@ -30,6 +31,13 @@ from openami.mqtt.broker_rights import (
     "--market", "markets", metavar="NAME:FEEDER", multiple=True, help="Trades on a feeder."
 )
 @click.option(
+    "--bridge",
+    "bridges",
+    metavar="NAME:FEEDER/GATEWAY",
+    multiple=True,
+    help="Bridges a gateway's pole; again for each.",
+)
+@click.option(
     "--deny", "denied", metavar="NAME", multiple=True, help="Cut off, though connected now."
 )
 def broker_config(
@@ -46,6 +54,7 @@ def broker_config(
             headends=headends or ("hes-1",),
             observers=given["observers"],
             markets=tuple(_market(text) for text in given["markets"]),
+            bridges=tuple(_bridge(text) for text in given["bridges"]),
             denied=given["denied"],
         )
         acl = mosquitto_acl(rights) if broker == "mosquitto" else emqx_acl(rights)
@@ -61,3 +70,11 @@ def _market(text: str) -> Market:
     if not colon:
         raise RightsError(f"{text!r} is not NAME:FEEDER")
     return Market(name, feeder_id)
+
+
+def _bridge(text: str) -> BridgeName:
+    name, colon, gateway = text.partition(":")
+    feeder_id, slash, gateway_id = gateway.partition("/")
+    if not colon or not slash:
+        raise RightsError(f"{text!r} is not NAME:FEEDER/GATEWAY")
+    return BridgeName(name, feeder_id, gateway_id)

@@ -47,6 +47,15 @@ class Market:
     feeder_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class BridgeName:
+    """A bridge and one of the gateways it speaks for (docs/bridge.md)."""
+
+    name: str
+    feeder_id: str
+    gateway_id: str
+
+
 class RightsError(ValueError):
     """A name that may not stand in the broker's rules; the message says why."""
 
@@ -58,18 +67,23 @@ class BrokerRights:
     headends: Sequence[str] = ()
     observers: Sequence[str] = ()
     markets: Sequence[Market] = ()
+    bridges: Sequence[BridgeName] = ()
     denied: Sequence[str] = ()
     """Clients to be cut off although they are connected; see `openami headend revoke`."""
 
     def __post_init__(self) -> None:
-        names = [*self.headends, *self.observers, *(m.name for m in self.markets)]
-        for name in (*names, *(m.feeder_id for m in self.markets)):
+        # A market may stand there for several feeders, a bridge for several gateways.
+        markets = {market.name for market in self.markets}
+        bridges = {bridge.name for bridge in self.bridges}
+        names = [*self.headends, *self.observers, *markets, *bridges]
+        ids = [market.feeder_id for market in self.markets]
+        ids += [id_ for each in self.bridges for id_ in (each.feeder_id, each.gateway_id)]
+        for name in (*names, *ids):
             if not is_id(name):
                 raise RightsError(
                     f"{name[:80]!r} is not an id: letters, digits, . _ - (a + or # would be a wildcard)"
                 )
-        listed = [*self.headends, *self.observers]
-        if len(set(listed)) != len(listed) or {m.name for m in self.markets} & set(listed):
+        if len(set(names)) != len(names):
             raise RightsError("one name stands for two users")
         for name in self.denied:
             if not all(is_id(part) for part in name.split("/")) or name.count("/") > 1:
@@ -108,6 +122,11 @@ def gateway_rules(own: str) -> tuple[Rule, ...]:
     )
 
 
+def bridge_rules(own: str) -> tuple[Rule, ...]:
+    """Return what a bridge may do for one of its gateways: no session, for it signs nothing."""
+    return tuple(rule for rule in gateway_rules(own) if rule.filter != f"{_ROOT}{own}/session/+")
+
+
 # --- mosquitto -------------------------------------------------------------------------------------
 
 
@@ -124,6 +143,9 @@ def mosquitto_acl(rights: BrokerRights) -> str:
     if rights.markets:
         users = [_user(name, rules) for name, rules in _by_market(rights)]
         blocks.append("\n\n".join([_MARKETS, *users]))
+    if rights.bridges:
+        users = [_user(name, rules) for name, rules in _by_bridge(rights)]
+        blocks.append("\n\n".join([_BRIDGES, *users]))
     patterns = [f"pattern {rule.right} {rule.filter}" for rule in gateway_rules("%u")]
     blocks.append("\n".join([_GATEWAYS, *patterns]))
     return "\n\n".join(blocks) + "\n"
@@ -154,6 +176,10 @@ _OBSERVERS: Final = (
 _MARKETS: Final = (
     "# Market participants: the sessions and results of their own feeders. Never a command."
 )
+_BRIDGES: Final = (
+    "# Bridges: what other firmware's poles tell, as the gateways named here. They read commands, to say that\n"
+    "# they were refused."
+)
 _GATEWAYS: Final = """\
 # Every gateway: its common name is "{feederId}/{gatewayId}" (63 characters together at most), so %u is
 # the two levels of its own root and a stolen certificate opens that root only. The authority must sign
@@ -170,6 +196,12 @@ def _by_market(rights: BrokerRights) -> Iterator[tuple[str, list[Rule]]]:
         yield name, [rule for feeder_id in feeders for rule in market_rules(feeder_id)]
 
 
+def _by_bridge(rights: BrokerRights) -> Iterator[tuple[str, list[Rule]]]:
+    for name in dict.fromkeys(bridge.name for bridge in rights.bridges):
+        own = [f"{b.feeder_id}/{b.gateway_id}" for b in rights.bridges if b.name == name]
+        yield name, [rule for each in own for rule in bridge_rules(each)]
+
+
 # --- EMQX ------------------------------------------------------------------------------------------
 
 
@@ -182,6 +214,8 @@ def emqx_acl(rights: BrokerRights) -> str:
     for name in rights.observers:
         lines += _allow(f'"{name}"', OBSERVER)
     for name, rules in _by_market(rights):
+        lines += _allow(f'"{name}"', rules)
+    for name, rules in _by_bridge(rights):
         lines += _allow(f'"{name}"', rules)
     lines += _allow(f'{{re, "{_GATEWAY_NAME}"}}', gateway_rules("${username}"))
     return "\n".join([*lines, "{deny, all}."]) + "\n"
