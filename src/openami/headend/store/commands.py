@@ -25,6 +25,7 @@ from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
 from openami.headend.store.accounts import AccountStore
 from openami.headend.store.alarms import AlarmStore
+from openami.headend.store.arrivals import ArrivalStore
 from openami.headend.store.assets import AssetStore
 from openami.headend.store.counts import CountStore
 from openami.headend.store.energy import EnergyStore
@@ -245,6 +246,7 @@ class HeadEndStore(
     EnergyStore,
     CountStore,
     TrafficStore,
+    ArrivalStore,
     Protocol,
 ):
     """Everything the head-end keeps: what ``open_store`` opens."""

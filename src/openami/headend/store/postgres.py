@@ -22,6 +22,7 @@ from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
 from openami.headend.store.account_ledger import AccountLedger
 from openami.headend.store.alarm_ledger import AlarmLedger
+from openami.headend.store.arrivals import ArrivalQueries
 from openami.headend.store.asset_ledger import AssetLedger
 from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
@@ -103,6 +104,7 @@ class PostgresStore(
     CountQueries,
     Pages,
     TrafficQueries,
+    ArrivalQueries,
 ):
     """A database on a server. See the port for what its methods promise."""
 
