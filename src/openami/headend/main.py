@@ -176,6 +176,7 @@ def _web(
         catalogue=config.catalogue(),
         link=lambda: uplink.link,
         can_command=can_command,
+        keys=config.keys(),
         proxy=config.proxy_rules(),
         metrics=metrics,
         tracing=tracing,

@@ -1,7 +1,8 @@
 """What every route is given: the store, the clock, and what the head-end knows of itself."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Protocol
 
 from starlette.requests import HTTPConnection
@@ -35,6 +36,8 @@ class Site:
     link: Callable[[], BrokerLink]
     can_command: bool
     """Whether this head-end has a key to command with."""
+    certificate: Callable[[str, str, date], Awaitable[bytes]] | None = None
+    """Makes the certificate of a feeder's gateway and day; None without a key. Raises CertificateError."""
     secure: bool = False
     """Whether it is reached by HTTPS."""
     desk: SignInDesk | None = None

@@ -414,3 +414,24 @@ async def test_a_session_is_opened_and_closed(village: Village) -> None:
         assert (await village.post("/sessions", json=wrong)).status_code == status
     assert (await village.post("/sessions", "south", json=asked)).status_code == 404
     assert (await village.post("/sessions", "viewer", json=asked)).status_code == 403
+
+
+async def test_a_gateway_has_a_budget_of_bytes(village: Village) -> None:
+    path = f"/gateways/{FEEDER}/{GATEWAY}"
+    before = await village.get(path)
+    assert before.json()["monthBudgetBytes"] is None
+    assert before.json()["bytesThisMonth"] >= before.json()["bytesToday"] > 0
+    seen = {"If-Match": before.headers["etag"]}
+    after = await village.put(f"{path}/budget", json={"monthBytes": 40_000_000}, headers=seen)
+    assert (after.status_code, after.json()["monthBudgetBytes"]) == (200, 40_000_000)
+    stale = await village.put(f"{path}/budget", json={"monthBytes": 50_000_000}, headers=seen)
+    assert stale.status_code == 412
+    for wrong in (0, 999_999, "many", 1.5, 10**14):
+        refused = await village.put(f"{path}/budget", json={"monthBytes": wrong})
+        assert refused.status_code == 422, wrong
+    refused = await village.put(f"{path}/budget", "operator", json={"monthBytes": None})
+    assert refused.json()["code"] == "role-missing"
+    hidden = await village.put(f"{path}/budget", "south", json={"monthBytes": None})
+    assert hidden.status_code == 404
+    none = await village.put(f"{path}/budget", json={"monthBytes": None})
+    assert none.json()["monthBudgetBytes"] is None

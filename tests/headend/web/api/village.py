@@ -90,6 +90,10 @@ class Asking:
         """Ask for a change."""
         return await self.client.post(f"/api/v1{path}", headers=_headers(who, told), **told)
 
+    async def put(self, path: str, who: str = "engineer", **told: Any) -> httpx.Response:
+        """Ask for something to be as told."""
+        return await self.client.put(f"/api/v1{path}", headers=_headers(who, told), **told)
+
     async def items(self, path: str, who: str = "viewer", **params: Any) -> list[dict[str, Any]]:
         """Return a whole list, page by page."""
         answer = await self.get(path, who, params=params)

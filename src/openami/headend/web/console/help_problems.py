@@ -35,6 +35,10 @@ PROBLEMS: Final[Mapping[str, Explained]] = {
         _("Relays, keys and users are touched only by somebody who has just shown who they are."),
         _("Give your password again, then repeat what you asked."),
     ),
+    "not-certified": Explained(
+        _("What the gateway states of this day cannot be certified."),
+        _("Look whether its keyring is known here and whether the gateway's key is in it."),
+    ),
     "wrong-origin": Explained(
         _(
             "The request did not come from a page of this head-end. Somebody may have tried to trick your browser."
