@@ -33,7 +33,7 @@ _TABLES = (
     *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
     *("energy_day", "energy_due"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
-    *("alarm", "traffic", "bandwidth_budget"),
+    *("alarm", "traffic", "bandwidth_budget", "bulk", "bulk_meter"),
     *("account", "sign_in", "api_token", "first_link", "sign_in_attempt"),
     *("asset_feeder", "asset_pole", "asset_meter", "asset_customer", "asset_tariff"),
 )

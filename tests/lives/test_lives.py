@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from openami.headend.bulk import BULK_LIFE, BulkEvent, BulkState
 from openami.headend.gap_life import GAP_LIFE, GapEvent, GapState
 from openami.profile.command import COMMAND_LIFE, CommandEvent, CommandState
 from openami.profile.life import IllegalMove, Life, Party
@@ -14,6 +15,7 @@ LIVES = [
     pytest.param(COMMAND_LIFE, CommandState, CommandEvent, id="command"),
     pytest.param(SESSION_LIFE, SessionState, SessionEvent, id="session"),
     pytest.param(GAP_LIFE, GapState, GapEvent, id="gap"),
+    pytest.param(BULK_LIFE, BulkState, BulkEvent, id="bulk"),
 ]
 
 

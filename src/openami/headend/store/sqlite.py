@@ -32,6 +32,7 @@ from openami.headend.store.account_ledger import AccountLedger
 from openami.headend.store.alarm_ledger import AlarmLedger
 from openami.headend.store.arrivals import ArrivalQueries
 from openami.headend.store.asset_ledger import AssetLedger
+from openami.headend.store.bulk_ledger import BulkLedger
 from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy_ledger import EnergyLedger
@@ -112,6 +113,7 @@ class SqliteStore(
     Pages,
     TrafficQueries,
     ArrivalQueries,
+    BulkLedger,
 ):
     """The open file. See the port for what its methods promise."""
 

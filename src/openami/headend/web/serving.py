@@ -24,6 +24,7 @@ from openami.clock import Clock
 from openami.headend.accounts.passwords import Argon2Hasher
 from openami.headend.accounts.proxy import ProxyRules
 from openami.headend.broker_link import BrokerLink
+from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
 from openami.headend.listening import Listening, ListeningError
 from openami.headend.metrics import HeadendMetrics
 from openami.headend.store import Access, StoreError
@@ -68,6 +69,7 @@ class Web:
     link: Callable[[], BrokerLink]
     """Asked from the web's thread: returns what another thread has left there."""
     can_command: bool
+    disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX
     keys: "tuple[Signer, Roots] | None" = None
     """With which key days are certified, and whom a keyring is believed."""
     proxy: ProxyRules | None = None
@@ -155,6 +157,7 @@ async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
             doorkeeper=door,
             link=web.link,
             can_command=web.can_command,
+            disconnects_per_hour_max=web.disconnects_per_hour_max,
             certificate=_certificate(web, store),
             secure=listening.secure,
             desk=desk,

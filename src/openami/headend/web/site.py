@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from openami.clock import Clock
 from openami.headend.accounts import Principal
 from openami.headend.broker_link import BrokerLink as BrokerLink
+from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
 from openami.headend.metrics import HeadendMetrics
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.tracing import Tracing, Untraced
@@ -36,6 +37,8 @@ class Site:
     link: Callable[[], BrokerLink]
     can_command: bool
     """Whether this head-end has a key to command with."""
+    disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX
+    """No more houses are cut off within an hour, by whoever asks."""
     certificate: Callable[[str, str, date], Awaitable[bytes]] | None = None
     """Makes the certificate of a feeder's gateway and day; None without a key. Raises CertificateError."""
     secure: bool = False

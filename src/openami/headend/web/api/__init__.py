@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from openami.headend.web.api import (
     audit,
     balance,
+    bulk,
     commands,
     completeness,
     customers,
@@ -35,7 +36,7 @@ from openami.headend.web.api import (
 _RESOURCES: Final = (
     *(feeders, poles, meters, customers, gateways),
     *(readings, energy, balance, events, findings, gaps, completeness),
-    *(sessions, commands),
+    *(sessions, commands, bulk),
     *(rejected, audit, document),
 )
 

@@ -99,18 +99,18 @@ Day = Annotated[
 # --- parameters ----------------------------------------------------------------------------------
 
 
-_ID: Final = f"^{ID_PATTERN}$"
+ID: Final = f"^{ID_PATTERN}$"
 _CODE: Final = r"^[A-Za-z0-9._-]+$"
 
 FeederFilter = Annotated[
-    str | None, Query(alias="feeder", pattern=_ID, description="Of this feeder only.")
+    str | None, Query(alias="feeder", pattern=ID, description="Of this feeder only.")
 ]
-FeederNamed = Annotated[str, Query(alias="feeder", pattern=_ID, description="Of this feeder.")]
+FeederNamed = Annotated[str, Query(alias="feeder", pattern=ID, description="Of this feeder.")]
 GatewayFilter = Annotated[
-    str | None, Query(alias="gateway", pattern=_ID, description="Of this gateway only.")
+    str | None, Query(alias="gateway", pattern=ID, description="Of this gateway only.")
 ]
 MeterFilter = Annotated[
-    str | None, Query(alias="meter", pattern=_ID, description="Of the meter of this serial only.")
+    str | None, Query(alias="meter", pattern=ID, description="Of the meter of this serial only.")
 ]
 ObisFilter = Annotated[
     str | None,
@@ -144,13 +144,13 @@ Cursor = Annotated[
         description="Where the page begins: from `next` or `Link` of the page before; tells nothing else.",
     ),
 ]
-FeederId = Annotated[str, Path(alias="feederId", pattern=_ID, description="The feeder.")]
-GatewayId = Annotated[str, Path(alias="gatewayId", pattern=_ID, description="The gateway.")]
-MeterSerial = Annotated[str, Path(alias="meterSerial", pattern=_ID, description="The serial.")]
-PoleId = Annotated[str, Path(alias="poleId", pattern=_ID, description="The pole.")]
-CustomerId = Annotated[str, Path(alias="customerId", pattern=_ID, description="The customer.")]
-CommandId = Annotated[str, Path(alias="commandId", pattern=_ID, description="The command.")]
-SessionId = Annotated[str, Path(alias="sessionId", pattern=_ID, description="The session.")]
+FeederId = Annotated[str, Path(alias="feederId", pattern=ID, description="The feeder.")]
+GatewayId = Annotated[str, Path(alias="gatewayId", pattern=ID, description="The gateway.")]
+MeterSerial = Annotated[str, Path(alias="meterSerial", pattern=ID, description="The serial.")]
+PoleId = Annotated[str, Path(alias="poleId", pattern=ID, description="The pole.")]
+CustomerId = Annotated[str, Path(alias="customerId", pattern=ID, description="The customer.")]
+CommandId = Annotated[str, Path(alias="commandId", pattern=ID, description="The command.")]
+SessionId = Annotated[str, Path(alias="sessionId", pattern=ID, description="The session.")]
 RejectId = Annotated[
     int, Path(alias="rejectId", ge=1, le=2**53 - 1, description="The kept message.")
 ]
@@ -177,7 +177,7 @@ IdempotencyKey = Annotated[
 
 # --- members of bodies ---------------------------------------------------------------------------
 
-Id = Annotated[str, Field(pattern=_ID, max_length=ID_CHARS_MAX)]
+Id = Annotated[str, Field(pattern=ID, max_length=ID_CHARS_MAX)]
 
 
 def _read_whole(value: object) -> object:
