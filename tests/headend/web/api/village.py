@@ -74,6 +74,8 @@ PEOPLE: Final = {
     "colleague": Principal("carla", Role.OPERATOR, Means.PROXY, proved_at=NOW),
     "himself": Principal("erik", Role.ENGINEER, Means.PROXY, proved_at=NOW),
     "late": Principal("carla", Role.OPERATOR, Means.PROXY, proved_at=NOW + timedelta(days=1)),
+    "early": Principal("erik", Role.ENGINEER, Means.PROXY, proved_at=NOW - timedelta(hours=1)),
+    "keeper": token_of("keeper", Role.ENGINEER, accounts=True),
     "south": token_of("sami", Role.ENGINEER, relays=True, feeders=frozenset({OTHER_FEEDER})),
 }
 

@@ -30,6 +30,8 @@ from openami.headend.web.api import (
     readings,
     rejected,
     sessions,
+    tokens,
+    users,
 )
 
 # In the order of the OpenAPI document: what stands there, what it said, what is asked of it, what is told of that.
@@ -37,7 +39,7 @@ _RESOURCES: Final = (
     *(feeders, poles, meters, customers, gateways),
     *(readings, energy, balance, events, findings, gaps, completeness),
     *(sessions, commands, bulk),
-    *(rejected, audit, document),
+    *(rejected, audit, users, tokens, document),
 )
 
 

@@ -2,13 +2,15 @@
 
 import re
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Final
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Header, Path, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from openami.headend.accounts import Role
 from openami.headend.store.pages import PAGE_MAX
 from openami.profile import ID_PATTERN, Obis, read_time, utc_text
 from openami.profile.identifiers import ID_CHARS_MAX
@@ -25,6 +27,8 @@ IDEMPOTENCY_KEY_CHARS_MAX: Final = 128
 ACT_CHARS_MAX: Final = 4_096
 # A code of a finding or a fault, a type of event.
 CODE_CHARS_MAX: Final = 64
+# An account of more feeders than that is one of every feeder.
+FEEDERS_NAMED_MAX: Final = 500
 _DAY_CHARS: Final = len("2026-06-22")
 
 # No control characters: what is written into the log is one line, and every store can hold it.
@@ -190,6 +194,36 @@ Reason = Annotated[
     str,
     Field(pattern=ONE_LINE, max_length=REASON_CHARS_MAX, description="Why; kept in the audit log."),
 ]
+
+
+class RoleWord(StrEnum):
+    """What an account or a token may do; each may do what the one before may."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ENGINEER = "engineer"
+
+
+RoleAsked = Literal["viewer", "operator", "engineer"]
+Scope = Annotated[
+    Annotated[list[Id], Field(min_length=1, max_length=FEEDERS_NAMED_MAX)] | None,
+    Field(description="The feeders they see and touch; null for every one, which has to be said."),
+]
+
+
+def role_of(word: RoleAsked) -> Role:
+    """Return the role a word stands for."""
+    return Role[word.upper()]
+
+
+def scope_of(feeders: list[str] | None) -> frozenset[str] | None:
+    """Return a scope as accounts have it."""
+    return None if feeders is None else frozenset(feeders)
+
+
+def scope_told(feeders: frozenset[str] | None) -> list[str] | None:
+    """Return a scope as it is told."""
+    return None if feeders is None else sorted(feeders)
 
 
 def register_of(text: str | None) -> Obis | None:

@@ -35,6 +35,14 @@ PROBLEMS: Final[Mapping[str, Explained]] = {
         _("Relays, keys and users are touched only by somebody who has just shown who they are."),
         _("Give your password again, then repeat what you asked."),
     ),
+    "name-taken": Explained(
+        _("There is an account of that name already."),
+        _("Choose another name, or change that account."),
+    ),
+    "last-engineer": Explained(
+        _("Nobody could make or change an account afterwards."),
+        _("Make another engineer of every feeder first."),
+    ),
     "same-person": Explained(
         _("Who proposes it cannot approve it: a second person has to."),
         _("Ask a colleague to look at it and to approve it with their own password."),
