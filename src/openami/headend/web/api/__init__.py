@@ -12,6 +12,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from openami.headend.web.api import (
+    assets,
     audit,
     balance,
     bulk,
@@ -36,7 +37,7 @@ from openami.headend.web.api import (
 
 # In the order of the OpenAPI document: what stands there, what it said, what is asked of it, what is told of that.
 _RESOURCES: Final = (
-    *(feeders, poles, meters, customers, gateways),
+    *(feeders, poles, meters, customers, gateways, assets),
     *(readings, energy, balance, events, findings, gaps, completeness),
     *(sessions, commands, bulk),
     *(rejected, audit, users, tokens, document),

@@ -35,6 +35,10 @@ PROBLEMS: Final[Mapping[str, Explained]] = {
         _("Relays, keys and users are touched only by somebody who has just shown who they are."),
         _("Give your password again, then repeat what you asked."),
     ),
+    "assets-refused": Explained(
+        _("What stands there does not allow that; the answer says why."),
+        _("Do what it names, or correct what was told."),
+    ),
     "name-taken": Explained(
         _("There is an account of that name already."),
         _("Choose another name, or change that account."),
