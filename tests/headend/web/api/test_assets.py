@@ -54,25 +54,25 @@ async def test_nothing_is_let_in_while_a_row_has_a_fault(village: Village) -> No
     refused = await change(village, wrong)
     assert refused.status_code == 422
     [error] = refused.json()["errors"]
-    assert error["in"] == "body: meters[1].pole"
+    assert error["in"] == "body: meters/1/pole"
     assert "there is no pole pole-9" in error["detail"]
     assert (await village.get(f"/poles/{FEEDER}/pole-3")).status_code == 404
     told = (await change(village, wrong, skipBadRows="true")).json()
-    assert [fault["at"] for fault in told["faults"]] == ["meters[1].pole"]
+    assert [fault["at"] for fault in told["faults"]] == ["meters/1/pole"]
     assert (await village.get(f"/poles/{FEEDER}/pole-3")).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("row", "at"),
     [
-        ({"serial": SILENT_METER, "colour": "red"}, "meters[0].colour"),
-        ({"serial": SILENT_METER, "customer": "house-1", "phase": "Q"}, "meters[0].phase"),
-        ({"serial": "no serial", "customer": "house-1"}, "meters[0].serial"),
+        ({"serial": SILENT_METER, "colour": "red"}, "meters/0/colour"),
+        ({"serial": SILENT_METER, "customer": "house-1", "phase": "Q"}, "meters/0/phase"),
+        ({"serial": "no serial", "customer": "house-1"}, "meters/0/serial"),
         (
             {"serial": SILENT_METER, "customer": "house-1", "opening_kwh": -1},
-            "meters[0].opening_kwh",
+            "meters/0/opening_kwh",
         ),
-        ({"customer": "house-1"}, "meters[0]"),
+        ({"customer": "house-1"}, "meters/0"),
     ],
 )
 async def test_each_fault_is_named_by_its_row_and_column(

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Query
-from pydantic import Field
+from pydantic import Field, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -51,20 +51,35 @@ FAULTS_TOLD_MAX: Final = 100
 _Cell = Annotated[str, Field(max_length=CELL_CHARS_MAX)] | int | float | bool | None
 
 
-def _rows(table: str) -> Any:
-    columns = ", ".join(column.name for column in TABLES[table])
-    return Field(default=[], max_length=ROWS_MAX, description=f"Rows with the columns {columns}.")
+def _row(table: str, name: str) -> type[Asked]:
+    """Return a row of a sheet's table as the API takes it: the same columns under the same names."""
+    columns: dict[str, Any] = {
+        f"column_{column.name}": (
+            _Cell,
+            Field(... if column.needed else None, alias=column.name, description=column.meaning),
+        )
+        for column in TABLES[table]
+    }
+    return create_model(name, __base__=Asked, __doc__=f"A row of {table}.", **columns)
+
+
+_FeederRow = _row("feeders", "FeederRow")
+_TariffRow = _row("tariffs", "TariffRow")
+_PoleRow = _row("poles", "PoleRow")
+_CustomerRow = _row("customers", "CustomerRow")
+_MeterRow = _row("meters", "MeterRow")
+_Rows: Any = Field(default=[], max_length=ROWS_MAX)
 
 
 class AssetTables(Asked):
     """Rows of the tables of a sheet."""
 
     feeder_id: Id | None = Field(default=None, description="The feeder of rows that name none.")
-    feeders: list[dict[str, _Cell]] = _rows("feeders")
-    tariffs: list[dict[str, _Cell]] = _rows("tariffs")
-    poles: list[dict[str, _Cell]] = _rows("poles")
-    customers: list[dict[str, _Cell]] = _rows("customers")
-    meters: list[dict[str, _Cell]] = _rows("meters")
+    feeders: list[_FeederRow] = _Rows  # type: ignore[valid-type]  # made of the sheet's columns
+    tariffs: list[_TariffRow] = _Rows  # type: ignore[valid-type]  # made of the sheet's columns
+    poles: list[_PoleRow] = _Rows  # type: ignore[valid-type]  # made of the sheet's columns
+    customers: list[_CustomerRow] = _Rows  # type: ignore[valid-type]  # made of the sheet's columns
+    meters: list[_MeterRow] = _Rows  # type: ignore[valid-type]  # made of the sheet's columns
 
 
 class ChangeTold(Resource):
@@ -91,7 +106,7 @@ class ChangeTold(Resource):
 class FaultTold(Resource):
     """What is wrong with a row that was left out."""
 
-    at: str = Field(description="Where: meters[4].pole, counted from 0.")
+    at: str = Field(description="Where: meters/4/pole, counted from 0.")
     what: str
     remedy: str
 
@@ -160,24 +175,22 @@ async def change_assets(
 
 
 def _sheet_rows(asked: AssetTables) -> list[SheetRow]:
-    """Return the rows as a sheet would have them. Raises Problem 422 for columns nobody knows."""
-    rows: list[SheetRow] = []
-    errors: list[dict[str, str]] = []
-    for table, columns in TABLES.items():
-        known = {column.name for column in columns}
-        for number, told in enumerate(getattr(asked, table)):
-            for name in sorted(told.keys() - known):
-                detail = f"unknown: there are {', '.join(sorted(known))}"
-                errors.append({"in": f"body: {table}[{number}].{name[:40]}", "detail": detail})
-            cells = {name: cell for name, cell in told.items() if cell not in (None, "")}
-            rows.append(SheetRow(table, table, number, cells))
-    if errors:
-        raise invalid(errors[:FAULTS_TOLD_MAX])
-    return rows
+    """Return the rows as a sheet would have them: an empty cell is not there."""
+    told = asked.model_dump(by_alias=True)
+    return [
+        SheetRow(
+            table,
+            table,
+            number,
+            {name: cell for name, cell in row.items() if cell not in (None, "")},
+        )
+        for table in TABLES
+        for number, row in enumerate(told[table])
+    ]
 
 
 def _place(fault: RowFault) -> str:
-    return f"{fault.sheet}[{fault.row}]" + (f".{fault.column}" if fault.column else "")
+    return f"{fault.sheet}/{fault.row}" + (f"/{fault.column}" if fault.column else "")
 
 
 def _told(planned: ImportPlan, *, dry_run: bool) -> AssetsTold:
