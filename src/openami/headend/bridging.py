@@ -20,11 +20,26 @@ def bridged(
 
     ``edges`` are the moments between which ``rows``, by serial, tell the energy.
     """
+    if (whole := _whole(counted, edges, rows)) is not None:
+        return whole.wh, whole.known
     wh: list[int | None] = [None] * (len(edges) - 1)
     known = [Known.NOTHING] * len(wh)
     for span in counted:
         _add(span, edges, rows.get(span.serial), wh, known)
     return tuple(wh), tuple(known)
+
+
+def _whole(
+    counted: Sequence[Counted], edges: Sequence[datetime], rows: Mapping[str, SeriesEnergy]
+) -> SeriesEnergy | None:
+    """Return the row of a meter that hung there all the time, as nearly every one does: it is the answer."""
+    if len(counted) != 1:
+        return None
+    [span] = counted
+    swapped = span.opening_kwh is not None or span.closing_kwh is not None
+    if swapped or span.begin > edges[0] or span.end < edges[-1]:
+        return None
+    return rows.get(span.serial)
 
 
 def one_course(counted: Sequence[Counted], rows: Mapping[str, SeriesEnergy]) -> SeriesEnergy | None:
