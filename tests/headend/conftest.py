@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.headend.new_store import new_store
 from tests.postgres import Postgres
 
 from openami.headend.audit import GENESIS
@@ -52,7 +53,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgres":
         url: str = request.getfixturevalue("empty_database")
         return url
-    return f"sqlite:///{tmp_path / 'store.db'}"
+    return new_store(tmp_path / "store.db")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from tests.headend.new_store import new_store
 from tests.headend.test_day_certificates import (
     BEGIN,
     DAY,
@@ -30,7 +31,7 @@ FILE = f"/completeness/certificate?feeder={FEEDER}&gateway={GATEWAY}&day={DAY}"
 
 @pytest.fixture
 async def bench(tmp_path: Path, told: Messages) -> AsyncIterator[Bench]:
-    async with open_store(f"sqlite:///{tmp_path}/headend.db") as store:
+    async with open_store(new_store(tmp_path / "headend.db")) as store:
         stored = StoredKeyring(FEEDER, GATEWAY, 1, keyring(now=BEGIN), BEGIN, "anita")
         await store.add_keyring(stored, Entry(who="anita", what="keyring added"))
         await receive(store, told)

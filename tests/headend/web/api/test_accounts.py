@@ -1,5 +1,6 @@
 """Users and tokens through the API: who may, by which proof, and what no token ever does."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from openami.headend.accounts import Role
 from openami.headend.accounts.credentials import Kind, digest_of
 from openami.headend.accounts.users import User
 from openami.headend.audit import Entry
+from openami.headend.web.api.document import published
 
 VERA = {"name": "vera", "role": "viewer", "feeders": [FEEDER]}
 BILLING = {"label": "billing", "role": "viewer", "feeders": None}
@@ -95,6 +97,27 @@ async def test_who_may_not(village: Village, who: str, code: str) -> None:
         assert (await village.get("/users", who)).status_code == 403
     assert await village.store.users() == []
     assert await village.store.tokens() == []
+
+
+async def test_every_change_of_an_account_wants_its_proof(village: Village) -> None:
+    """Walks the document, so that a new one is not forgotten: the role alone changes nothing."""
+    await has(village, "vera", Role.VIEWER)
+    role = {"role": "operator", "feeders": None}
+    bodies = {"/users": {**VERA, "name": "ned"}, "/tokens": BILLING, "/users/{name}/role": role}
+    asked = 0
+    for path, methods in json.loads(published())["paths"].items():
+        short = path.removeprefix("/api/v1")
+        if not short.startswith(("/users", "/tokens")):
+            continue
+        for method in methods.keys() - {"get"}:
+            where = short.format(name="vera", tokenId="token-0")
+            told = {"json": bodies[short]} if short in bodies else {}
+            send = {"post": village.post, "put": village.put}[method]
+            refused = await send(where, "engineer", **told)
+            assert (refused.status_code, refused.json()["code"]) == (403, "step-up-needed"), short
+            asked += 1
+    assert asked >= 8
+    assert len(await village.store.users()) == 1
 
 
 async def test_a_token_made_for_it_makes_what_is_below_an_engineer_and_nothing_else(
