@@ -26,6 +26,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from benchmarks.bench_ingest import postgres_url
+from openami.headend.accounting import day_accounts
 from openami.headend.balancing import feeder_balance
 from openami.headend.ingest import Accepted, Kind, Message
 from openami.headend.periods import Step
@@ -175,6 +176,11 @@ def queries(store: HeadEndStore, meters: int, days: int) -> dict[str, Query]:
             found += 1
         return found
 
+    async def completeness() -> int:
+        day = (END - dice.randrange(1, days) * DAY).date()
+        accounts = day_accounts(store, FEEDER, [day], now=END, gateway_id="gateway-bench")
+        return len([each async for each in accounts])
+
     def feeder_energy(since: datetime, until: datetime, step: Step) -> Awaitable[object]:
         return store.energy(FEEDER, since, until, step, zone=ZONE)
 
@@ -201,6 +207,7 @@ def queries(store: HeadEndStore, meters: int, days: int) -> dict[str, Query]:
             FEEDER, meter(), ACTIVE_IMPORT, END - days * DAY, END, 6 * 3600
         ),
         "meter: a day's readings": one_page,
+        "completeness: a day of every meter": completeness,
     }
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 
+from openami.headend.audit import Entry
 from openami.headend.ingest import Decision
 from openami.headend.store import (
     Conflict,
@@ -113,11 +114,13 @@ class BreakableStore:
     async def reject(self, reject_id: int) -> Reject | None:
         return await self._real.reject(reject_id)
 
-    async def replay(self, reject_id: int, decision: Decision) -> Tally:
-        return await self._real.replay(reject_id, decision)
+    async def replay(
+        self, reject_id: int, decision: Decision, entry: Callable[[Tally], Entry], now: datetime
+    ) -> Tally:
+        return await self._real.replay(reject_id, decision, entry, now)
 
-    async def drop(self, reject_id: int) -> bool:
-        return await self._real.drop(reject_id)
+    async def drop(self, reject_id: int, entry: Entry, now: datetime) -> bool:
+        return await self._real.drop(reject_id, entry, now)
 
     async def prune(self, now: datetime) -> int:
         self._check()

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.headend.new_store import new_store
 from tests.postgres import Postgres
 
 from openami.headend.audit import GENESIS
@@ -33,7 +34,7 @@ _TABLES = (
     *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
     *("energy_day", "energy_due"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
-    *("alarm", "traffic"),
+    *("alarm", "traffic", "bandwidth_budget", "bulk", "bulk_meter"),
     *("account", "sign_in", "api_token", "first_link", "sign_in_attempt"),
     *("asset_feeder", "asset_pole", "asset_meter", "asset_customer", "asset_tariff"),
 )
@@ -52,7 +53,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgres":
         url: str = request.getfixturevalue("empty_database")
         return url
-    return f"sqlite:///{tmp_path / 'store.db'}"
+    return new_store(tmp_path / "store.db")
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from openami.headend.audit import Entry
 from openami.headend.ingest import Accepted, Finding, Kind, Message, Rejected
-from openami.headend.store import Reading, Store
+from openami.headend.store import Reading, Store, Tally
 from openami.profile import (
     Code,
     Envelope,
@@ -90,3 +91,11 @@ async def readings(store: Store, meter: str = METER, **wanted: Any) -> list[Read
 def told(found: Sequence[Reading]) -> list[tuple[str, Value, str, Quality]]:
     """Return what readings say, without when."""
     return [(str(r.obis), r.value, r.unit, r.quality) for r in found]
+
+
+DROPPED = Entry(who="asha", what="dropped")
+
+
+def replayed(tally: Tally) -> Entry:
+    """Return what the audit log says of a replay."""
+    return Entry(who="asha", what="replayed", result=f"stored {tally.stored}")

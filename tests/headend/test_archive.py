@@ -21,6 +21,7 @@ from tests.headend.decisions import (
     rejected,
 )
 from tests.headend.messages import EVENT, EVENT_TOPIC, RECEIVED, payload
+from tests.headend.new_store import new_store
 from tests.headend.test_asset_store import put
 from tests.headend.test_assets import SWAP, VILLAGE
 from tests.headend.test_command_store import a_command
@@ -74,7 +75,7 @@ async def everything(store: HeadEndStore) -> dict[tuple[str, str], list[Reading]
 
 @pytest.fixture
 async def told_store(tmp_path: Path) -> AsyncIterator[HeadEndStore]:
-    async with open_store(f"sqlite:///{tmp_path / 'told.db'}") as store:
+    async with open_store(new_store(tmp_path / "told.db")) as store:
         await store.commit(told())
         await put(store, swapped(VILLAGE, SWAP, now=NOON))
         await store.request_command(a_command(), NOON)
@@ -138,7 +139,7 @@ async def test_row_groups_are_bounded(
         metadata = pq.ParquetFile(member).metadata
         assert metadata.num_row_groups > 3
         assert max(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)) == 50
-    async with open_store(f"sqlite:///{tmp_path / 'other.db'}") as other:
+    async with open_store(new_store(tmp_path / "other.db")) as other:
         await restore(path, prove(path), other, who="asha", now=NOON)
         assert await everything(other) == await everything(told_store)
 
@@ -227,7 +228,7 @@ async def test_a_member_that_is_nonsense_says_where(
     archive: Path, tmp_path: Path, name: str, content: bytes, where: str
 ) -> None:
     path = honest(archive, name, content)
-    async with open_store(f"sqlite:///{tmp_path / 'other.db'}") as other:
+    async with open_store(new_store(tmp_path / "other.db")) as other:
         with pytest.raises(ArchiveFault, match=where) as fault:
             await restore(path, prove(path), other, who="asha", now=NOON)
         assert name in str(fault.value)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from starlette.requests import HTTPConnection
 from tests.headend.decisions import NOON, accepted
+from tests.headend.new_store import new_store
 from tests.headend.test_asset_import import FLAT
 from tests.headend.test_assets import NOW
 
@@ -66,7 +67,7 @@ class Browser:
 
 @pytest.fixture
 async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    async with open_store(f"sqlite:///{tmp_path / 'store.db'}") as store:
+    async with open_store(new_store(tmp_path / "store.db")) as store:
         door = Door()
         site = Site(
             store=store,

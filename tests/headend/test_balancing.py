@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.headend.decisions import FEEDER, accepted, register
+from tests.headend.decisions import FEEDER, GATEWAY, accepted, register
 
 from openami.headend.assets import Customer, Feeder, FeederAssets, Meter, MeterRole, Pole
 from openami.headend.balance import Balance, Range, ReasonKind
@@ -86,6 +86,15 @@ async def test_a_swap_is_bridged_by_its_registers(store: HeadEndStore) -> None:
     assert found.sold == Range(48 * 800, 48 * 800)
     assert (found.meters, found.heard) == (1, 1)
     assert found.estimated[0].spread_wh > 0
+
+
+async def test_a_gateway_that_speaks_of_itself_is_no_customers_meter(store: HeadEndStore) -> None:
+    await described(store, meter("H"), meter("A", "c1"))
+    await store.commit(
+        hourly("H", 1.0, range(49)) + hourly("A", 0.6, range(49)) + hourly(GATEWAY, 0.3, range(49))
+    )
+    found = await balanced(store)
+    assert (found.sold, found.meters) == (Range(28_800, 28_800), 1)
 
 
 async def test_a_silent_meter_opens_the_range(store: HeadEndStore) -> None:

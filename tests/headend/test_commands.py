@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from tests.headend.messages import EVENT, EVENT_TOPIC, TOPIC, message, message_of, payload, register
+from tests.headend.new_store import new_store
 
 from openami.cli import main
 from openami.cli.moments import parse_moment
@@ -49,7 +50,7 @@ def filled(url: str, messages: Sequence[Message]) -> str:
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/headend.db"
+    return new_store(tmp_path / "headend.db")
 
 
 def openami(url: str, *arguments: str, code: int = 0, stdin: str | None = None) -> Result:

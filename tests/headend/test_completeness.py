@@ -23,6 +23,7 @@ from openami.headend.completeness import (
 )
 from openami.headend.gap_life import GapReason, GapState, Span
 from openami.headend.interval_gaps import INTERVALS_MIN, Silence, noticed_silences, silences
+from openami.headend.store.identity import to_ms
 from openami.profile import Quality
 
 DAY = date(2026, 6, 22)
@@ -38,9 +39,13 @@ def at(quarter: int) -> datetime:
     return MIDNIGHT + quarter * QUARTER
 
 
+def arrival(ts: datetime, received_at: datetime, quality: Quality = Quality.GOOD) -> Arrival:
+    return Arrival(to_ms(ts), to_ms(received_at) - to_ms(ts), quality)
+
+
 def arrivals(*quarters: int, **wanted: Any) -> list[Arrival]:
     return [
-        Arrival(
+        arrival(
             at(q) + wanted.get("off", timedelta()),
             at(q) + wanted.get("lag", 2 * SECOND),
             wanted.get("quality", Quality.GOOD),
@@ -54,7 +59,7 @@ def accounted(found: list[Arrival], **wanted: Any) -> DayAccount:
         "interval_s": 900,
         "known_since": MIDNIGHT - HOUR,
         # By default the gateway has measured something in every interval.
-        "told": Told(gateway=[at(q) for q in ALL]),
+        "told": Told(gateway_ms=[to_ms(at(q)) for q in ALL]),
         "now": NEXT_DAY,
     }
     return account(METER, DAY, found, **(around | wanted))
@@ -90,15 +95,12 @@ def test_a_poll_that_is_off_the_quarter_hour_is_in_step_with_itself() -> None:
 
 def test_what_jitters_around_midnight_of_its_step_is_not_missing() -> None:
     """Readings a little before and after the quarter hour belong to it, also at the day's ends."""
-    found = [
-        Arrival(at(q) + (SECOND if q % 2 else SECOND / 2), at(q) + MINUTE, Quality.GOOD)
-        for q in ALL
-    ]
+    found = [arrival(at(q) + (SECOND if q % 2 else SECOND / 2), at(q) + MINUTE) for q in ALL]
     assert figures(accounted(found)) == (96, 96, 0, 0, 0)
 
 
 def test_an_extra_reading_at_a_restart_fills_no_second_interval() -> None:
-    extra = Arrival(at(10) + 3 * MINUTE, at(10) + 4 * MINUTE, Quality.GOOD)
+    extra = arrival(at(10) + 3 * MINUTE, at(10) + 4 * MINUTE)
     told = accounted(sorted([*arrivals(*(q for q in ALL if q != 20)), extra]))
     assert figures(told) == (96, 95, 0, 0, 1)
 
@@ -144,7 +146,7 @@ def test_suspect_is_what_nobody_vouches_for() -> None:
 # --- reasons -------------------------------------------------------------------------------------
 
 HOLE = [q for q in ALL if not 40 <= q < 44]
-TIMES = Told(gateway=[at(q) for q in ALL])
+TIMES = Told(gateway_ms=[to_ms(at(q)) for q in ALL])
 INSIDE = Span(at(41), at(42))
 
 
@@ -157,7 +159,7 @@ def test_without_an_explanation_it_is_unknown() -> None:
 
 
 def test_when_nothing_of_the_gateway_was_measured_it_was_silent() -> None:
-    assert why(Told(gateway=[at(q) for q in HOLE])) == [(4, MissingReason.GATEWAY_SILENT)]
+    assert why(Told(gateway_ms=[to_ms(at(q)) for q in HOLE])) == [(4, MissingReason.GATEWAY_SILENT)]
 
 
 def test_when_the_gateway_told_that_the_meter_is_silent_that_is_why() -> None:
@@ -201,17 +203,17 @@ def test_what_was_thinned_is_named() -> None:
 
 
 def test_the_interval_is_the_commonest_spacing() -> None:
-    assert usual_interval([at(q) for q in (0, 1, 2, 3, 9, 10, 30)]) == 900
+    assert usual_interval([to_ms(at(q)) for q in (0, 1, 2, 3, 9, 10, 30)]) == 900
 
 
 def test_where_none_prevails_it_is_the_median() -> None:
-    times = [MIDNIGHT + timedelta(seconds=s) for s in (0, 895, 1798, 2694, 3600, 4499)]
+    times = [to_ms(MIDNIGHT) + 1000 * s for s in (0, 895, 1798, 2694, 3600, 4499)]
     assert usual_interval(times) == 899
 
 
 def test_of_too_few_readings_there_is_none() -> None:
-    assert usual_interval([at(q) for q in range(SPACINGS_MIN)]) is None
-    assert usual_interval([at(q) for q in range(SPACINGS_MIN + 1)]) == 900
+    assert usual_interval([to_ms(at(q)) for q in range(SPACINGS_MIN)]) is None
+    assert usual_interval([to_ms(at(q)) for q in range(SPACINGS_MIN + 1)]) == 900
     assert usual_interval([]) is None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.headend.gateway_double import GatewayDouble, Pole
+from tests.headend.new_store import new_store
 from tests.headend.village_keys import CLINIC, FEEDER, GATEWAY, METER, ROOTS, START, keyring, signer
 
 from openami.headend.audit import Entry, first_break
@@ -241,7 +242,7 @@ class BrokenConnection:
 
 @pytest.fixture
 async def village(tmp_path: Path) -> AsyncIterator[Village]:
-    async with open_store(f"sqlite:///{tmp_path}/headend.db") as store:
+    async with open_store(new_store(tmp_path / "headend.db")) as store:
         village = Village(store, ManualClock())
         yield village
         links = await store.audit_links()

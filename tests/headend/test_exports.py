@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from tests.headend.decisions import ENERGY, NOON, RELAY, accepted, register
+from tests.headend.new_store import new_store
 from tests.headend.test_asset_store import put
 from tests.headend.test_assets import VILLAGE
 from tests.headend.test_command_store import a_command
@@ -44,7 +45,7 @@ TRADE = {
 @pytest.fixture
 async def url(tmp_path: Path) -> str:
     """A house with a swap after an hour and a half, its readings, and a trade that was settled."""
-    made = f"sqlite:///{tmp_path / 'store.db'}"
+    made = new_store(tmp_path / "store.db")
     async with open_store(made) as store:
         village = swapped(VILLAGE, SWAP, now=NOON + 9 * HOUR)
         await put(store, replace(village, feeder=replace(village.feeder, billing_day=5)))

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 
-from tests.headend.decisions import FEEDER, GATEWAY, NOON, accepted, register, rejected
+from tests.headend.decisions import FEEDER, GATEWAY, NOON, accepted, register, rejected, replayed
 
 from openami.headend.gap_life import Gap, GapReason, GapState
 from openami.headend.ingest import Decision, Message, ingest
@@ -101,7 +101,7 @@ async def test_a_rejected_message_is_counted_as_come(store: HeadEndStore) -> Non
 async def test_a_replay_is_no_new_number(store: HeadEndStore) -> None:
     await store.commit([*numbered(1), rejected()])
     [kept] = await store.rejects()
-    await store.replay(kept.id, accepted(seq=7))
+    await store.replay(kept.id, accepted(seq=7), replayed, NOON)
     assert extent(await numbering(store)) == [(1, 1)]
 
 

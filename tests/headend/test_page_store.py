@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from tests.headend.decisions import FEEDER, GATEWAY, METER, NOON, accepted, rejected
+from tests.headend.decisions import DROPPED, FEEDER, GATEWAY, METER, NOON, accepted, rejected
 from tests.headend.test_command_store import a_command, a_session
 
 from openami.headend.audit import Entry
@@ -90,7 +90,7 @@ async def test_a_rejected_message_belongs_to_the_feeder_of_its_topic(store: Head
     of_f = await walked(store.rejects_page, Wanted(feeders=frozenset({"f"})))
     assert [row.topic for row in of_f] == [topics[0]]
     assert [row.topic for row in await walked(store.rejects_page, Wanted())] == [*topics[::-1]]
-    await store.drop(of_f[0].id)
+    await store.drop(of_f[0].id, DROPPED, NOON)
     opened = await walked(store.rejects_page, Wanted(status=str(RejectStatus.OPEN)))
     assert [row.topic for row in opened] == [*topics[:0:-1]]
 

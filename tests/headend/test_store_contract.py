@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.headend.decisions import (
+    DROPPED,
     ENERGY,
     FEEDER,
     GATEWAY,
@@ -18,6 +19,7 @@ from tests.headend.decisions import (
     readings,
     register,
     rejected,
+    replayed,
     told,
 )
 
@@ -552,41 +554,45 @@ async def test_rejects_are_newest_first_bounded_and_by_status(store: Store) -> N
     await store.commit([rejected(b"%d" % n) for n in range(5)])
     assert [r.payload for r in await store.rejects(at_most=2)] == [b"4", b"3"]
     newest = (await store.rejects())[0]
-    assert await store.drop(newest.id)
+    assert await store.drop(newest.id, DROPPED, NOON)
     assert [r.payload for r in await store.rejects(status=RejectStatus.DROPPED)] == [b"4"]
     assert len(await store.rejects(status=RejectStatus.OPEN)) == 4
-    assert not await store.drop(10**6)
+    assert not await store.drop(10**6, DROPPED, NOON)
 
 
 async def test_a_replayed_message_keeps_its_time_of_receipt(store: Store) -> None:
     await store.commit([rejected(b"quarantined")])
     [kept] = await store.rejects()
     verdict = accepted(register(3), ts=NOON - HOUR, received_at=NOON + 9 * DAY)
-    assert await store.replay(kept.id, verdict) == Tally(messages=1, stored=1)
+    assert await store.replay(kept.id, verdict, replayed, NOON) == Tally(messages=1, stored=1)
     [reading] = await readings(store)
     assert (reading.ts, reading.received_at) == (NOON - HOUR, NOON)
     [kept] = await store.rejects()
     assert (kept.status, kept.count) == (RejectStatus.REPLAYED, 1)
     assert await store.totals() == Tally(messages=1, stored=1, rejected_messages=1)
-    assert (await store.replay(kept.id, verdict)).duplicates == 1
+    assert (await store.replay(kept.id, verdict, replayed, NOON)).duplicates == 1
 
 
 async def test_a_message_still_rejected_stays_open_with_its_new_verdict(store: Store) -> None:
     await store.commit([rejected(b"bad")])
     [kept] = await store.rejects()
     again = rejected(b"bad", error=fault("now otherwise", "/ts"))
-    assert await store.replay(kept.id, again) == Tally(messages=1, rejected_messages=1)
+    assert await store.replay(kept.id, again, replayed, NOON) == Tally(
+        messages=1, rejected_messages=1
+    )
     [kept] = await store.rejects()
     assert (kept.status, kept.detail, kept.path) == (RejectStatus.OPEN, "now otherwise", "/ts")
     partly = accepted(rejected_items=(fault("half"),))
-    assert await store.replay(kept.id, partly) == Tally(messages=1, stored=1, rejected_items=1)
+    assert await store.replay(kept.id, partly, replayed, NOON) == Tally(
+        messages=1, stored=1, rejected_items=1
+    )
     [kept] = await store.rejects()
     assert (kept.status, kept.partial, kept.count) == (RejectStatus.OPEN, True, 1)
 
 
 async def test_what_is_not_there_cannot_be_replayed(store: Store) -> None:
     with pytest.raises(StoreError, match="no kept message 41") as failed:
-        await store.replay(41, accepted())
+        await store.replay(41, accepted(), replayed, NOON)
     assert failed.value.permanent
     assert await readings(store) == []
 
@@ -598,7 +604,7 @@ async def test_prune_deletes_the_dropped_and_the_old(store: Store) -> None:
         [rejected(b"repeated", received_at=later), rejected(b"new", received_at=later)]
     )
     [dropped] = [r for r in await store.rejects() if r.payload == b"dropped"]
-    await store.drop(dropped.id)
+    await store.drop(dropped.id, DROPPED, NOON)
     assert await store.prune(later) == 1
     assert {r.payload for r in await store.rejects()} == {b"old", b"repeated", b"new"}
     assert await store.prune(later + timedelta(milliseconds=1)) == 1
@@ -718,7 +724,7 @@ async def test_a_reader_beside_the_head_end(store: Store, store_url: str) -> Non
         with pytest.raises(StoreError):
             await reader.commit([accepted(ts=NOON + HOUR)])
         with pytest.raises(StoreError):
-            await reader.drop(1)
+            await reader.drop(1, DROPPED, NOON)
     assert len(await readings(store)) == 1
 
 
@@ -733,7 +739,8 @@ async def test_a_command_writes_beside_the_head_end(store: Store, store_url: str
     async def replay() -> None:
         async with open_store(store_url, Access.EDIT) as editor:
             for n, one in enumerate(kept):
-                await editor.replay(one.id, accepted(register(n), meter="M-2", ts=NOON + n * HOUR))
+                verdict = accepted(register(n), meter="M-2", ts=NOON + n * HOUR)
+                await editor.replay(one.id, verdict, replayed, NOON)
 
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(stream())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.headend.breakable import DOWN, BreakableStore
 from tests.headend.messages import EVENT, EVENT_TOPIC, TOPIC, message_of, payload, register
+from tests.headend.new_store import new_store
 
 from openami.headend.ingest import Accepted, Decision, Message
 from openami.headend.store import StoreError
@@ -44,7 +45,7 @@ class Power(BaseException):
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[BreakableStore]:
-    async with open_store(f"sqlite:///{tmp_path}/headend.db") as real:
+    async with open_store(new_store(tmp_path / "headend.db")) as real:
         yield BreakableStore(real)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tests.headend.decisions import rejected
+from tests.headend.decisions import DROPPED, NOON, rejected
 from tests.headend.test_command_store import NOW, a_command
 from tests.headend.test_storms import an_alarm
 
@@ -14,7 +14,7 @@ async def test_rejected_messages_wait_until_somebody_has_looked(store: HeadEndSt
     assert await store.waiting() == Waiting()
     await store.commit([rejected(f"{n}".encode()) for n in range(3)])
     assert await store.waiting() == Waiting(rejected=3)
-    assert await store.drop((await store.rejects())[0].id)
+    assert await store.drop((await store.rejects())[0].id, DROPPED, NOON)
     assert await store.waiting() == Waiting(rejected=2)
     assert await store.waiting({"f"}) == Waiting(), "a rejected message belongs to no feeder"
 

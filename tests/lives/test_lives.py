@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from openami.conformance.acts import ACT_LIFE, ActEvent, ActState
+from openami.headend.bulk import BULK_LIFE, BulkEvent, BulkState
 from openami.headend.gap_life import GAP_LIFE, GapEvent, GapState
 from openami.profile.command import COMMAND_LIFE, CommandEvent, CommandState
 from openami.profile.life import IllegalMove, Life, Party
@@ -16,6 +17,7 @@ LIVES = [
     pytest.param(SESSION_LIFE, SessionState, SessionEvent, id="session"),
     pytest.param(GAP_LIFE, GapState, GapEvent, id="gap"),
     pytest.param(ACT_LIFE, ActState, ActEvent, id="act"),
+    pytest.param(BULK_LIFE, BulkState, BulkEvent, id="bulk"),
 ]
 
 

@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from openami.cli.command_rows import who_asks
 from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.cli.rows import Row, cells, printable, reject_row
@@ -15,7 +16,8 @@ from openami.cli.storage import (
     with_store,
 )
 from openami.clock import SystemClock
-from openami.headend.ingest import Accepted
+from openami.headend.replay import drop as drop_kept
+from openami.headend.replay import faults_of
 from openami.headend.replay import replay as replay_kept
 from openami.headend.store import ROWS_MAX, Access, Reject, RejectStatus, Store
 from openami.profile import RegisterCatalogue
@@ -128,8 +130,9 @@ def replay(
 
 
 async def _replayed(store: Store, kept: Reject, catalogue: RegisterCatalogue) -> Row:
-    decision, tally = await replay_kept(store, kept, catalogue=catalogue, now=SystemClock().now())
-    faults = decision.rejected_items if isinstance(decision, Accepted) else decision.errors
+    decision, tally = await replay_kept(
+        store, kept, catalogue=catalogue, now=SystemClock().now(), who=who_asks()
+    )
     return {
         "id": kept.id,
         "stored": tally.stored,
@@ -137,7 +140,7 @@ async def _replayed(store: Store, kept: Reject, catalogue: RegisterCatalogue) ->
         "conflicts": tally.conflicts,
         "stillRejected": [
             {"code": str(fault.code), "path": fault.path, "detail": fault.detail}
-            for fault in faults
+            for fault in faults_of(decision)
         ],
     }
 
@@ -164,7 +167,13 @@ def drop(reject_ids: tuple[int, ...], yes: bool, store: str, as_json: bool) -> N
         click.confirm(f"Drop {len(reject_ids)} kept messages for good?", abort=True, err=True)
 
     async def run(open_store: Store) -> list[int]:
-        return [reject_id for reject_id in reject_ids if not await open_store.drop(reject_id)]
+        unknown: list[int] = []
+        for reject_id in reject_ids:
+            kept = await open_store.reject(reject_id)
+            now = SystemClock().now()
+            if kept is None or not await drop_kept(open_store, kept, now=now, who=who_asks()):
+                unknown.append(reject_id)
+        return unknown
 
     unknown = with_store(store, run, Access.EDIT)
     for reject_id in reject_ids:

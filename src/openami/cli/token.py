@@ -46,6 +46,11 @@ def token() -> None:
     is_flag=True,
     help="It may order relays and settlements: whoever has it cuts houses off.",
 )
+@click.option(
+    "--accounts",
+    is_flag=True,
+    help="It may make and change accounts and tokens below an engineer's, through the API.",
+)
 @store_option
 @json_option
 def create(
@@ -54,6 +59,7 @@ def create(
     feeders: tuple[str, ...],
     life: timedelta,
     relays: bool,
+    accounts: bool,
     store: str,
     as_json: bool,
 ) -> None:
@@ -68,6 +74,7 @@ def create(
             now=SystemClock().now(),
             who=who_asks(),
             relays=relays,
+            accounts=accounts,
         )
     except AccountError as error:
         fail(str(error), Exit.USAGE, error.remedy)

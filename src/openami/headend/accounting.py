@@ -3,29 +3,46 @@
 One day of one gateway at a time is in memory: 500 meters at a minute are 720,000 arrivals.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 import msgspec
 
 from openami.headend.completeness import Arrival, DayAccount, Told, account, usual_interval
-from openami.headend.store import MeterRow, Reading
+from openami.headend.gap_life import Gap
+from openami.headend.store import MeterRow
+from openami.headend.store.arrivals import ToldOfSilence
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.told_spans import silent_spans, thinned_spans
-from openami.profile import CommandTopic, Obis, ProfileError, SessionTopic, parse_topic
+from openami.profile import CommandTopic, ProfileError, SessionTopic, parse_topic
 from openami.profile.times import read_time
 
-BILLING: Final = Obis.parse("1.8.0")
 # Read back to learn an interval from, where the day itself does not tell: a silent day follows a talking one.
 LOOK_BACK_DAYS: Final = 7
-# Two days of quarter hours; more only confirms.
-LEARNT_FROM_MAX: Final = 200
 # Kept messages looked through for the meter's own; each may have its 64 kB in memory.
 REJECTS_MAX: Final = 1_000
-# Of one meter, comms_lost and comms_restored among the others.
+# Of one gateway, telemetry_thinned among the others.
 EVENTS_MAX: Final = 1_000
+_DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _GatewayDay:
+    """What is known of one gateway's day."""
+
+    gateway_id: str
+    day: date
+    meters: Sequence[MeterRow]
+    arrivals: Mapping[str, Sequence[Arrival]]
+    silences: Mapping[str, Sequence[ToldOfSilence]]
+    intervals: Mapping[str, int]
+    """By meter, in seconds, where it is known."""
+    rejected: Mapping[tuple[str, str], Sequence[datetime]]
+    around: Told
+    """What explains the silence of any of its meters."""
 
 
 async def day_accounts(
@@ -51,83 +68,89 @@ async def day_accounts(
             continue
         events = await store.events(feeder_id=feeder_id, meter_serial=gateway, at_most=EVENTS_MAX)
         gaps = await store.gaps(feeder_id=feeder_id, gateway_id=gateway, closed=False)
-        around = Told(thinned=thinned_spans(events), gaps=gaps)
+        thinned = thinned_spans(events)
         for day in days:
-            arrivals = {row.meter_serial: await _arrivals(store, row, day) for row in rows}
-            measured = sorted(each.ts for times in arrivals.values() for each in times)
-            for row in rows:
-                if meter_serial not in (None, row.meter_serial):
-                    continue
-                silent = await store.events(
-                    feeder_id=feeder_id, meter_serial=row.meter_serial, at_most=EVENTS_MAX
-                )
-                told = replace(
-                    around,
-                    silent=silent_spans(silent),
-                    rejected=rejected.get((feeder_id, row.meter_serial), ()),
-                    gateway=measured,
-                )
-                times = arrivals[row.meter_serial]
-                yield account(
-                    (feeder_id, gateway, row.meter_serial),
-                    day,
-                    times,
-                    interval_s=interval_s or await _learnt(store, row, day, times),
-                    known_since=row.first_seen,
-                    told=told,
-                    now=now,
-                )
+            begin = datetime.combine(day, time(), UTC)
+            # A day to either side: the first and the last interval reach beyond it.
+            near = (begin - _DAY, begin + 2 * _DAY)
+            arrivals = await store.arrivals(feeder_id, gateway, begin, begin + _DAY)
+            told = _GatewayDay(
+                gateway_id=gateway,
+                day=day,
+                meters=[row for row in rows if meter_serial in (None, row.meter_serial)],
+                arrivals=arrivals,
+                silences=await store.told_of_silence(feeder_id, gateway, *near),
+                intervals=dict.fromkeys((row.meter_serial for row in rows), interval_s)
+                if interval_s is not None
+                else await _learnt(store, feeder_id, gateway, rows, day, arrivals),
+                rejected=rejected,
+                around=Told(
+                    thinned=[span for span in thinned if span.touches(*near)],
+                    gaps=[gap for gap in gaps if _is_near(gap, *near)],
+                ),
+            )
+            # 500 meters are a tenth of a second of reckoning: the stream goes on meanwhile.
+            for each in await asyncio.to_thread(_accounts, told, now):
+                yield each
 
 
-async def _arrivals(store: HeadEndStore, row: MeterRow, day: date) -> list[Arrival]:
-    begin = datetime.combine(day, time(), UTC)
-    return await _read(store, row, begin, begin + timedelta(days=1))
+def _is_near(gap: Gap, begin: datetime, end: datetime) -> bool:
+    if gap.measured_from is None or gap.measured_to is None:
+        return False
+    return gap.measured_from <= end and begin <= gap.measured_to
 
 
-async def _read(
-    store: HeadEndStore,
-    row: MeterRow,
-    begin: datetime,
-    end: datetime,
-    at_most: int | None = None,
-) -> list[Arrival]:
-    """Return the billing register's arrivals; those of the register that came most, where it has none."""
-    found: list[Arrival] = []
-    async for reading in _readings(store, row, begin, end, BILLING):
-        found.append(_arrival(reading))
-        if len(found) == at_most:
-            break
-    if found:
-        return found
-    others: dict[Obis, list[Arrival]] = {}
-    async for reading in _readings(store, row, begin, end, None):
-        others.setdefault(reading.obis, []).append(_arrival(reading))
-        if sum(map(len, others.values())) == at_most:
-            break
-    return max(others.values(), key=len, default=[])
-
-
-def _readings(
-    store: HeadEndStore, row: MeterRow, begin: datetime, end: datetime, obis: Obis | None
-) -> AsyncIterator[Reading]:
-    return store.readings(row.feeder_id, row.meter_serial, obis=obis, since=begin, until=end)
-
-
-def _arrival(reading: Reading) -> Arrival:
-    return Arrival(reading.ts, reading.received_at, reading.quality)
+def _accounts(told: _GatewayDay, now: datetime) -> list[DayAccount]:
+    measured = sorted(each.ms for arrivals in told.arrivals.values() for each in arrivals)
+    return [
+        account(
+            (row.feeder_id, told.gateway_id, row.meter_serial),
+            told.day,
+            told.arrivals.get(row.meter_serial, ()),
+            interval_s=told.intervals.get(row.meter_serial),
+            known_since=row.first_seen,
+            told=replace(
+                told.around,
+                silent=silent_spans(told.silences.get(row.meter_serial, ())),
+                rejected=told.rejected.get((row.feeder_id, row.meter_serial), ()),
+                gateway_ms=measured,
+            ),
+            now=now,
+        )
+        for row in told.meters
+    ]
 
 
 async def _learnt(
-    store: HeadEndStore, row: MeterRow, day: date, arrivals: Sequence[Arrival]
-) -> int | None:
-    """Return a meter's interval by this day, or by the days before it."""
-    known = usual_interval([each.ts for each in arrivals])
-    if known is not None:
-        return known
-    end = datetime.combine(day, time(), UTC)
-    begin = end - timedelta(days=LOOK_BACK_DAYS)
-    before = await _read(store, row, begin, end, LEARNT_FROM_MAX)
-    return usual_interval([each.ts for each in before])
+    store: HeadEndStore,
+    feeder_id: str,
+    gateway_id: str,
+    meters: Sequence[MeterRow],
+    day: date,
+    arrivals: Mapping[str, Sequence[Arrival]],
+) -> Mapping[str, int]:
+    """Return meters' intervals by this day, or by the last day before it that tells."""
+    known = _usual(arrivals)
+    begin = datetime.combine(day, time(), UTC)
+    for _ in range(LOOK_BACK_DAYS):
+        # What is silent for longer than that is not looked for, again and again, on each of its days.
+        begin, end = begin - _DAY, begin
+        wanted = [
+            row.meter_serial
+            for row in meters
+            if row.meter_serial not in known and row.last_ts >= begin
+        ]
+        if wanted:
+            known |= _usual(await store.arrivals(feeder_id, gateway_id, begin, end, meters=wanted))
+    return known
+
+
+def _usual(arrivals: Mapping[str, Sequence[Arrival]]) -> dict[str, int]:
+    """Return the meters' usual intervals, where their arrivals tell."""
+    found = {
+        serial: usual_interval([each.ms for each in those]) for serial, those in arrivals.items()
+    }
+    return {serial: interval for serial, interval in found.items() if interval is not None}
 
 
 async def _rejected_times(store: HeadEndStore) -> Mapping[tuple[str, str], list[datetime]]:

@@ -10,13 +10,14 @@ import structlog
 from openami.clock import Clock
 from openami.headend.alarm_causes import by_events, silences
 from openami.headend.alarms import StateKind, by_states, unknown_ends
+from openami.headend.bandwidth import over_budget
 from openami.headend.broker_link import BrokerLink
 from openami.headend.states import GATEWAY_SILENT_AFTER_MINUTES
 from openami.headend.store import StoreError
 from openami.headend.store.alarms import EVENTS_AT_ONCE_MAX
 from openami.headend.store.commands import HeadEndStore
 
-# A person is told within half a minute; each look is four queries, and a write only where something changed.
+# A person is told within half a minute; each look is five queries, and a write only where something changed.
 LOOK_S: Final = 30.0
 # Commands that ended, as far back as a month of a large village; the older ones were alarms before.
 COMMANDS_LOOKED_AT_MAX: Final = 500
@@ -62,6 +63,9 @@ class AlarmWatch:
     async def _look_at_states(self) -> None:
         now = self._clock.now()
         conditions = unknown_ends(await self._store.commands(at_most=COMMANDS_LOOKED_AT_MAX))
+        if budgets := await self._store.budgets():
+            month = await self._store.traffic(now.date().replace(day=1))
+            conditions += over_budget(budgets, month, now)
         judged = frozenset(StateKind)
         if self._hears_for_long(now):
             conditions += silences(await self._store.meters(), await self._store.gateways(), now)

@@ -26,6 +26,9 @@ class StateKind(StrEnum):
     GATEWAY_SILENT = "gateway_silent"
     METER_SILENT = "meter_silent"
     COMMAND_UNKNOWN = "command_unknown"
+    BANDWIDTH_NEAR = "bandwidth_near"
+    """A gateway has used most of its month's budget."""
+    BANDWIDTH_OVER = "bandwidth_over"
 
 
 class Origin(StrEnum):

@@ -11,10 +11,10 @@ from datetime import datetime
 
 from openami.headend.assets import Feeder, FeederAssets, Tariff
 from openami.headend.assets.changes import AssetsRefused, Swap, described, protected, swapped
-from openami.headend.assets.drafts import Draft
+from openami.headend.assets.drafts import Draft, drafts_of
 from openami.headend.assets.files import read_assets
 from openami.headend.assets.importing import ImportPlan, feeders_of, plan
-from openami.headend.assets.tables import RowFault
+from openami.headend.assets.tables import RowFault, SheetRow
 from openami.headend.audit import Entry
 from openami.headend.store.assets import AssetsChange, AssetsKnown, AssetStore
 from openami.profile.identifiers import is_id
@@ -32,10 +32,34 @@ class AssetFile:
     feeder_id: str | None = None
     """The feeder of rows that name none."""
 
+    @property
+    def digest(self) -> str:
+        """Return what names its content in the audit log."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def drafts(self) -> tuple[list[Draft], list[RowFault]]:
+        """Return what it says, and what of it is wrong. Raises FileRefused."""
+        return read_assets(self.data, self.name, feeder_id=self.feeder_id)
+
+
+@dataclass(frozen=True, slots=True)
+class AssetRows:
+    """Rows of the same tables, as a program tells them."""
+
+    name: str
+    rows: Sequence[SheetRow]
+    digest: str
+    feeder_id: str | None = None
+    """The feeder of rows that name none."""
+
+    def drafts(self) -> tuple[list[Draft], list[RowFault]]:
+        """Return what they say, and what of it is wrong."""
+        return drafts_of(self.rows, feeder_id=self.feeder_id)
+
 
 async def import_assets(
     store: AssetStore,
-    file: AssetFile,
+    file: AssetFile | AssetRows,
     *,
     who: str,
     now: datetime,
@@ -43,15 +67,13 @@ async def import_assets(
     dry_run: bool = False,
     only: frozenset[str] | None = None,
 ) -> ImportPlan:
-    """Let a file in, or say which rows are wrong; a dry run says what it would do and writes nothing.
+    """Let a file, or rows, in, or say which rows are wrong; a dry run says what it would do and writes nothing.
 
     ``only``: the feeders that whoever asks may change; None for all. Raises FileRefused when the file cannot be
     read at all, AssetsRefused when it is about other feeders, StoreError.
     """
     # Seconds, for the largest workbook: whoever else asks meanwhile is not to wait for it.
-    drafts, faults = await asyncio.to_thread(
-        read_assets, file.data, file.name, feeder_id=file.feeder_id
-    )
+    drafts, faults = await asyncio.to_thread(file.drafts)
     feeder_ids = feeders_of(drafts)
     foreign = [] if only is None else sorted(set(feeder_ids) - only)
     if foreign:
@@ -82,7 +104,7 @@ def _plan(
     return plan(drafts, faults, known.feeders, known.tariffs, skip_bad_rows=skip)
 
 
-def _imported(planned: ImportPlan, file: AssetFile, who: str) -> Entry:
+def _imported(planned: ImportPlan, file: AssetFile | AssetRows, who: str) -> Entry:
     new = sum(change.is_new for change in planned.changes)
     skipped = len({(fault.sheet, fault.row) for fault in planned.faults})
     return Entry(
@@ -90,7 +112,7 @@ def _imported(planned: ImportPlan, file: AssetFile, who: str) -> Entry:
         what="assets imported",
         why=file.name,
         result=f"{new} new, {len(planned.changes) - new} changed, {skipped} rows left out",
-        digest=hashlib.sha256(file.data).hexdigest(),
+        digest=file.digest,
     )
 
 

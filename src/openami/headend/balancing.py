@@ -13,7 +13,7 @@ from typing import Final
 from openami.headend.assets import Counted, FeederAssets, MeterRole
 from openami.headend.balance import HISTORY_DAYS, PERIOD_DAYS_MAX, Balance, PlaceHours
 from openami.headend.balance.account import balance_of
-from openami.headend.consumption import Known, to_wh
+from openami.headend.bridging import bridged
 from openami.headend.periods import Step, boundaries
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.energy import MeterToday, SeriesEnergy
@@ -101,13 +101,19 @@ def _places(
 ) -> list[tuple[MeterRole, PlaceHours]]:
     """Return every place of the feeder; a meter that is heard but not described is a customer's."""
     described = {meter.serial for meter in assets.meters}
+    # A gateway speaks of itself in a meter's place; what it counts is nobody's.
+    own = {
+        each.meter.meter_serial
+        for each in meters
+        if each.meter.meter_serial == each.meter.gateway_id
+    }
     heard = {each.meter.meter_serial: each for each in meters}
     found: list[tuple[MeterRole, PlaceHours]] = []
     for place in assets.places():
         counted = assets.meters_of(place, edges[0], edges[-1])
         if counted:
             found.append((place.role, _hours(assets, counted, edges, rows, heard, asked)))
-    for serial in sorted((set(rows) | set(heard)) - described):
+    for serial in sorted((set(rows) | set(heard)) - described - own):
         span = (Counted(serial, edges[0], edges[-1], None, None),)
         found.append((MeterRole.CUSTOMER, _hours(assets, span, edges, rows, heard, asked)))
     return found
@@ -124,10 +130,7 @@ def _hours(
     serial = counted[-1].serial
     meter = assets.meter(serial, counted[-1].begin)
     customer = None if meter is None else assets.customer(meter.customer_id)
-    wh: list[int | None] = [None] * (len(edges) - 1)
-    known = [Known.NOTHING] * len(wh)
-    for span in counted:
-        _add(span, edges, rows.get(span.serial), wh, known)
+    wh, known = bridged(counted, edges, rows)
     told = [row for span in counted if (row := rows.get(span.serial)) is not None]
     today = heard.get(serial)
     phase_a, neutral_a = (_amperes(today, obis) for obis in (_PHASE_CURRENT, _NEUTRAL_CURRENT))
@@ -136,8 +139,8 @@ def _hours(
         name="" if customer is None else customer.name,
         pole_id=None if meter is None else meter.pole_id,
         phase="" if meter is None else meter.phase,
-        wh=tuple(wh),
-        known=tuple(known),
+        wh=wh,
+        known=known,
         last_at=max((row.last_at for row in told if row.last_at is not None), default=None),
         late=None in wh and today is not None and today.meter.gateway_id in asked,
         breaks=tuple(each for row in told for each in row.breaks),
@@ -151,49 +154,3 @@ def _amperes(today: MeterToday | None, obis: Obis) -> float | None:
     if reading is None or isinstance(reading.value, bool | str):
         return None
     return float(reading.value)
-
-
-def _add(
-    span: Counted,
-    edges: Sequence[datetime],
-    row: SeriesEnergy | None,
-    wh: list[int | None],
-    known: list[Known],
-) -> None:
-    """Add what one meter counted while it hung there, closed and opened by its registers at a swap."""
-    if row is None:
-        return
-    for n in range(len(wh)):
-        told = row.wh[n]
-        if told is not None and span.begin < edges[n + 1] and edges[n] < span.end:
-            both = wh[n] is not None
-            wh[n] = told + (wh[n] or 0)
-            # In the hour of a swap each meter knows its own part; with both registers nothing is open.
-            known[n] = min(known[n], row.known[n]) if both else row.known[n]
-    if row.first_at is None or row.last_at is None:
-        return
-    closing, opening = to_wh(span.closing_kwh, "kWh"), to_wh(span.opening_kwh, "kWh")
-    if closing is not None and row.last_wh is not None and row.last_at <= span.end:
-        _share(closing - row.last_wh, row.last_at, span.end, edges, wh, known)
-    if opening is not None and row.first_wh is not None and row.first_at >= span.begin:
-        _share(row.first_wh - opening, span.begin, row.first_at, edges, wh, known)
-
-
-def _share(
-    energy: int,
-    begin: datetime,
-    end: datetime,
-    edges: Sequence[datetime],
-    wh: list[int | None],
-    known: list[Known],
-) -> None:
-    """Share energy between a reading and a register somebody wrote down out over the hours between them."""
-    if energy < 0:  # a slip of the pen: the readings stand, as a lower bound
-        return
-    length = (end - begin).total_seconds() or 1.0
-    for n in range(len(wh)):
-        low, high = max(begin, edges[n]), min(end, edges[n + 1])
-        if low < high or (begin == end and edges[n] <= begin < edges[n + 1]):
-            parts = [round(energy * (at - begin).total_seconds() / length) for at in (low, high)]
-            wh[n] = (wh[n] or 0) + (parts[1] - parts[0] if low < high else energy)
-            known[n] = Known.SPREAD

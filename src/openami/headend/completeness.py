@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from itertools import groupby, pairwise
 from statistics import median_low
@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from openami.headend.gap_life import Gap, GapReason, GapState, Span
 from openami.headend.states import METER_SILENT_AFTER_MINUTES
+from openami.headend.store.identity import from_ms, to_ms
 from openami.profile import Quality
 
 # Until then its gateway is not called silent; what comes later was backlog, or sent again.
@@ -26,6 +27,7 @@ SPACINGS_MIN: Final = 3
 SETTLED_AFTER_S: Final = 120
 
 _DAY: Final = timedelta(days=1)
+_LATE_MS: Final = LATE_AFTER_MINUTES * 60_000
 
 
 class MissingReason(StrEnum):
@@ -44,10 +46,12 @@ class MissingReason(StrEnum):
 
 
 class Arrival(NamedTuple):
-    """One reading of the register that tells the interval."""
+    """One reading of the register that tells the interval, as it lies in the store: a village has 48,000 a day."""
 
-    ts: datetime
-    received_at: datetime
+    ms: int
+    """When it was measured, in milliseconds since 1970."""
+    lag_ms: int
+    """How long after that it was received."""
     quality: Quality
 
 
@@ -96,16 +100,16 @@ class Told:
     """Measured times of kept messages about it that were rejected."""
     gaps: Sequence[Gap] = ()
     """Its gateway's gaps."""
-    gateway: Sequence[datetime] = field(default=())
-    """When anything of its gateway was measured, ascending."""
+    gateway_ms: Sequence[int] = field(default=())
+    """When anything of its gateway was measured, ascending, in milliseconds since 1970."""
 
 
-def usual_interval(times: Sequence[datetime]) -> int | None:
+def usual_interval(times_ms: Sequence[int]) -> int | None:
     """Return the spacing of ascending times in seconds: the commonest, or the median where none prevails.
 
     None where there are too few to tell.
     """
-    spacings = [round((b - a).total_seconds()) for a, b in pairwise(times)]
+    spacings = [round((b - a) / 1000) for a, b in pairwise(times_ms)]
     spacings = [each for each in spacings if each > 0]
     if len(spacings) < SPACINGS_MIN:
         return None
@@ -128,15 +132,16 @@ def account(
     ``arrivals`` ascend and are of this day. The day begins when the meter was first known and ends now.
     """
     feeder_id, gateway_id, meter_serial = meter
-    midnight = datetime.combine(day, time(), known_since.tzinfo)
-    begin = max(midnight, min(known_since, arrivals[0].ts if arrivals else known_since))
-    over = min(midnight + _DAY, now - timedelta(seconds=SETTLED_AFTER_S))
-    times = [each.ts for each in arrivals]
-    grid = None if interval_s is None else _Grid(interval_s, times, begin, midnight + _DAY)
+    midnight = datetime.combine(day, time(), UTC)
+    first_ms, end_ms = to_ms(midnight), to_ms(midnight + _DAY)
+    known_ms = to_ms(known_since)
+    begin_ms = max(first_ms, min(known_ms, arrivals[0].ms) if arrivals else known_ms)
+    over_ms = min(end_ms, to_ms(now - timedelta(seconds=SETTLED_AFTER_S)))
+    times = [each.ms for each in arrivals]
+    grid = None if interval_s is None else _Grid(interval_s * 1000, times, begin_ms, end_ms)
     filled = _by_interval(arrivals, grid)
-    slots = [] if grid is None else [n for n in grid.until(over) if n not in filled]
-    firsts = list(filled.values())
-    late = timedelta(minutes=LATE_AFTER_MINUTES)
+    slots = [] if grid is None else [n for n in grid.until(over_ms) if n not in filled]
+    firsts = filled.values()
     return DayAccount(
         feeder_id=feeder_id,
         gateway_id=gateway_id,
@@ -145,54 +150,55 @@ def account(
         interval_s=interval_s,
         expected=None if grid is None else len(filled) + len(slots),
         received=len(filled),
-        late=sum(each.received_at - each.ts > late for each in firsts),
+        late=sum(each.lag_ms > _LATE_MS for each in firsts),
         suspect=sum(each.quality is not Quality.GOOD for each in firsts),
         gaps=() if grid is None else tuple(_missing(grid, slots, told)),
     )
 
 
 class _Grid:
-    """The moments at which a reading is expected: every interval, in step with what came."""
+    """The moments at which a reading is expected: every interval, in step with what came. All in milliseconds."""
 
-    def __init__(
-        self, interval_s: int, times: Sequence[datetime], begin: datetime, end: datetime
-    ) -> None:
-        self._interval = timedelta(seconds=interval_s)
-        self._origin = begin.replace(hour=0, minute=0, second=0, microsecond=0)
+    def __init__(self, interval: int, times: Sequence[int], begin: int, end: int) -> None:
+        self._interval = interval
+        self._origin = end - _DAY // timedelta(milliseconds=1)
         if times:
             middle = times[len(times) // 2]
-            half = self._interval / 2
-            steps = [(each - middle + half) % self._interval - half for each in times]
+            half = interval // 2
+            steps = [(each - middle + half) % interval - half for each in times]
             self._origin = middle + median_low(steps)
-        self._first = -((self._origin - begin) // self._interval)
-        self._last = -((self._origin - end) // self._interval) - 1
+        self._first = -((self._origin - begin) // interval)
+        self._last = -((self._origin - end) // interval) - 1
 
-    def number(self, moment: datetime) -> int:
+    def number(self, ms: int) -> int:
         """Return the interval of this day that a moment is nearest to."""
-        nearest = round((moment - self._origin) / self._interval)
+        nearest = round((ms - self._origin) / self._interval)
         return max(self._first, min(nearest, self._last))
 
-    def at(self, number: int) -> datetime:
+    def at(self, number: int) -> int:
         """Return when a reading is expected."""
         return self._origin + number * self._interval
 
-    def around(self, number: int) -> tuple[datetime, datetime]:
+    def around(self, number: int) -> tuple[int, int]:
         """Return the moments whose readings fill an interval."""
-        return self.at(number) - self._interval / 2, self.at(number) + self._interval / 2
+        at, half = self.at(number), self._interval // 2
+        return at - half, at + half
 
-    def until(self, moment: datetime) -> Iterator[int]:
+    def until(self, ms: int) -> Iterator[int]:
         """Yield the intervals whose reading is expected before a moment."""
         for number in range(self._first, self._last + 1):
-            if self.at(number) >= moment:
+            if self.at(number) >= ms:
                 return
             yield number
 
 
 def _by_interval(arrivals: Sequence[Arrival], grid: _Grid | None) -> dict[int, Arrival]:
     """Return the first arrival of each interval; without a grid, each is its own."""
+    if grid is None:
+        return dict(enumerate(arrivals))
     filled: dict[int, Arrival] = {}
-    for at, arrival in enumerate(arrivals):
-        filled.setdefault(at if grid is None else grid.number(arrival.ts), arrival)
+    for arrival in arrivals:
+        filled.setdefault(grid.number(arrival.ms), arrival)
     return filled
 
 
@@ -202,12 +208,23 @@ def _missing(grid: _Grid, slots: Sequence[int], told: Told) -> Iterator[Missing]
     folded = groupby(enumerate(reasons), key=lambda each: (each[1][0] - each[0], each[1][1]))
     for (_, reason), group in folded:
         numbers = [number for _, (number, _) in group]
-        yield Missing(grid.at(numbers[0]), grid.at(numbers[-1]), len(numbers), reason)
+        begin, end = from_ms(grid.at(numbers[0])), from_ms(grid.at(numbers[-1]))
+        yield Missing(begin, end, len(numbers), reason)
 
 
-def _reason(around: tuple[datetime, datetime], told: Told) -> MissingReason | GapReason:
+def _reason(around: tuple[int, int], told: Told) -> MissingReason | GapReason:
     """Return why an interval is missing: the nearest explanation first."""
-    begin, end = around
+    if told.rejected or told.silent or told.gaps or told.thinned:
+        found = _told_reason(from_ms(around[0]), from_ms(around[1]), told)
+        if found is not None:
+            return found
+    at = bisect_left(told.gateway_ms, around[0])
+    if at == len(told.gateway_ms) or told.gateway_ms[at] >= around[1]:
+        return MissingReason.GATEWAY_SILENT
+    return MissingReason.UNKNOWN
+
+
+def _told_reason(begin: datetime, end: datetime, told: Told) -> MissingReason | GapReason | None:
     if any(begin <= ts < end for ts in told.rejected):
         return MissingReason.REJECTED
     if any(span.touches(begin, end) for span in told.silent):
@@ -217,10 +234,7 @@ def _reason(around: tuple[datetime, datetime], told: Told) -> MissingReason | Ga
             return GapReason.IN_RESEND if gap.reason is GapReason.ASKED else gap.reason
     if any(span.touches(begin, end) for span in told.thinned):
         return MissingReason.THINNED
-    at = bisect_left(told.gateway, begin)
-    if at == len(told.gateway) or told.gateway[at] >= end:
-        return MissingReason.GATEWAY_SILENT
-    return MissingReason.UNKNOWN
+    return None
 
 
 def _lies_in(gap: Gap, begin: datetime, end: datetime) -> bool:

@@ -12,7 +12,7 @@ is not invented: such energy is a lower bound, and says so.
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
@@ -115,9 +115,8 @@ class Limits:
 ANY_REGISTER: Final = Limits()
 
 
-@dataclass(frozen=True, slots=True)
-class DayFold:
-    """One UTC day of one register."""
+class DayFold(NamedTuple):
+    """One UTC day of one register; a feeder's two months are 30,000 of them, made anew for each answer."""
 
     day: int
     """Days since 1970."""
@@ -127,7 +126,7 @@ class DayFold:
     first: Sample | None
     last: Sample | None
     """The first and last sound register; None where there is none."""
-    counted: "array[int]" = field(default_factory=lambda: array("q"))
+    counted: "array[int]" = array("q")
     """Wh counted since the first register up to the beginning of each quarter hour, and up to the day's end: 97
     values, so that a period costs two look-ups; empty where nothing flowed."""
     marks: bytes = b""
@@ -174,6 +173,12 @@ def join(earlier: Sample, later: Sample, limits: Limits = ANY_REGISTER) -> Joine
     if 0 <= later.wh <= most and later.wh * _ANEW < earlier.wh:
         return Joined(later.wh, BreakKind.RESET)
     return Joined(0, BreakKind.WENT_BACK)
+
+
+def is_plain(earlier: Sample, later: Sample, limits: Limits = ANY_REGISTER) -> bool:
+    """Return whether nothing is to be said of what lies between two readings: a rise that could be, and no gap."""
+    ms = later.ms - earlier.ms
+    return ms <= limits.gap_ms and 0 <= later.wh - earlier.wh <= _most_wh(ms, limits)
 
 
 def _widths(wh: int, limits: Limits) -> Sequence[int]:

@@ -17,6 +17,7 @@ from openami.sip.certificate import (
     certificate,
     chain_of,
     check_statement,
+    verify_certificate,
     whole_statement,
 )
 from openami.sip.errors import SipError
@@ -53,6 +54,33 @@ async def compose(
         raise CertificateError(
             CertificateFault.GATEWAY, f"the statement is not to be believed: {error}"
         ) from None
+
+
+async def verified(
+    store: HeadEndStore,
+    *,
+    feeder_id: str,
+    gateway_id: str,
+    day: date,
+    signer: Signer,
+    roots: Roots,
+    now: datetime,
+) -> bytes:
+    """Return a day's certificate that whoever has the roots can verify; what nobody could is not handed out.
+
+    Raises CertificateError and StoreError, as `compose`.
+    """
+    document = await compose(
+        store,
+        feeder_id=feeder_id,
+        gateway_id=gateway_id,
+        day=day,
+        signer=signer,
+        roots=roots,
+        now=now,
+    )
+    verify_certificate(document, roots)
+    return document
 
 
 async def stated_parts(

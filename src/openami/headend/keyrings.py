@@ -60,3 +60,35 @@ def accepted_by_gateway(document: Document, current: InForce, *, gateway_id: str
         ):
             return act
     return None
+
+
+# --- what a document says, before anybody has verified it ------------------------------------------
+
+
+def protected_by(document: bytes) -> frozenset[str]:
+    """Return the meters a keyring's document says are protected; none of one that cannot be read.
+
+    It is not verified: what a second person has to sign is decided when the command is signed.
+    """
+    named = _feeder_scope(document).get("protected")
+    if not isinstance(named, list):
+        return frozenset()
+    return frozenset(each for each in named if isinstance(each, str))
+
+
+def named_disconnects_per_hour(document: bytes) -> int | None:
+    """Return how many houses a keyring's document lets its gateway cut off in an hour; None where it says nothing.
+
+    It is not verified: the gateway counts for itself.
+    """
+    limits = _feeder_scope(document).get("limits")
+    most = limits.get("disconnectsPerHour") if isinstance(limits, dict) else None
+    return most if type(most) is int else None
+
+
+def _feeder_scope(document: bytes) -> Mapping[str, object]:
+    try:
+        scope = read_document(document).members.get("feederScope")
+    except SipError:
+        return {}
+    return scope if isinstance(scope, dict) else {}

@@ -20,6 +20,7 @@ import structlog
 from openami.clock import Clock
 from openami.headend.alarm_watch import AlarmWatch
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
+from openami.headend.bulk_work import BulkWork
 from openami.headend.certificate_watch import watch_certificate
 from openami.headend.config import ConfigError, HeadendConfig
 from openami.headend.downlink import Downlink
@@ -147,6 +148,10 @@ def _downlink(
     )
 
 
+def _disconnects_per_hour_max(config: HeadendConfig) -> int:
+    return 0 if config.signing is None else config.signing.disconnects_per_hour_max
+
+
 def _resending(
     config: HeadendConfig, store: HeadEndStore, clock: Clock, *, can_command: bool
 ) -> Resending:
@@ -176,6 +181,8 @@ def _web(
         catalogue=config.catalogue(),
         link=lambda: uplink.link,
         can_command=can_command,
+        disconnects_per_hour_max=_disconnects_per_hour_max(config),
+        keys=config.keys(),
         proxy=config.proxy_rules(),
         metrics=metrics,
         tracing=tracing,
@@ -256,7 +263,14 @@ async def _run_tasks(
             group.create_task(Folding(store).run(), name="energy"),
         ]
         if downlink is not None:
+            bulk = BulkWork(
+                store,
+                clock,
+                new_id=new_id,
+                disconnects_per_hour_max=_disconnects_per_hour_max(config),
+            )
             tasks.append(group.create_task(downlink.run(), name="downlink"))
+            tasks.append(group.create_task(bulk.run(), name="bulk"))
         if web is not None:
             tasks.append(group.create_task(web(), name="web"))
         await stop.wait()

@@ -5,11 +5,12 @@ everything is put together from the same quarter hours, which are a part of ever
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
-from itertools import pairwise
+from itertools import chain
+from operator import itemgetter, sub
 from typing import Final
 
 from openami.headend.consumption import (
@@ -22,6 +23,7 @@ from openami.headend.consumption import (
     Known,
     Limits,
     Sample,
+    is_plain,
     join,
     known_of,
 )
@@ -61,7 +63,7 @@ class Course:
     @property
     def total_wh(self) -> int:
         """The sum of what is known."""
-        return sum(wh for wh in self.wh if wh is not None)
+        return sum(filter(None, self.wh))
 
 
 def boundaries(since: datetime, until: datetime, step: Step, zone: tzinfo) -> list[datetime]:
@@ -124,6 +126,24 @@ class Grid:
         self.quarters = [edge % DAY_MS // QUARTER_MS for edge in edges_ms]
         """Which quarter of its UTC day each edge begins."""
         self.days = range(edges_ms[0] // DAY_MS, (edges_ms[-1] - 1) // DAY_MS + 1)
+        self._takers: dict[tuple[int, int], Callable[[Sequence[int]], tuple[int, ...]]] = {}
+
+    def take(self, begin: int, end: int, counted: Sequence[int]) -> tuple[int, ...]:
+        """Return what a day had counted at some of its edges.
+
+        500 meters have the same edges on the same days: which quarters those are is put together once.
+        """
+        taker = self._takers.get((begin, end))
+        if taker is None:
+            taker = self._takers[begin, end] = _taker(self.quarters[begin:end])
+        return taker(counted)
+
+
+def _taker(quarters: Sequence[int]) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    if len(quarters) == 1:  # of one place it takes the thing itself, and no tuple
+        [only] = quarters
+        return lambda counted: (counted[only],)
+    return itemgetter(*quarters)
 
 
 def course(grid: Grid, folds: Sequence[DayFold], limits: Limits = ANY_REGISTER) -> Course:
@@ -180,9 +200,8 @@ class _Tally:
         begin, end = self._at, bisect_left(edges, last.ms, self._at)
         before, counted = self._sum, fold.counted
         if begin < end and counted:
-            quarters = self._grid.quarters[begin:end]
-            self._counted[begin:end] = [before + counted[quarter] for quarter in quarters]
-        else:
+            self._counted[begin:end] = map(before.__add__, self._grid.take(begin, end, counted))
+        elif begin < end:
             self._counted[begin:end] = [before] * (end - begin)
         self._sum += fold.total_wh
         if fold.marks:
@@ -192,11 +211,14 @@ class _Tally:
 
     def _join(self, before: Sample, after: Sample, limits: Limits) -> None:
         edges = self._grid.edges_ms
+        end = bisect_left(edges, after.ms, self._at)
+        if end == self._at and is_plain(before, after, limits):  # as most nights of most meters are
+            self._sum += after.wh - before.wh
+            return
         joined = join(before, after, limits)
         if joined.kind is not None:
             self.breaks.append(Break(after.ms, joined.kind, before.wh, after.wh, joined.wh))
         known = known_of(after.ms - before.ms, joined.kind, limits)
-        end = bisect_left(edges, after.ms, self._at)
         for at in range(self._at, end):
             since = edges[at] - before.ms
             self._counted[at] = self._sum + joined.wh * since // (after.ms - before.ms)
@@ -226,7 +248,7 @@ class _Tally:
         if first is None or last is None:
             return (None,) * count, (Known.NOTHING,) * count
         self._counted[self._at :] = [self._sum] * (len(edges) - self._at)
-        told: list[int | None] = [after - before for before, after in pairwise(self._counted)]
+        told: list[int | None] = list(map(sub, self._counted[1:], self._counted))
         known = [Known.MEASURED] * count
         for edge in self._in_gap:
             for period in (edge - 1, edge):
@@ -235,12 +257,14 @@ class _Tally:
         for period in self._hiding:
             if 0 <= period < count:
                 known[period] = Known.AT_LEAST
-        if first.ms > edges[0] or last.ms < edges[-1]:
-            for number, (begin, end) in enumerate(pairwise(edges)):
-                if end <= first.ms or begin >= last.ms:
-                    told[number], known[number] = None, Known.NOTHING
-                elif first.ms > begin + EDGE_MS or last.ms < end - EDGE_MS:
-                    known[number] = Known.AT_LEAST
+        # Only periods that begin before the first reading, or end after the last one, are less than known.
+        early = min(bisect_left(edges, first.ms - EDGE_MS), count)
+        late = max(bisect_right(edges, last.ms + EDGE_MS) - 1, early)
+        for number in chain(range(early), range(late, count)):
+            if edges[number + 1] <= first.ms or edges[number] >= last.ms:
+                told[number], known[number] = None, Known.NOTHING
+            else:
+                known[number] = Known.AT_LEAST
         return tuple(told), tuple(known)
 
 

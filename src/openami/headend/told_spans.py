@@ -8,7 +8,7 @@ be read says nothing; it is never an error here.
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from openami.headend.gap_life import Span
 from openami.headend.store import StoredEvent
@@ -42,7 +42,16 @@ def thinned_spans(events: Iterable[StoredEvent]) -> list[Span]:
     return spans
 
 
-def silent_spans(events: Iterable[StoredEvent]) -> list[Span]:
+class TypedMoment(Protocol):
+    """What kind of thing happened when."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def occurred_at(self) -> datetime: ...
+
+
+def silent_spans(events: Iterable[TypedMoment]) -> list[Span]:
     """Return when one meter did not answer, as its gateway told; the last may still go on."""
     spans: list[Span] = []
     since: datetime | None = None

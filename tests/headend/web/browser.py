@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from tests.headend.web.lent_app import lent_app
 
 from openami.headend.accounts import Role
 from openami.headend.accounts.passwords import Hasher
@@ -15,7 +16,6 @@ from openami.headend.accounts.users import User
 from openami.headend.audit import Entry
 from openami.headend.broker_link import BrokerLink
 from openami.headend.store.commands import HeadEndStore
-from openami.headend.web.app import build_app
 from openami.headend.web.doorkeeper import AccountsDoorkeeper
 from openami.headend.web.sign_in_desk import SignInDesk
 from openami.headend.web.site import Site
@@ -152,6 +152,7 @@ async def premises(
         desk=desk,
     )
     try:
-        yield Premises(store, clock, hasher, door, desk, site, build_app(site))
+        with lent_app(site) as app:
+            yield Premises(store, clock, hasher, door, desk, site, app)
     finally:
         desk.close()

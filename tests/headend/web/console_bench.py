@@ -1,17 +1,19 @@
 """The console in one process, over a given store, for a given person."""
 
+import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 from starlette.requests import HTTPConnection
+from tests.headend.web.lent_app import lent_app
 from tests.headend.web.village import NOW
 
 from openami.headend.accounts import Means, Principal, Role
 from openami.headend.store.commands import HeadEndStore
-from openami.headend.web.app import build_app
 from openami.headend.web.console.live import Hub
 from openami.headend.web.site import BrokerLink, Site
 from openami.profile import shipped_catalogue
@@ -58,7 +60,9 @@ class Bench:
             link=link,
             can_command=True,
         )
-        self.app = build_app(self.site)
+        lending = ExitStack()
+        self.app = lending.enter_context(lent_app(self.site))
+        weakref.finalize(self, lending.close)
         # However busy the machine that tests: the balance is there.
         self.app.state.hub = Hub(self.site, balance_waited_s=10)
 

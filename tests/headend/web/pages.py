@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 from tests.headend.messages import EVENT_TOPIC, EXAMPLE, TOPIC, payload
+from tests.headend.new_store import new_store
 from tests.headend.village_keys import CLINIC, keyring
 from tests.headend.web.browser import NOW, PASSWORD, Browser, Premises, premises
 
@@ -124,7 +125,8 @@ def told(answer: httpx.Response, status: int = 200) -> str:
 @asynccontextmanager
 async def house(directory: Path) -> AsyncIterator[House]:
     """Open the premises over a new store in which the profile's example has been received."""
-    async with open_store(f"sqlite:///{directory}/headend.db") as store, premises(store) as place:
+    url = new_store(directory / "headend.db")
+    async with open_store(url) as store, premises(store) as place:
         opened = House(place)
         await opened.measure()
         yield opened

@@ -4,12 +4,14 @@ import asyncio
 import re
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.headend.web.console_bench import Bench
+from tests.headend.web.console_bench import ASHA, Bench
 from tests.headend.web.village import FEEDER, NOW, houses, reading
 
+from openami.headend.accounts import Principal
 from openami.headend.broker_link import BrokerLink
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.web.console import live
@@ -44,7 +46,13 @@ class Viewer:
 
     def __init__(self, hub: Hub, position: str, language: str = "en") -> None:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._events = hub.stream(FEEDER, language, hub.position(position), self.gone)
+        self.may_look = True
+        self._events = hub.stream(
+            FEEDER, language, hub.position(position), self.gone, may_look=self._may_look
+        )
+
+    async def _may_look(self) -> bool:
+        return self.may_look
 
     async def hears(self) -> str:
         """Return the next event that is not a beat."""
@@ -128,6 +136,40 @@ async def test_a_stream_ends_so_that_its_page_is_admitted_anew(bench: Bench, hub
     bench.clock.turn(seconds=live.STREAM_LASTS_S + 1)
     with pytest.raises(AssertionError, match="has ended"):
         await viewer.hears()
+
+
+async def test_who_may_not_look_any_more_is_let_go_within_a_stated_time(
+    bench: Bench, hub: Hub
+) -> None:
+    _, position = await hub.looked(FEEDER)
+    viewer, other = Viewer(hub, position), Viewer(hub, position)
+    await hears(bench, 5)
+    await viewer.hears()
+    await other.hears()
+    viewer.may_look = False
+    bench.clock.turn(seconds=live.ADMITTED_AGAIN_S + 1)
+    await hears(bench, 6)
+    with pytest.raises(AssertionError, match="has ended"):
+        await viewer.hears()
+    await other.hears()
+
+
+@pytest.mark.parametrize(
+    "became",
+    [None, replace(ASHA, feeders=frozenset({"another-feeder"}))],
+    ids=["disabled", "of another feeder"],
+)
+async def test_a_stream_asks_the_door_again(bench: Bench, became: Principal | None) -> None:
+    """The answer is complete, so the stream has ended: by itself, long before STREAM_LASTS_S."""
+    bench.app.state.hub = Hub(bench.site, look_every_s=0.01, balance_waited_s=10)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        streaming = group.create_task(bench.get(f"/live/feeders/{FEEDER}"))
+        while not bench.app.state.hub.viewers:
+            await asyncio.sleep(0.01)
+        bench.who = became
+        bench.clock.turn(seconds=live.ADMITTED_AGAIN_S)
+    assert streaming.result().status_code == 200
+    assert bench.app.state.hub.viewers == 0
 
 
 async def told(response: EventStream, *, taking: Callable[[], Awaitable[None]]) -> list[Any]:

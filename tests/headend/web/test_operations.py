@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import HTTPConnection
 from tests.gateway.clock_double import ClockDouble
 from tests.headend.decisions import FEEDER, METER, NOON, accepted, rejected
+from tests.headend.new_store import new_store
 from tests.headend.test_ledger import a_command
 from tests.headend.web import village
 from tests.headend.web.browser import Hand
@@ -68,7 +69,7 @@ def a_site(store: HeadEndStore, caller: Principal | None = None, **changed: obje
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[HeadEndStore]:
-    async with open_store(f"sqlite:///{tmp_path}/headend.db") as opened:
+    async with open_store(new_store(tmp_path / "headend.db")) as opened:
         yield opened
 
 

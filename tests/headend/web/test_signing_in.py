@@ -5,9 +5,11 @@ import re
 import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pyotp
 import pytest
+from tests.headend.new_store import new_store
 from tests.headend.web.browser import (
     HOME,
     HOST,
@@ -51,9 +53,9 @@ class HeldHasher(QuickHasher):
 
 
 @pytest.fixture
-async def place(tmp_path: object) -> AsyncIterator[Premises]:
+async def place(tmp_path: Path) -> AsyncIterator[Premises]:
     async with (
-        open_store(f"sqlite:///{tmp_path}/headend.db") as store,
+        open_store(new_store(tmp_path / "headend.db")) as store,
         premises(store) as opened,
     ):
         yield opened
@@ -99,9 +101,9 @@ async def test_the_cookie_is_for_our_pages_alone(place: Premises) -> None:
     )
 
 
-async def test_over_https_the_cookie_is_bound_to_this_host(tmp_path: object) -> None:
+async def test_over_https_the_cookie_is_bound_to_this_host(tmp_path: Path) -> None:
     async with (
-        open_store(f"sqlite:///{tmp_path}/headend.db") as store,
+        open_store(new_store(tmp_path / "headend.db")) as store,
         premises(store, secure=True) as place,
     ):
         await place.has_user()
@@ -307,10 +309,10 @@ async def test_a_thousand_guesses_at_once_are_not_judged_at_once(place: Premises
     assert len(judged) <= FREE_ATTEMPTS
 
 
-async def test_few_passwords_are_hashed_at_once_and_few_wait(tmp_path: object) -> None:
+async def test_few_passwords_are_hashed_at_once_and_few_wait(tmp_path: Path) -> None:
     hasher = HeldHasher()
     async with (
-        open_store(f"sqlite:///{tmp_path}/headend.db") as store,
+        open_store(new_store(tmp_path / "headend.db")) as store,
         premises(store, hasher=hasher) as place,
     ):
         for n in range(HASHES_WAITING_MAX + 1):

@@ -26,6 +26,7 @@ from tools.catalogues import said, text_of
 from openami.headend.accounts import Role
 from openami.headend.alarm_watch import AlarmWatch
 from openami.headend.audit import Entry
+from openami.headend.bulk import Bulk, BulkMeter
 from openami.headend.commands import withdrawn
 from openami.headend.ingest import Message, ingest
 from openami.headend.store.commands import HeadEndStore, StoredKeyring
@@ -88,6 +89,22 @@ async def console(store: HeadEndStore, language: str) -> AsyncIterator[Browser]:
         other = replace(command, id="cmd-2", meter_serial="DS1000-88406")
         await store.request_command(other, now)
         await store.change_command("cmd-2", lambda it, _: withdrawn(it, now, who="asha"), now)
+        bulk = Bulk(
+            id="bulk-1",
+            feeder_id=village.FEEDER,
+            reason="unpaid",
+            requested_by="erik",
+            requested_at=now,
+        )
+        house = BulkMeter(
+            bulk_id="bulk-1",
+            position=0,
+            meter_serial="DS1000-88405",
+            gateway_id=village.GATEWAY,
+        )
+        await store.add_bulk(bulk, [house], Entry(who="erik", what="proposed"))
+        budget = Entry(who="erik", what="set")
+        await store.set_budget(village.FEEDER, village.GATEWAY, 40_000_000, budget, now)
         await AlarmWatch(store, place.clock, place.site.link).look()
         await place.has_user("asha", Role.ENGINEER)
         browser = place.browser(accept_language=language, user_agent=AGENT)
@@ -106,6 +123,7 @@ async def addresses(store: HeadEndStore) -> list[str]:
         "command_id": "cmd-1",
         "reject_id": "1",
         "alarm_id": str(alarms[0].id),
+        "bulk_id": "bulk-1",
         "secret": "nothing",
     }
     found = []
@@ -116,6 +134,7 @@ async def addresses(store: HeadEndStore) -> list[str]:
         path = path.replace("{command_id}/receipt", "cmd-2/receipt").replace(
             "/relay/{order}", "/relay/{order}?reason=unpaid"
         )
+        path = path.replace("/bulk/new", f"/bulk/new?feeder={village.FEEDER}&show=all")
         if "GET" in methods and not _FILES.search(path) and set(places) <= set(names):
             found.append(path.format(**names))
     return found
@@ -125,7 +144,7 @@ async def known_words(store: HeadEndStore) -> set[str]:
     """Return the words of what people and meters have told: names, reasons, codes, the audit log."""
     told: list[Any] = [await store.audit_links(), await store.rejects(), await store.commands()]
     told += [await store.events(), village.assets(), await store.users(), await store.gateways()]
-    told += [await store.latest(village.FEEDER, "DS1000-88405"), AGENT]
+    told += [await store.bulks(), await store.latest(village.FEEDER, "DS1000-88405"), AGENT]
     # Each language is offered under its own name.
     told += [Locale.parse(language).display_name for language in speech.languages()]
     return {word.lower() for word in _WORD.findall(repr(told))}

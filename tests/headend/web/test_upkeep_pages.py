@@ -56,6 +56,27 @@ async def test_a_gateway_is_told_by_what_this_head_end_knows(home: House) -> Non
     assert (await ben.get(f"/gateways/{FEEDER}/{GATEWAY}")).status_code == 404
 
 
+async def test_an_engineer_sets_what_a_gateway_may_send_in_a_month(home: House) -> None:
+    asha = await home.signed_in("asha", Role.ENGINEER)
+    path = f"/gateways/{FEEDER}/{GATEWAY}"
+    assert "MB a" not in told(await asha.get(path))
+    assert (await asha.post(f"{path}/budget", month_mb="40,5")).status_code == 303
+    assert await home.store.budgets() == {(FEEDER, GATEWAY): 40_500_000}
+    assert "0.0 of 40.5 MB" in told(await asha.get(path))
+    assert "0.0 of 40.5 MB" in told(await asha.get("/gateways"))
+    for wrong in ("much", "0.5", "-1", "1e99", "nan"):
+        page = told(await asha.post(f"{path}/budget", month_mb=wrong), 422)
+        assert "Not set:" in page
+    assert (await asha.post(f"/gateways/{FEEDER}/nobody/budget", month_mb="1")).status_code == 404
+    ben = await home.signed_in("ben")
+    assert (await ben.post(f"{path}/budget", month_mb="1")).status_code == 403
+    assert "Bandwidth budget" not in told(await ben.get(path))
+    assert (await asha.post(f"{path}/budget", month_mb="")).status_code == 303
+    assert await home.store.budgets() == {}
+    said = [link.entry.what for link in await home.store.audit_links()]
+    assert said[-1] == f"bandwidth budget of {GATEWAY} set"
+
+
 # --- completeness --------------------------------------------------------------------------------
 
 

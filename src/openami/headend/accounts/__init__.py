@@ -54,6 +54,8 @@ class Principal:
     """Which sign-in or token it is, as the audit log names it; never the secret."""
     relays: bool = False
     """Whether it is a token that was made, by an engineer who proved themselves, to order relays."""
+    accounts: bool = False
+    """Whether it is a token that was made in the same way to change accounts."""
 
     def sees(self, feeder_id: str) -> bool:
         """Return whether a feeder is within their scope."""
@@ -66,6 +68,11 @@ class Principal:
     def may_order_relays(self, now: datetime) -> bool:
         """Return whether they have the role, and stepped up or were made for it: for a program's orders only."""
         return self.may(Role.OPERATOR) and (self.relays or self.stepped_up(now))
+
+    def may_change_accounts(self, now: datetime) -> bool:
+        """Return whether they are an engineer of every feeder, and stepped up or were made for it."""
+        may = self.may(Role.ENGINEER) and self.feeders is None
+        return may and (self.accounts or self.stepped_up(now))
 
     def stepped_up(self, now: datetime) -> bool:
         """Return whether they proved themselves so lately that they may move a relay or change a key."""

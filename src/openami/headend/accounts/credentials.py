@@ -127,6 +127,8 @@ class Token:
     revoked_at: datetime | None = None
     relays: bool = False
     """Whether it may order relays: its making was the step-up that each order of a person's needs."""
+    accounts: bool = False
+    """Whether it may make and change accounts and tokens below an engineer's (decision 0051)."""
 
     def holds(self, now: datetime) -> bool:
         """Return whether it is in force."""
@@ -136,10 +138,11 @@ class Token:
         """Return what the audit log says of its making."""
         scope = "every feeder" if self.feeders is None else ", ".join(sorted(self.feeders))
         relays = ", may order relays" if self.relays else ""
+        accounts = ", may change accounts" if self.accounts else ""
         return Entry(
             who=self.created_by,
             what=f"{self.id} made for {self.label}",
-            why=f"{self.role.word}{relays}, {scope}, until {self.expires_at:%Y-%m-%d}",
+            why=f"{self.role.word}{relays}{accounts}, {scope}, until {self.expires_at:%Y-%m-%d}",
             result="done",
         )
 
@@ -158,6 +161,7 @@ def made_token(
     now: datetime,
     who: str,
     relays: bool = False,
+    accounts: bool = False,
 ) -> tuple[Token, str]:
     """Return a new token and its text, which is shown once and kept nowhere. Raises AccountError."""
     label = label.strip()
@@ -169,6 +173,10 @@ def made_token(
         raise AccountError(f"a token holds {TOKEN_DAYS_MAX} days at most")
     if relays and role < Role.OPERATOR:
         raise AccountError("a viewer's token orders no relays", "make it an operator's")
+    if accounts and (role < Role.ENGINEER or feeders is not None):
+        raise AccountError(
+            "accounts are for engineers of every feeder", "make it an engineer's, for every feeder"
+        )
     text = new_token(random)
     digest = digest_of(Kind.TOKEN, text)
     token = Token(
@@ -181,6 +189,7 @@ def made_token(
         created_by=who,
         expires_at=now + life,
         relays=relays,
+        accounts=accounts,
     )
     return token, text
 

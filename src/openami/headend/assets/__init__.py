@@ -206,6 +206,11 @@ class FeederAssets:
         """Return which serials counted at a place between two moments; `meters_of` says how."""
         return meters_of(self.meters, place, begin, end)
 
+    def successions(self, begin: datetime, end: datetime) -> tuple[tuple[Counted, ...], ...]:
+        """Return who followed whom between two moments, over all places; `successions_of` says how."""
+        found = (successions_of(self.meters_of(place, begin, end)) for place in self.places())
+        return tuple(each for successions in found for each in successions)
+
 
 def meters_of(
     meters: Sequence[Meter], place: Place, begin: datetime, end: datetime
@@ -229,3 +234,18 @@ def meters_of(
     ]
     counted = (each for each in found if each.begin < each.end)
     return tuple(sorted(counted, key=lambda each: (each.begin, each.serial)))
+
+
+def successions_of(counted: Sequence[Counted]) -> tuple[tuple[Counted, ...], ...]:
+    """Return the serials of one place as they followed one another; those that count side by side stay apart.
+
+    A meter follows the one that was taken down last before it, or at that very moment.
+    """
+    found: list[list[Counted]] = []
+    for each in counted:
+        over = [those for those in found if those[-1].end <= each.begin]
+        if over:
+            max(over, key=lambda those: those[-1].end).append(each)
+        else:
+            found.append([each])
+    return tuple(tuple(those) for those in found)

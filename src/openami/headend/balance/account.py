@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
-from typing import Final
+from typing import Final, cast
 
 from openami.headend.balance import (
     Balance,
@@ -101,6 +100,10 @@ def _may_be(customers: Sequence[PlaceHours]) -> list[list[int]]:
 
 
 def _by_hour_of_day(place: PlaceHours) -> list[list[int]]:
+    if max(place.known, default=Known.MEASURED) <= Known.SPREAD and None not in place.wh:
+        return [
+            list(cast(Sequence[int], place.wh[hour::HOURS_A_DAY])) for hour in range(HOURS_A_DAY)
+        ]
     hours: list[list[int]] = [[] for _ in range(HOURS_A_DAY)]
     for n, (wh, known) in enumerate(zip(place.wh, place.known, strict=True)):
         if wh is not None and known <= Known.SPREAD:
@@ -113,6 +116,9 @@ def _quantile(values: Sequence[int], share: float) -> int:
 
 
 def _sold(place: PlaceHours, counted: Sequence[int], may: Sequence[int]) -> Range:
+    if max(place.known, default=Known.MEASURED) < Known.AT_LEAST and None not in place.wh:
+        sold = sum(cast(int, place.wh[n]) for n in counted)
+        return Range(sold, sold)
     low = high = 0
     for n in counted:
         wh = place.wh[n]
@@ -123,8 +129,7 @@ def _sold(place: PlaceHours, counted: Sequence[int], may: Sequence[int]) -> Rang
 
 
 def _unheard(place: PlaceHours, counted: Sequence[int], may: Sequence[int]) -> Unheard | None:
-    missing = [n for n in counted if place.wh[n] is None]
-    if not missing:
+    if None not in place.wh or not (missing := [n for n in counted if place.wh[n] is None]):
         return None
     never = all(wh is None for wh in place.wh)
     why = Silence.LATE if place.late else Silence.NEVER if never else Silence.NOT_REPORTED
@@ -135,6 +140,8 @@ def _unheard(place: PlaceHours, counted: Sequence[int], may: Sequence[int]) -> U
 def _estimated(customers: Sequence[PlaceHours], counted: Sequence[int]) -> list[Estimated]:
     found = []
     for place in customers:
+        if not place.breaks and not any(place.known):
+            continue
         sums = {Known.SPREAD: 0, Known.AT_LEAST: 0}
         for n in counted:
             if place.known[n] in sums:
@@ -154,13 +161,12 @@ def _strip(
     supply: Sequence[int | None],
     customers: Sequence[PlaceHours],
 ) -> list[HourBalance]:
-    hours = []
-    for n, (begin, _) in enumerate(pairwise(edges)):
-        if n >= period:
-            told = [place.wh[n] for place in customers]
-            unknown = told.count(None)
-            hours.append(HourBalance(begin, supply[n], sum(wh or 0 for wh in told), unknown))
-    return hours
+    told_by_hour = zip(*(place.wh[period:] for place in customers), strict=True)
+    told = list(told_by_hour) or [()] * (len(supply) - period)
+    return [
+        HourBalance(begin, supplied, sum(filter(None, each)), each.count(None))
+        for begin, supplied, each in zip(edges[period:-1], supply[period:], told, strict=True)
+    ]
 
 
 def _poles(
@@ -196,6 +202,8 @@ def _attribution(
             wh if known is Known.MEASURED else None
             for wh, known in zip(place.wh, place.known, strict=True)
         ]
+        if any(place.known)
+        else place.wh
         for place in customers
     ]
     return attribute(supply, hours, [place.phase for place in customers])

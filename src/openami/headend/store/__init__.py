@@ -22,12 +22,13 @@ Two deliveries under one identity (feeder, meter, register, measured time to the
 Errors: a store lets only StoreError out.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from openami.headend.audit import Entry
 from openami.headend.ingest import Decision
 from openami.profile import Obis, Quality, Value
 
@@ -282,17 +283,19 @@ class Store(Protocol):
 
     async def reject(self, reject_id: int) -> Reject | None: ...
 
-    async def replay(self, reject_id: int, decision: Decision) -> Tally:
+    async def replay(
+        self, reject_id: int, decision: Decision, entry: Callable[[Tally], Entry], now: datetime
+    ) -> Tally:
         """Commit a kept message's new verdict, and mark it replayed if nothing is left rejected.
 
-        The message keeps its original time of receipt. One transaction. The tally tells the verdict;
-        to the totals it adds only what was stored, because the message was counted when it came.
-        Raises StoreError.
+        The message keeps its original time of receipt. One transaction, in which ``entry`` says of the tally
+        what the audit log keeps. The tally tells the verdict; to the totals it adds only what was stored,
+        because the message was counted when it came. Raises StoreError.
         """
         ...
 
-    async def drop(self, reject_id: int) -> bool:
-        """Mark a kept message dropped; its bytes go with the next prune. False if unknown."""
+    async def drop(self, reject_id: int, entry: Entry, now: datetime) -> bool:
+        """Mark a kept message dropped, and note it; its bytes go with the next prune. False if unknown."""
         ...
 
     async def prune(self, now: datetime) -> int:

@@ -28,8 +28,8 @@ from openami.headend.accounts.users import USERS_MAX, User
 from openami.headend.audit import Entry
 from openami.headend.store.account_rows import LINKS, SIGN_INS, TOKENS, USERS, update_user
 from openami.headend.store.accounts import DecideLink, DecideUser
+from openami.headend.store.chain import append, in_turn
 from openami.headend.store.identity import from_ms, to_ms
-from openami.headend.store.ledger import append, in_turn
 from openami.headend.store.plan import Cell
 from openami.headend.store.steps import Row, Steps, ask, do
 

@@ -40,6 +40,7 @@ TOKENS: Final[Rows[Token]] = Rows(
         "role": _ROLE,
         "feeders": _FEEDERS,
         "relays": Form(int, bool),
+        "accounts": Form(int, bool),
         **_times("created_at", "expires_at", "used_at", "revoked_at"),
     },
 )

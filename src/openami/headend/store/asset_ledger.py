@@ -18,7 +18,7 @@ from openami.headend.store.assets import (
     AssetsKnown,
     DecideAssets,
 )
-from openami.headend.store.ledger import append, in_turn
+from openami.headend.store.chain import append, in_turn
 from openami.headend.store.ledger_rows import TIME, Form, Rows
 from openami.headend.store.plan import Cell
 from openami.headend.store.steps import Row, Steps, ask, do

@@ -25,7 +25,9 @@ from openami.headend.sessions import LedgerSession, SessionChange
 from openami.headend.store import Store
 from openami.headend.store.accounts import AccountStore
 from openami.headend.store.alarms import AlarmStore
+from openami.headend.store.arrivals import ArrivalStore
 from openami.headend.store.assets import AssetStore
+from openami.headend.store.bulks import BulkStore
 from openami.headend.store.counts import CountStore
 from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
@@ -245,6 +247,8 @@ class HeadEndStore(
     EnergyStore,
     CountStore,
     TrafficStore,
+    ArrivalStore,
+    BulkStore,
     Protocol,
 ):
     """Everything the head-end keeps: what ``open_store`` opens."""

@@ -266,8 +266,9 @@ class EnergyLedger(ABC):
         due = cast(list[tuple[int, str, int]], await self._rows(_DUE, *of))
         rows = await self._rows(DAYS, *of, first, last)
         folds: dict[str, dict[int, DayFold]] = defaultdict(dict)
-        for _, serial, *cells in cast(Any, rows):
-            folds[serial][cells[0]] = read_day(cells)
+        for row in cast(Any, rows):
+            fold = read_day(row[2:])
+            folds[row[1]][fold.day] = fold
         wanted = _that_matter(due, folds, first, last)
         if not wanted:
             return {serial: list(days.values()) for serial, days in folds.items()}

@@ -47,7 +47,7 @@ def read_day(cells: Sequence[Any]) -> DayFold:
         suspect,
         None if first_ms is None else Sample(origin + first_ms, first_wh),
         None if last_ms is None else Sample(origin + last_ms, last_wh),
-        _NONE if counted is None else _unpacked(counted, len(counted) // _VALUES),
+        _NONE if counted is None else _unpacked(counted),
         b"" if marks is None else bytes(marks),
         () if breaks is None else tuple(map(_break, json.loads(breaks))),
     )
@@ -70,8 +70,8 @@ def _packed(counted: "array[int]") -> bytes:
     return packed.tobytes()
 
 
-def _unpacked(packed: bytes, width: int) -> "array[int]":
-    found = array(_CODE_OF[width], packed)
+def _unpacked(packed: bytes) -> "array[int]":
+    found = array(_CODE_OF[len(packed) // _VALUES], packed)
     if not _LITTLE:
         found.byteswap()
     return found

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 
-from openami.headend.audit import Entry, Link, link
+from openami.headend.audit import Entry, Link
 from openami.headend.commands import (
     Approval,
     LedgerCommand,
@@ -21,6 +21,7 @@ from openami.headend.commands import (
 )
 from openami.headend.sessions import LedgerSession
 from openami.headend.store import ROWS_MAX
+from openami.headend.store.chain import LINK_COLUMNS, append, in_turn, link_of
 from openami.headend.store.commands import (
     AUDIT_PAGE_MAX,
     DUE_AT_ONCE_MAX,
@@ -59,58 +60,9 @@ _PROTECTED: Final = (
     "SELECT count(*) FROM asset_meter "
     "WHERE feeder_id = ?1 AND serial = ?2 AND protected = 1 AND valid_to IS NULL"
 )
-_LINK: Final = "number, at, who, what, why, result, session_id, command_id, digest, previous, hash"
 
 
 # --- the audit log -------------------------------------------------------------------------------
-
-
-def in_turn() -> Steps[None]:
-    """Take the end of the log: until this transaction ends, no other one changes anything here."""
-    yield from do("UPDATE audit_end SET number = number")
-
-
-def append(entries: Sequence[Entry], now: datetime) -> Steps[list[Link]]:
-    """Append to the log; the transaction has to be in turn."""
-    if not entries:
-        return []
-    [(number, previous)] = cast(Any, (yield from ask("SELECT number, hash FROM audit_end")))
-    links: list[Link] = []
-    for entry in entries:
-        number += 1
-        made = link(entry, number=number, at=now, previous=previous)
-        previous = made.hash
-        links.append(made)
-        yield from do(
-            f"INSERT INTO audit ({_LINK}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            *_link_cells(made),
-        )
-    yield from do("UPDATE audit_end SET number = ?1, hash = ?2", number, previous)
-    return links
-
-
-def _link_cells(made: Link) -> list[Cell]:
-    e = made.entry
-    return [
-        *(made.number, made.at, e.who, e.what, e.why, e.result),
-        *(e.session_id, e.command_id, e.digest, made.previous, made.hash),
-    ]
-
-
-def _link_of(row: Row) -> Link:
-    number, at, who, what, why, result, session_id, command_id, digest, previous, hash_ = cast(
-        Any, row
-    )
-    entry = Entry(
-        who=who,
-        what=what,
-        why=why,
-        result=result,
-        session_id=session_id,
-        command_id=command_id,
-        digest=digest,
-    )
-    return Link(number, at, entry, previous, hash_)
 
 
 def note(entry: Entry, now: datetime) -> Steps[Link]:
@@ -507,10 +459,10 @@ class Ledger(ABC):
             first=3, only_open=False, command_id=command_id, session_id=session_id
         )
         rows = await self._rows(
-            f"SELECT {_LINK} FROM audit WHERE number > ?1 AND {where} ORDER BY number LIMIT ?2",
+            f"SELECT {LINK_COLUMNS} FROM audit WHERE number > ?1 AND {where} ORDER BY number LIMIT ?2",
             *(after, min(at_most, AUDIT_PAGE_MAX), *arguments),
         )
-        return [_link_of(row) for row in rows]
+        return [link_of(row) for row in rows]
 
     async def audit_end(self) -> tuple[int, str]:
         [row] = await self._rows("SELECT number, hash FROM audit_end")

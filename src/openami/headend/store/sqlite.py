@@ -25,11 +25,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote
 
+from openami.headend.audit import Entry
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
 from openami.headend.store.account_ledger import AccountLedger
 from openami.headend.store.alarm_ledger import AlarmLedger
+from openami.headend.store.arrivals import ArrivalQueries
 from openami.headend.store.asset_ledger import AssetLedger
+from openami.headend.store.bulk_ledger import BulkLedger
 from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy_ledger import EnergyLedger
@@ -109,6 +112,8 @@ class SqliteStore(
     CountQueries,
     Pages,
     TrafficQueries,
+    ArrivalQueries,
+    BulkLedger,
 ):
     """The open file. See the port for what its methods promise."""
 
@@ -134,11 +139,15 @@ class SqliteStore(
             )
         )
 
-    async def replay(self, reject_id: int, decision: Decision) -> Tally:
-        return await self._write(lambda: writing.replay(reject_id, decision, self._directory))
+    async def replay(
+        self, reject_id: int, decision: Decision, entry: Callable[[Tally], Entry], now: datetime
+    ) -> Tally:
+        return await self._write(
+            lambda: writing.replay(reject_id, decision, self._directory, entry, now)
+        )
 
-    async def drop(self, reject_id: int) -> bool:
-        return await self._write(lambda: writing.drop(reject_id))
+    async def drop(self, reject_id: int, entry: Entry, now: datetime) -> bool:
+        return await self._write(lambda: writing.drop(reject_id, entry, now))
 
     async def prune(self, now: datetime) -> int:
         return await self._write(

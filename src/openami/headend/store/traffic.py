@@ -1,16 +1,20 @@
-"""The TrafficStore port: how much each gateway has sent, by day; what its radio contract is paid by."""
+"""The TrafficStore port: how much each gateway has sent, by day, and how much it may send in a month."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Any, Final, Protocol, cast
+from datetime import date, datetime
+from typing import Any, Final, Protocol, TypeVar, cast
 
+from openami.headend.audit import Entry
 from openami.headend.ingest import Accepted, Decision
+from openami.headend.store.chain import append, in_turn
 from openami.headend.store.plan import Cell
-from openami.headend.store.steps import Row, Steps, insert
+from openami.headend.store.steps import Row, Steps, do, insert
 from openami.headend.store.tables import Table, Type
+
+T = TypeVar("T")
 
 # A year and a month: this month beside the same month of last year.
 TRAFFIC_KEPT_DAYS: Final = 400
@@ -53,6 +57,16 @@ class TrafficStore(Protocol):
         """Return the traffic of each gateway and day, from a UTC day on."""
         ...
 
+    async def budgets(self) -> Mapping[tuple[str, str], int]:
+        """Return what gateways may send in a month of UTC, in bytes, by feeder and gateway, where that is set."""
+        ...
+
+    async def set_budget(
+        self, feeder_id: str, gateway_id: str, month_bytes: int | None, entry: Entry, now: datetime
+    ) -> None:
+        """Set what a gateway may send in a month, or with None no more, and note it, in one transaction."""
+        ...
+
 
 def count_traffic(batch: Iterable[Decision]) -> Steps[int]:
     """Add a batch to its days."""
@@ -70,12 +84,41 @@ def count_traffic(batch: Iterable[Decision]) -> Steps[int]:
     return (yield from insert(TRAFFIC, cells))
 
 
+def set_budget(
+    feeder_id: str, gateway_id: str, month_bytes: int | None, entry: Entry, now: datetime
+) -> Steps[None]:
+    """Write a budget in the place of what was."""
+    yield from in_turn()
+    yield from do(
+        "DELETE FROM bandwidth_budget WHERE feeder_id = ?1 AND gateway_id = ?2",
+        *(feeder_id, gateway_id),
+    )
+    if month_bytes is not None:
+        yield from do(
+            "INSERT INTO bandwidth_budget (feeder_id, gateway_id, month_bytes) VALUES (?1, ?2, ?3)",
+            *(feeder_id, gateway_id, month_bytes),
+        )
+    yield from append((entry,), now)
+
+
 class TrafficQueries(ABC):
     """What the TrafficStore does."""
 
     @abstractmethod
     async def _rows(self, sql: str, *arguments: Cell) -> list[Row]: ...
 
+    @abstractmethod
+    async def _write(self, steps: Callable[[], Steps[T]]) -> T: ...
+
     async def traffic(self, since: date, feeder_id: str | None = None) -> Sequence[DayTraffic]:
         rows = await self._rows(_SINCE, str(since), feeder_id or "")
         return [DayTraffic(*cast(Any, row)) for row in rows]
+
+    async def budgets(self) -> Mapping[tuple[str, str], int]:
+        rows = await self._rows("SELECT feeder_id, gateway_id, month_bytes FROM bandwidth_budget")
+        return {(feeder, gateway): most for feeder, gateway, most in cast(Any, rows)}
+
+    async def set_budget(
+        self, feeder_id: str, gateway_id: str, month_bytes: int | None, entry: Entry, now: datetime
+    ) -> None:
+        await self._write(lambda: set_budget(feeder_id, gateway_id, month_bytes, entry, now))

@@ -4,7 +4,7 @@
 # ruff: noqa: S608
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from openami.headend.audit import Entry
 from openami.headend.consumption import counts_energy
 from openami.headend.ingest import Accepted, Decision, Finding
 from openami.headend.seq_gaps import Numbering, merged
@@ -23,6 +24,7 @@ from openami.headend.store import (
     StoreError,
     Tally,
 )
+from openami.headend.store.chain import append, in_turn
 from openami.headend.store.collisions import NewConflict, Told, differing_values, judge
 from openami.headend.store.directory import Directory, Series, SeriesKey
 from openami.headend.store.identity import ms_at, place, storable_text, to_ms
@@ -93,11 +95,19 @@ def commit(
     return tally
 
 
-def replay(reject_id: int, decision: Decision, directory: Directory) -> Steps[Tally]:
+def replay(
+    reject_id: int,
+    decision: Decision,
+    directory: Directory,
+    entry: Callable[[Tally], Entry],
+    now: datetime,
+) -> Steps[Tally]:
     """Store a kept message's new verdict and note what became of it.
 
     Raises StoreError when there is no such message.
     """
+    # First, as every transaction that appends to the log: so two of them wait for one another and never cross.
+    yield from in_turn()
     rows = yield from ask("SELECT received_at FROM rejected WHERE id = ?1", reject_id)
     if not rows:
         raise StoreError(
@@ -125,17 +135,23 @@ def replay(reject_id: int, decision: Decision, directory: Directory) -> Steps[Ta
         )
     else:
         yield from _mark(reject_id, RejectStatus.REPLAYED)
-    return replace(
+    tally = replace(
         tally,
         messages=1,
         rejected_messages=plan.rejected_messages,
         rejected_items=plan.rejected_items,
     )
+    yield from append((entry(tally),), now)
+    return tally
 
 
-def drop(reject_id: int) -> Steps[bool]:
+def drop(reject_id: int, entry: Entry, now: datetime) -> Steps[bool]:
     """Mark a kept message dropped; False if there is none."""
-    return (yield from _mark(reject_id, RejectStatus.DROPPED)) == 1
+    yield from in_turn()
+    if (yield from _mark(reject_id, RejectStatus.DROPPED)) == 0:
+        return False
+    yield from append((entry,), now)
+    return True
 
 
 def _mark(reject_id: int, status: RejectStatus) -> Steps[int]:

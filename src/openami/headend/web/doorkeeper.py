@@ -97,6 +97,7 @@ class AccountsDoorkeeper:
             feeders=token.feeders,
             means_id=token.id,
             relays=token.relays,
+            accounts=token.accounts,
         )
 
     async def _by_proxy(

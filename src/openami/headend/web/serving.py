@@ -8,12 +8,13 @@ it ends by itself, the head-end ends with it, and the supervisor starts both (de
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvicorn
@@ -23,6 +24,7 @@ from openami.clock import Clock
 from openami.headend.accounts.passwords import Argon2Hasher
 from openami.headend.accounts.proxy import ProxyRules
 from openami.headend.broker_link import BrokerLink
+from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
 from openami.headend.listening import Listening, ListeningError
 from openami.headend.metrics import HeadendMetrics
 from openami.headend.store import Access, StoreError
@@ -35,6 +37,10 @@ from openami.headend.web.doorkeeper import AccountsDoorkeeper
 from openami.headend.web.sign_in_desk import SignInDesk
 from openami.headend.web.site import Site
 from openami.profile import RegisterCatalogue
+
+if TYPE_CHECKING:  # only a head-end with a key needs the library that signs
+    from openami.sip.keyring import Roots
+    from openami.sip.keys import Signer
 
 # Six for each of twenty browsers, live streams among them; what is beyond is told 503 and comes again.
 CONNECTIONS_MAX: Final = 128
@@ -63,6 +69,9 @@ class Web:
     link: Callable[[], BrokerLink]
     """Asked from the web's thread: returns what another thread has left there."""
     can_command: bool
+    disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX
+    keys: "tuple[Signer, Roots] | None" = None
+    """With which key days are certified, and whom a keyring is believed."""
     proxy: ProxyRules | None = None
     metrics: HeadendMetrics = field(default_factory=HeadendMetrics)
     tracing: Tracing = field(default_factory=Untraced)
@@ -148,6 +157,8 @@ async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
             doorkeeper=door,
             link=web.link,
             can_command=web.can_command,
+            disconnects_per_hour_max=web.disconnects_per_hour_max,
+            certificate=_certificate(web, store),
             secure=listening.secure,
             desk=desk,
             behind_proxy=web.proxy is not None,
@@ -159,6 +170,29 @@ async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
         if ending.told:
             server.should_exit = True
         await server.serve(sockets=[bound])
+
+
+def _certificate(
+    web: Web, store: HeadEndStore
+) -> Callable[[str, str, date], Awaitable[bytes]] | None:
+    if web.keys is None:
+        return None
+    from openami.headend.day_certificates import verified
+
+    signer, roots = web.keys
+
+    async def make(feeder_id: str, gateway_id: str, day: date) -> bytes:
+        return await verified(
+            store,
+            feeder_id=feeder_id,
+            gateway_id=gateway_id,
+            day=day,
+            signer=signer,
+            roots=roots,
+            now=web.clock.now(),
+        )
+
+    return make
 
 
 async def _opened_store(

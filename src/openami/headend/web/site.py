@@ -1,7 +1,8 @@
 """What every route is given: the store, the clock, and what the head-end knows of itself."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Protocol
 
 from starlette.requests import HTTPConnection
@@ -9,6 +10,7 @@ from starlette.requests import HTTPConnection
 from openami.clock import Clock
 from openami.headend.accounts import Principal
 from openami.headend.broker_link import BrokerLink as BrokerLink
+from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
 from openami.headend.metrics import HeadendMetrics
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.tracing import Tracing, Untraced
@@ -35,6 +37,10 @@ class Site:
     link: Callable[[], BrokerLink]
     can_command: bool
     """Whether this head-end has a key to command with."""
+    disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX
+    """No more houses are cut off within an hour, by whoever asks."""
+    certificate: Callable[[str, str, date], Awaitable[bytes]] | None = None
+    """Makes the certificate of a feeder's gateway and day; None without a key. Raises CertificateError."""
     secure: bool = False
     """Whether it is reached by HTTPS."""
     desk: SignInDesk | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from tests.headend.decisions import accepted, register
 from tests.headend.web.api.village import (
     FEEDER,
     GATEWAY,
@@ -21,6 +22,8 @@ from tests.headend.web.api.village import (
     Village,
 )
 
+from openami.headend.asset_changes import swap_meter
+from openami.headend.assets.changes import Swap
 from openami.headend.audit import first_break, read_links
 from openami.headend.store import Reading
 from openami.headend.web.api.forms import LIMIT_DEFAULT
@@ -257,6 +260,20 @@ async def test_energy_by_period_of_the_feeder_s_own_time(village: Village) -> No
     assert (await village.get("/energy")).status_code == 422
 
 
+async def test_energy_of_a_swapped_meter_is_found_by_either_serial(village: Village) -> None:
+    swap = Swap(old=METER, new="M-9", closing_kwh=104.0, opening_kwh=20.0, at=NOW)
+    await swap_meter(village.store, FEEDER, swap, who="erik", now=NOW)
+    later = NOW + QUARTER
+    await village.store.commit(
+        [accepted(register(20.5), ts=later, feeder=FEEDER, gateway=GATEWAY, meter="M-9")]
+    )
+    asked = {"feeder": FEEDER, "step": "15m", "since": utc_text(NOW - QUARTER)}
+    for serial in (METER, "M-9"):
+        [energy] = await village.items("/energy", **asked, until=utc_text(later), meter=serial)
+        assert (energy["meterSerial"], energy["meters"]) == ("M-9", [METER, "M-9"])
+        assert energy["totalWh"] == 250 + 1000 + 500
+
+
 async def test_a_feeder_s_balance_is_a_range(village: Village) -> None:
     asked = {"since": utc_text(NOW - 10 * QUARTER)}
     balance = (await village.get(f"/balance/{FEEDER}", params=asked)).json()
@@ -318,7 +335,7 @@ async def test_completeness_by_feeder_and_day(village: Village) -> None:
 async def test_the_audit_log_can_be_verified_from_what_is_told(village: Village) -> None:
     await village.post("/rejected/1/drop")
     entries = await village.items("/audit", limit=1)
-    assert entries[-1]["what"] == "rejected message dropped"
+    assert entries[-1]["what"] == "rejected message 1 dropped"
     assert entries[-1]["who"] == "rita"
     names = {"sessionId": "session_id", "commandId": "command_id"}
     lines = [
@@ -361,7 +378,9 @@ async def test_a_rejected_message_is_shown_replayed_and_dropped(village: Village
     assert (await village.post("/rejected/2/replay")).status_code == 409
     assert (await village.post("/rejected/2/drop", "viewer")).json()["code"] == "role-missing"
     said = [entry["what"] for entry in await village.items("/audit")]
-    assert said[2:] == ["rejected message replayed"] * 3 + ["rejected message dropped"]
+    assert said[2:] == [
+        f"rejected message {n}" for n in ("1 replayed", "1 replayed", "3 replayed", "2 dropped")
+    ]
 
 
 # --- sessions ------------------------------------------------------------------------------------
@@ -395,3 +414,24 @@ async def test_a_session_is_opened_and_closed(village: Village) -> None:
         assert (await village.post("/sessions", json=wrong)).status_code == status
     assert (await village.post("/sessions", "south", json=asked)).status_code == 404
     assert (await village.post("/sessions", "viewer", json=asked)).status_code == 403
+
+
+async def test_a_gateway_has_a_budget_of_bytes(village: Village) -> None:
+    path = f"/gateways/{FEEDER}/{GATEWAY}"
+    before = await village.get(path)
+    assert before.json()["monthBudgetBytes"] is None
+    assert before.json()["bytesThisMonth"] >= before.json()["bytesToday"] > 0
+    seen = {"If-Match": before.headers["etag"]}
+    after = await village.put(f"{path}/budget", json={"monthBytes": 40_000_000}, headers=seen)
+    assert (after.status_code, after.json()["monthBudgetBytes"]) == (200, 40_000_000)
+    stale = await village.put(f"{path}/budget", json={"monthBytes": 50_000_000}, headers=seen)
+    assert stale.status_code == 412
+    for wrong in (0, 999_999, "many", 1.5, 10**14):
+        refused = await village.put(f"{path}/budget", json={"monthBytes": wrong})
+        assert refused.status_code == 422, wrong
+    refused = await village.put(f"{path}/budget", "operator", json={"monthBytes": None})
+    assert refused.json()["code"] == "role-missing"
+    hidden = await village.put(f"{path}/budget", "south", json={"monthBytes": None})
+    assert hidden.status_code == 404
+    none = await village.put(f"{path}/budget", json={"monthBytes": None})
+    assert none.json()["monthBudgetBytes"] is None

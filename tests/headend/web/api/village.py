@@ -71,6 +71,11 @@ PEOPLE: Final = {
     "relays": token_of("rita", Role.OPERATOR, relays=True),
     "engineer": token_of("erik", Role.ENGINEER, relays=True),
     "person": token_of("pia", Role.OPERATOR, proved_at=NOW),
+    "colleague": Principal("carla", Role.OPERATOR, Means.PROXY, proved_at=NOW),
+    "himself": Principal("erik", Role.ENGINEER, Means.PROXY, proved_at=NOW),
+    "late": Principal("carla", Role.OPERATOR, Means.PROXY, proved_at=NOW + timedelta(days=1)),
+    "early": Principal("erik", Role.ENGINEER, Means.PROXY, proved_at=NOW - timedelta(hours=1)),
+    "keeper": token_of("keeper", Role.ENGINEER, accounts=True),
     "south": token_of("sami", Role.ENGINEER, relays=True, feeders=frozenset({OTHER_FEEDER})),
 }
 
@@ -89,6 +94,10 @@ class Asking:
     async def post(self, path: str, who: str = "relays", **told: Any) -> httpx.Response:
         """Ask for a change."""
         return await self.client.post(f"/api/v1{path}", headers=_headers(who, told), **told)
+
+    async def put(self, path: str, who: str = "engineer", **told: Any) -> httpx.Response:
+        """Ask for something to be as told."""
+        return await self.client.put(f"/api/v1{path}", headers=_headers(who, told), **told)
 
     async def items(self, path: str, who: str = "viewer", **params: Any) -> list[dict[str, Any]]:
         """Return a whole list, page by page."""
@@ -114,7 +123,10 @@ class Village(Asking):
 
 
 def _headers(who: str, told: dict[str, Any]) -> dict[str, str]:
-    return {"Authorization": f"Bearer {who}", **told.pop("headers", {})}
+    # A person's browser says where a request comes from; a program has nothing to say.
+    by_token = who not in PEOPLE or PEOPLE[who].means is Means.TOKEN
+    origin = {} if by_token else {"Origin": "http://head-end"}
+    return {"Authorization": f"Bearer {who}", **origin, **told.pop("headers", {})}
 
 
 def site_over(store: HeadEndStore, clock: Clock, *, can_command: bool = True) -> Site:

@@ -12,8 +12,10 @@ from typing import Final
 from fastapi import APIRouter
 
 from openami.headend.web.api import (
+    assets,
     audit,
     balance,
+    bulk,
     commands,
     completeness,
     customers,
@@ -29,14 +31,16 @@ from openami.headend.web.api import (
     readings,
     rejected,
     sessions,
+    tokens,
+    users,
 )
 
 # In the order of the OpenAPI document: what stands there, what it said, what is asked of it, what is told of that.
 _RESOURCES: Final = (
-    *(feeders, poles, meters, customers, gateways),
+    *(feeders, poles, meters, customers, gateways, assets),
     *(readings, energy, balance, events, findings, gaps, completeness),
-    *(sessions, commands),
-    *(rejected, audit, document),
+    *(sessions, commands, bulk),
+    *(rejected, audit, users, tokens, document),
 )
 
 

@@ -238,7 +238,7 @@ async def request_command(
     principal, site = principal_of(request), site_of(request)
     now = site.clock.now()
     if needs_step_up(Action(asked.action)):
-        _require_step_up(request)
+        require_step_up(request)
     meter = await require_meter(request, asked.feeder_id, asked.meter_serial)
     require_can_command(request)
     order = Order(
@@ -256,7 +256,7 @@ async def request_command(
             order,
             command_id=new_id("cmd"),
             by=principal.name,
-            idempotency_key=_key_of(principal, key),
+            idempotency_key=owned_key(principal, key),
             now=now,
         )
     except OrderFault as fault:
@@ -264,12 +264,12 @@ async def request_command(
     engineer = principal.may(Role.ENGINEER)
     match await site.store.request_command(new, now, engineer=engineer):
         case RequestRefused(RequestFault.KEY_REUSED):
-            raise _key_reused()
+            raise key_reused()
         case RequestRefused(refused, detail):
             raise Problem(HTTPStatus.CONFLICT, refused.lower().replace("_", "-"), detail)
         case Requested(command, is_new):
             if not is_new and _told_otherwise(command, new):
-                raise _key_reused()
+                raise key_reused()
             return answer(
                 request,
                 Command.of(command),
@@ -278,7 +278,7 @@ async def request_command(
             )
 
 
-def _require_step_up(request: Request) -> None:
+def require_step_up(request: Request) -> None:
     """Raise Problem 403 unless whoever asks may order relays now."""
     principal = principal_of(request)
     if principal.may_order_relays(site_of(request).clock.now()):
@@ -293,7 +293,7 @@ def _require_step_up(request: Request) -> None:
     raise Problem.step_up_needed()
 
 
-def _key_of(principal: Principal, key: str) -> str:
+def owned_key(principal: Principal, key: str) -> str:
     """Return a key as the ledger keeps it: two people's keys are two, though they be spelled alike."""
     return f"{principal.means}:{principal.name}:{key}"
 
@@ -306,7 +306,8 @@ def _told_otherwise(command: LedgerCommand, new: LedgerCommand) -> bool:
     return (command.reason, command.wanted_session) != (new.reason, new.wanted_session)
 
 
-def _key_reused() -> Problem:
+def key_reused() -> Problem:
+    """Return the refusal of a key that another request had."""
     return Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "idempotency-key-reused",
@@ -369,7 +370,7 @@ async def approve_command(
     if_match: IfMatch = None,
 ) -> Response:
     """Add a second person's act, or the market's, to a command that waits for it."""
-    _require_step_up(request)
+    require_step_up(request)
     site, command = site_of(request), await _found(request, command_id)
     check_unchanged(if_match, await _in_full(request, command))
     session = None

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,13 +20,17 @@ from openami.headend.web.api.forms import (
     Cursor,
     Day,
     FeederFilter,
+    FeederId,
     GatewayFilter,
+    GatewayId,
     MeterFilter,
     Moment,
     Resource,
 )
+from openami.headend.web.api.media import JSON
 from openami.headend.web.api.paging import NEXT_LINK, Page, key_of, page_answer
-from openami.headend.web.api.scope import feeders_of
+from openami.headend.web.api.scope import feeders_of, require_gateway
+from openami.headend.web.certificates import certificate_answer
 from openami.headend.web.refusals import invalid
 from openami.headend.web.site import site_of
 
@@ -103,6 +107,7 @@ class DayTold(Resource):
 FirstDay = Annotated[
     Day | None, Query(alias="since", description="The first day; today without it.")
 ]
+DayOfPath = Annotated[Day, Path(alias="day", description="A day of UTC that is over.")]
 LastDay = Annotated[
     Day | None, Query(alias="until", description="The last day, included; `since` without it.")
 ]
@@ -147,6 +152,25 @@ async def list_completeness(
     items = [DayTold.of(account) async for account in accounts]
     last: Key | None = left[0] if len(left) > 1 else None
     return page_answer(request, "completeness", items, last)
+
+
+@router.get(
+    "/certificates/{feederId}/{gatewayId}/{day}",
+    responses={
+        200: {"content": {JSON: {"schema": {"type": "object"}}}},
+        **may_refuse(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    },
+)
+@declares(Role.VIEWER)
+async def show_certificate(
+    request: Request, feeder_id: FeederId, gateway_id: GatewayId, day: DayOfPath
+) -> Response:
+    """Certify a gateway's day: what it states it recorded, beside what is here, signed by both.
+
+    Whoever has the operator's roots verifies it without a network: `openami verify`.
+    """
+    await require_gateway(request, feeder_id, gateway_id)
+    return await certificate_answer(request, feeder_id, gateway_id, day)
 
 
 def _days(first: date, last: date) -> list[date]:

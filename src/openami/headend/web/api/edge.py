@@ -6,7 +6,7 @@ read within its bound, by those only who have shown who they are.
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -17,9 +17,11 @@ from openami.headend.web.problems import Problem
 from openami.headend.web.refusals import invalid
 from openami.headend.web.site import site_of
 
-# The largest thing there is to say is an act with its signature, some kilobytes.
+# The largest thing there is to say, where an endpoint does not say more, is an act with its signature.
 BODY_BYTES_MAX: Final = 64 * 1024
 _SHOWN_CHARS_MAX: Final = 40  # of a name somebody mistyped
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 def may_refuse(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
@@ -44,18 +46,30 @@ DESCRIPTIONS: Final = {
 }
 
 
+def reads_up_to(body_bytes: int) -> Callable[[Endpoint], Endpoint]:
+    """Mark an endpoint as one whose body may have more than BODY_BYTES_MAX."""
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        endpoint.__openami_body_bytes__ = body_bytes  # type: ignore[attr-defined]
+        return endpoint
+
+    return mark
+
+
 class BoundedRequest(Request):
     """A request whose body is not read beyond its bound. Raises Problem 413."""
+
+    body_bytes_max = BODY_BYTES_MAX
 
     async def stream(self) -> AsyncIterator[bytes]:  # type: ignore[override]  # as Starlette's own, a generator
         size = 0
         async for chunk in super().stream():
             size += len(chunk)
-            if size > BODY_BYTES_MAX:
+            if size > self.body_bytes_max:
                 raise Problem(
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                     "body-too-large",
-                    f"the body has more than {BODY_BYTES_MAX} bytes",
+                    f"the body has more than {self.body_bytes_max} bytes",
                     remedy="send less",
                 )
             yield chunk
@@ -69,6 +83,7 @@ class ApiRoute(APIRoute):
         known = frozenset(field.alias for field in self.dependant.query_params)
         offer = offered(self.endpoint)
         has_body = self.body_field is not None
+        most = getattr(self.endpoint, "__openami_body_bytes__", BODY_BYTES_MAX)
 
         async def handle(request: Request) -> Response:
             if await site_of(request).doorkeeper.principal(request) is None:
@@ -80,8 +95,9 @@ class ApiRoute(APIRoute):
                 chosen(request.headers.get("accept"), offer)
             if has_body:
                 _refuse_media_type(request.headers.get("content-type"))
-                request = BoundedRequest(request.scope, request.receive)
-                await request.body()
+                request = bounded = BoundedRequest(request.scope, request.receive)
+                bounded.body_bytes_max = most
+                await bounded.body()
             return await answer(request)
 
         return handle

@@ -1,4 +1,8 @@
-"""``/energy``: what each meter counted by quarter hour, hour, day or month of its feeder's own time."""
+"""``/energy``: what each meter counted by quarter hour, hour, day or month of its feeder's own time.
+
+Where a meter was swapped, those that hung there one after the other are one course, across the registers that were
+written down at the swap.
+"""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,7 +16,8 @@ from starlette.responses import Response
 
 from openami.headend.accounts import Role
 from openami.headend.consumption import Known
-from openami.headend.periods import Step
+from openami.headend.periods import Step, boundaries
+from openami.headend.place_energy import Succession, succession_energy, successions
 from openami.headend.store.energy import ACTIVE_IMPORT, METER_DAYS_MAX, PERIODS_MAX, SeriesEnergy
 from openami.headend.store.pages import Key
 from openami.headend.web.admission import declares
@@ -32,6 +37,7 @@ from openami.headend.web.api.paging import NEXT_LINK, Page, in_memory, key_of, p
 from openami.headend.web.api.scope import require_feeder
 from openami.headend.web.refusals import invalid
 from openami.headend.web.site import site_of
+from openami.profile import utc_text
 
 router = APIRouter(route_class=ApiRoute, tags=["energy"])
 
@@ -61,22 +67,26 @@ class Period(Resource):
 
 
 class Energy(Resource):
-    """One meter's energy. The sum of its periods is the difference of its registers, resets and rollovers apart."""
+    """One meter's energy. Its periods add up to the difference of its registers: resets, rollovers, swaps apart."""
 
     feeder_id: str
-    meter_serial: str
+    meter_serial: str = Field(description="The meter that hangs there, or hung there last.")
+    meters: list[str] = Field(
+        description="All that hung there meanwhile, one after the other; their energy is told together."
+    )
     obis: str
     total_wh: int = Field(description="What is known of all periods together, in Wh.")
     suspect: int = Field(description="Readings of these days that nobody vouches for.")
     periods: list[Period]
 
     @classmethod
-    def of(cls, series: SeriesEnergy) -> "Energy":
-        """Return a meter's energy as it is told."""
+    def of(cls, series: SeriesEnergy, succession: Succession) -> "Energy":
+        """Return what meters counted one after the other as it is told."""
         ends = zip(series.since, series.since[1:], series.wh, series.known, strict=False)
         return cls(
             feeder_id=series.feeder_id,
             meter_serial=series.meter_serial,
+            meters=list(dict.fromkeys(span.serial for span in succession)),
             obis=str(series.obis),
             total_wh=series.total_wh,
             suspect=series.suspect,
@@ -117,29 +127,40 @@ async def list_energy(
     limit: MetersLimit = METERS_PAGE_DEFAULT,
     cursor: Cursor = None,
 ) -> Response:
-    """List what a feeder's meters counted, by serial; the last week up to now, if you name no time."""
+    """List what a feeder's meters counted, by serial; the last week up to now, if you name no time.
+
+    A meter that was swapped is found by its own serial and by those that hung there before and after it.
+    """
     await require_feeder(request, feeder_id)
     store = site_of(request).store
     end = until or site_of(request).clock.now()
     begin = since or end - timedelta(days=7)
     _check_span(begin, end)
-    zone = (await store.assets(feeder_id)).feeder.zone
+    assets = await store.assets(feeder_id)
+    zone = assets.feeder.zone
     register = register_of(obis) or ACTIVE_IMPORT
-    after = key_of("energy", cursor, (str,))
-    rows = await store.meters(feeder_id=feeder_id, meter_serial=meter_serial)
-    keyed: list[tuple[Key, str]] = [((row.meter_serial,), row.meter_serial) for row in rows]
+    after = key_of("energy", cursor, (str, str))
+    heard = [row.meter_serial for row in await store.meters(feeder_id=feeder_id)]
+    # A swap within the first period or the last belongs to it.
+    edges = boundaries(begin, end, step, zone)
+    keyed: list[tuple[Key, Succession]] = [
+        ((each[-1].serial, utc_text(each[0].begin)), each)
+        for each in successions(assets, heard, edges[0], edges[-1])
+        if meter_serial is None or any(span.serial == meter_serial for span in each)
+    ]
     page, last = in_memory(keyed, after, limit)
     items: list[Energy] = []
-    for serial in page:
+    for each in page:
         try:
-            found = await store.energy(
-                feeder_id, begin, end, step, zone=zone, obis=register, meter_serial=serial
+            found = await succession_energy(
+                store, feeder_id, each, begin, end, step, zone=zone, obis=register
             )
         except ValueError:
             raise _too_long(
                 f"that is more than {PERIODS_MAX} periods: choose a longer step"
             ) from None
-        items += [Energy.of(series) for series in found]
+        if found is not None:
+            items.append(Energy.of(found, each))
     return page_answer(request, "energy", items, last)
 
 

@@ -2,13 +2,15 @@
 
 import re
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Final
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Header, Path, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from openami.headend.accounts import Role
 from openami.headend.store.pages import PAGE_MAX
 from openami.profile import ID_PATTERN, Obis, read_time, utc_text
 from openami.profile.identifiers import ID_CHARS_MAX
@@ -25,6 +27,8 @@ IDEMPOTENCY_KEY_CHARS_MAX: Final = 128
 ACT_CHARS_MAX: Final = 4_096
 # A code of a finding or a fault, a type of event.
 CODE_CHARS_MAX: Final = 64
+# An account of more feeders than that is one of every feeder.
+FEEDERS_NAMED_MAX: Final = 500
 _DAY_CHARS: Final = len("2026-06-22")
 
 # No control characters: what is written into the log is one line, and every store can hold it.
@@ -99,18 +103,18 @@ Day = Annotated[
 # --- parameters ----------------------------------------------------------------------------------
 
 
-_ID: Final = f"^{ID_PATTERN}$"
+ID: Final = f"^{ID_PATTERN}$"
 _CODE: Final = r"^[A-Za-z0-9._-]+$"
 
 FeederFilter = Annotated[
-    str | None, Query(alias="feeder", pattern=_ID, description="Of this feeder only.")
+    str | None, Query(alias="feeder", pattern=ID, description="Of this feeder only.")
 ]
-FeederNamed = Annotated[str, Query(alias="feeder", pattern=_ID, description="Of this feeder.")]
+FeederNamed = Annotated[str, Query(alias="feeder", pattern=ID, description="Of this feeder.")]
 GatewayFilter = Annotated[
-    str | None, Query(alias="gateway", pattern=_ID, description="Of this gateway only.")
+    str | None, Query(alias="gateway", pattern=ID, description="Of this gateway only.")
 ]
 MeterFilter = Annotated[
-    str | None, Query(alias="meter", pattern=_ID, description="Of the meter of this serial only.")
+    str | None, Query(alias="meter", pattern=ID, description="Of the meter of this serial only.")
 ]
 ObisFilter = Annotated[
     str | None,
@@ -144,13 +148,13 @@ Cursor = Annotated[
         description="Where the page begins: from `next` or `Link` of the page before; tells nothing else.",
     ),
 ]
-FeederId = Annotated[str, Path(alias="feederId", pattern=_ID, description="The feeder.")]
-GatewayId = Annotated[str, Path(alias="gatewayId", pattern=_ID, description="The gateway.")]
-MeterSerial = Annotated[str, Path(alias="meterSerial", pattern=_ID, description="The serial.")]
-PoleId = Annotated[str, Path(alias="poleId", pattern=_ID, description="The pole.")]
-CustomerId = Annotated[str, Path(alias="customerId", pattern=_ID, description="The customer.")]
-CommandId = Annotated[str, Path(alias="commandId", pattern=_ID, description="The command.")]
-SessionId = Annotated[str, Path(alias="sessionId", pattern=_ID, description="The session.")]
+FeederId = Annotated[str, Path(alias="feederId", pattern=ID, description="The feeder.")]
+GatewayId = Annotated[str, Path(alias="gatewayId", pattern=ID, description="The gateway.")]
+MeterSerial = Annotated[str, Path(alias="meterSerial", pattern=ID, description="The serial.")]
+PoleId = Annotated[str, Path(alias="poleId", pattern=ID, description="The pole.")]
+CustomerId = Annotated[str, Path(alias="customerId", pattern=ID, description="The customer.")]
+CommandId = Annotated[str, Path(alias="commandId", pattern=ID, description="The command.")]
+SessionId = Annotated[str, Path(alias="sessionId", pattern=ID, description="The session.")]
 RejectId = Annotated[
     int, Path(alias="rejectId", ge=1, le=2**53 - 1, description="The kept message.")
 ]
@@ -177,7 +181,7 @@ IdempotencyKey = Annotated[
 
 # --- members of bodies ---------------------------------------------------------------------------
 
-Id = Annotated[str, Field(pattern=_ID, max_length=ID_CHARS_MAX)]
+Id = Annotated[str, Field(pattern=ID, max_length=ID_CHARS_MAX)]
 
 
 def _read_whole(value: object) -> object:
@@ -190,6 +194,36 @@ Reason = Annotated[
     str,
     Field(pattern=ONE_LINE, max_length=REASON_CHARS_MAX, description="Why; kept in the audit log."),
 ]
+
+
+class RoleWord(StrEnum):
+    """What an account or a token may do; each may do what the one before may."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ENGINEER = "engineer"
+
+
+RoleAsked = Literal["viewer", "operator", "engineer"]
+Scope = Annotated[
+    Annotated[list[Id], Field(min_length=1, max_length=FEEDERS_NAMED_MAX)] | None,
+    Field(description="The feeders they see and touch; null for every one, which has to be said."),
+]
+
+
+def role_of(word: RoleAsked) -> Role:
+    """Return the role a word stands for."""
+    return Role[word.upper()]
+
+
+def scope_of(feeders: list[str] | None) -> frozenset[str] | None:
+    """Return a scope as accounts have it."""
+    return None if feeders is None else frozenset(feeders)
+
+
+def scope_told(feeders: frozenset[str] | None) -> list[str] | None:
+    """Return a scope as it is told."""
+    return None if feeders is None else sorted(feeders)
 
 
 def register_of(text: str | None) -> Obis | None:

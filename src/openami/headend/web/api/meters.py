@@ -167,6 +167,14 @@ async def show_meter(
     return answer(request, known.in_full(latest))
 
 
+async def shown_meter(request: Request, feeder_id: str, meter_serial: str) -> Meter:
+    """Return a meter as a list tells it. Raises Problem 404."""
+    known = (await _known(request, feeder_id, meter_serial)).get((feeder_id, meter_serial))
+    if known is None:
+        raise Problem.not_found(f"there is no meter {meter_serial} on feeder {feeder_id}")
+    return known.told()
+
+
 async def _known(
     request: Request, feeder_id: str, meter_serial: str | None
 ) -> dict[tuple[str, str], Known]:

@@ -1,7 +1,6 @@
 """``/rejected``: messages, or single registers of them, that were refused; kept, and judged again on request."""
 
 import base64
-from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated
 
@@ -11,9 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from openami.headend.accounts import Role
-from openami.headend.audit import Entry
-from openami.headend.ingest import Accepted
-from openami.headend.replay import replay
+from openami.headend.replay import drop, faults_of, replay
 from openami.headend.store import Reject, RejectStatus
 from openami.headend.store.pages import KeptMessage, Wanted, topics_begin
 from openami.headend.web.admission import declares, principal_of
@@ -162,9 +159,10 @@ async def replay_rejected(
     if kept.status is RejectStatus.DROPPED:
         raise Problem(HTTPStatus.CONFLICT, "dropped", f"message {reject_id} was given up")
     site = site_of(request)
-    now = site.clock.now()
-    decision, tally = await replay(site.store, kept, catalogue=site.catalogue, now=now)
-    faults = decision.rejected_items if isinstance(decision, Accepted) else decision.errors
+    by = principal_of(request).name
+    decision, tally = await replay(
+        site.store, kept, catalogue=site.catalogue, now=site.clock.now(), who=by
+    )
     replayed = Replayed(
         id=reject_id,
         stored=tally.stored,
@@ -172,11 +170,9 @@ async def replay_rejected(
         conflicts=tally.conflicts,
         still_rejected=[
             Fault(code=str(each.code), path=_sound(each.path), detail=_sound(each.detail))
-            for each in faults
+            for each in faults_of(decision)
         ],
     )
-    result = "still rejected" if faults else "accepted"
-    await _note(request, "rejected message replayed", reject_id, result, now)
     return answer(request, replayed)
 
 
@@ -196,9 +192,8 @@ async def drop_rejected(
     kept = await _found(request, reject_id)
     check_unchanged(if_match, in_full(kept))
     if kept.status is not RejectStatus.DROPPED:
-        await site_of(request).store.drop(reject_id)
-        now = site_of(request).clock.now()
-        await _note(request, "rejected message dropped", reject_id, "dropped", now)
+        site, by = site_of(request), principal_of(request).name
+        await drop(site.store, kept, now=site.clock.now(), who=by)
     return answer(request, in_full(await _found(request, reject_id)))
 
 
@@ -240,9 +235,3 @@ def _is_of(topic: str, feeders: frozenset[str]) -> bool:
 def _sound(text: str) -> str:
     """Return a text that came from outside so that every reader of JSON takes it: no half characters."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-async def _note(request: Request, what: str, reject_id: int, result: str, now: datetime) -> None:
-    by = principal_of(request).name
-    entry = Entry(who=by, what=what, why=f"message {reject_id}", result=result)
-    await site_of(request).store.note(entry, now)

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from openami.headend.accounts import Role
 from openami.headend.assets import Feeder
 from openami.headend.balance import Balance
-from openami.headend.balancing import Balancing
 from openami.headend.web.admission import declares, in_scope, principal_of
+from openami.headend.web.balances import balancing_of
 from openami.headend.web.console.balance_view import SHADES, days_of, strip_of
 from openami.headend.web.console.rendering import page
 from openami.headend.web.site import site_of
@@ -67,17 +67,8 @@ async def _balance(request: Request, feeder: Feeder, days: int) -> Balance | Non
     now = site_of(request).clock.now()
     until = now.replace(minute=0, second=0, microsecond=0)
     try:
-        return await _balancing(request).balance(
+        return await balancing_of(request).balance(
             feeder.id, until - timedelta(days=days), now, now=now
         )
     except ValueError:
         return None
-
-
-def _balancing(request: Request) -> Balancing:
-    """Return the application's one reckoner: what it found lately it does not reckon again."""
-    known = getattr(request.app.state, "balancing", None)
-    if known is None:
-        known = request.app.state.balancing = Balancing(site_of(request).store)
-    assert isinstance(known, Balancing)
-    return known

@@ -19,6 +19,7 @@ from openami.headend.commands import (
     LedgerCommand,
     is_unresolved,
 )
+from openami.headend.keyrings import protected_by
 from openami.headend.sessions import LedgerSession, usable_session
 from openami.headend.states import MeterState
 from openami.headend.store import MeterRow, Reading
@@ -26,8 +27,6 @@ from openami.headend.store.commands import StoredKeyring
 from openami.profile import Quality, RegisterCatalogue
 from openami.profile.command import CommandState
 from openami.sip.actions import ACTIONS, RELAY_STATE_OBIS, Action, Direction
-from openami.sip.canonical import read_document
-from openami.sip.errors import SipError
 
 # So many of its last characters are typed to cut a house off: enough to look at the plate, few enough for a phone.
 SERIAL_END_CHARS: Final = 4
@@ -164,21 +163,6 @@ def relay_facts(
         open_commands=tuple(each for each in commands if each.is_open),
         recent=tuple(commands),
     )
-
-
-def protected_by(document: bytes) -> frozenset[str]:
-    """Return the meters a keyring's document says are protected; none of one that cannot be read.
-
-    It is not verified: what a second person has to sign is decided when the command is signed.
-    """
-    try:
-        scope = read_document(document).members.get("feederScope")
-    except SipError:
-        return frozenset()
-    named = scope.get("protected") if isinstance(scope, dict) else None
-    if not isinstance(named, list):
-        return frozenset()
-    return frozenset(each for each in named if isinstance(each, str))
 
 
 def obstacles(

@@ -16,6 +16,7 @@ from openami.headend.completeness import DayAccount
 from openami.headend.store import GatewayRow
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.web.admission import declares, in_scope, principal_of
+from openami.headend.web.certificates import certificate_answer
 from openami.headend.web.console.rendering import page
 from openami.headend.web.problems import Problem
 from openami.headend.web.site import site_of
@@ -108,8 +109,18 @@ async def completeness(
         show=show,
         total=total_of(accounts),
         stated=stated,
+        can_certify=site.certificate is not None,
         oldest=oldest_day(now),
     )
+
+
+@router.get("/completeness/certificate")
+@declares(Role.VIEWER)
+async def certificate(request: Request, feeder: str, gateway: str, day: str) -> Response:
+    """Return a day's certificate: what the gateway states it recorded, beside what is here, signed by both."""
+    in_scope(request, feeder)
+    when = _day(day, site_of(request).clock.now())
+    return await certificate_answer(request, feeder, gateway, when)
 
 
 def oldest_day(now: datetime) -> date:

@@ -1,17 +1,18 @@
 """Gateways: who is heard, how much of theirs is missing, what they said of their clock and certificate."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Form
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from openami.headend.accounts import Role
 from openami.headend.alarms import Alarm
+from openami.headend.bandwidth import NEAR_SHARE, BudgetRefused, budget_entry, checked_budget
 from openami.headend.gap_life import Gap
 from openami.headend.sessions import LedgerSession
 from openami.headend.states import GatewayState, MeterState, gateway_state, states_of
@@ -53,6 +54,13 @@ class GatewayView:
     today_bytes: int
     """What it has sent this UTC day, and in its month so far."""
     month_bytes: int
+    budget_bytes: int | None
+    """What it may send in a month; None where nobody has set that."""
+
+    @property
+    def budget_ratio(self) -> float | None:
+        """How much of its budget is used; None where there is none."""
+        return None if self.budget_bytes is None else self.month_bytes / self.budget_bytes
 
     @property
     def missing(self) -> int:
@@ -73,6 +81,7 @@ def gateway_views(
     deliveries: Sequence[Delivery],
     sessions: Sequence[LedgerSession],
     traffic: Sequence[DayTraffic],
+    budgets: Mapping[tuple[str, str], int],
     now: datetime,
 ) -> list[GatewayView]:
     """Return the gateways, those that need somebody first."""
@@ -125,6 +134,7 @@ def gateway_views(
                     for each in traffic
                     if (each.feeder_id, each.gateway_id, each.day[:7]) == (*key, month)
                 ),
+                budget_bytes=budgets.get(key),
             )
         )
     return sorted(views, key=_urgency)
@@ -147,7 +157,11 @@ async def gateways(request: Request, feeder: str = "") -> Response:
     if feeder:
         in_scope(request, feeder)
     return page(
-        request, "gateways_list.html", views=await _views(request, feeder or None), feeder=feeder
+        request,
+        "gateways_list.html",
+        views=await _views(request, feeder or None),
+        feeder=feeder,
+        near=NEAR_SHARE,
     )
 
 
@@ -155,6 +169,49 @@ async def gateways(request: Request, feeder: str = "") -> Response:
 @declares(Role.VIEWER)
 async def gateway(request: Request, feeder_id: str, gateway_id: str, show: str = "") -> Response:
     """Show one gateway; of the meters behind it those that need somebody, or all."""
+    return await _gateway_page(request, feeder_id, gateway_id, show)
+
+
+@router.post("/gateways/{feeder_id}/{gateway_id}/budget")
+@declares(Role.ENGINEER)
+async def set_budget(
+    request: Request, feeder_id: str, gateway_id: str, month_mb: Annotated[str, Form()] = ""
+) -> Response:
+    """Set what a gateway may send in a month; empty: as much as it likes."""
+    in_scope(request, feeder_id)
+    site, who = site_of(request), principal_of(request).name
+    if all(row.gateway_id != gateway_id for row in await site.store.gateways(feeder_id)):
+        raise Problem.not_found(f"no gateway {gateway_id} was ever heard of on feeder {feeder_id}")
+    try:
+        most = _bytes_of(month_mb)
+    except BudgetRefused as refused:
+        return await _gateway_page(request, feeder_id, gateway_id, "", refused=refused)
+    entry = budget_entry(gateway_id, most, who=who)
+    await site.store.set_budget(feeder_id, gateway_id, most, entry, site.clock.now())
+    return RedirectResponse(f"/gateways/{feeder_id}/{gateway_id}", status_code=303)
+
+
+def _bytes_of(month_mb: str) -> int | None:
+    """Return a form's megabytes in bytes; None for an empty field. Raises BudgetRefused."""
+    text = month_mb.strip().replace(",", ".")
+    if not text:
+        return None
+    try:
+        return checked_budget(round(float(text) * 1_000_000))
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, BudgetRefused):
+            raise
+        raise BudgetRefused(f"{text[:40]!r} is no number of megabytes") from None
+
+
+async def _gateway_page(
+    request: Request,
+    feeder_id: str,
+    gateway_id: str,
+    show: str,
+    *,
+    refused: BudgetRefused | None = None,
+) -> Response:
     in_scope(request, feeder_id)
     store = site_of(request).store
     found = [view for view in await _views(request, feeder_id) if view.row.gateway_id == gateway_id]
@@ -174,6 +231,10 @@ async def gateway(request: Request, feeder_id: str, gateway_id: str, show: str =
     return page(
         request,
         "gateways_one.html",
+        status=200 if refused is None else 422,
+        refused=refused,
+        may=principal_of(request).may(Role.ENGINEER),
+        near=NEAR_SHARE,
         view=found[0],
         events=events,
         meters=[
@@ -199,6 +260,7 @@ async def _views(request: Request, feeder_id: str | None) -> list[GatewayView]:
         deliveries=await store.deliveries(feeder_id=feeder_id),
         sessions=await store.sessions(feeder_id=feeder_id, only_open=True),
         traffic=await store.traffic(now.date().replace(day=1), feeder_id),
+        budgets=await store.budgets(),
         now=now,
     )
     return [view for view in views if principal.sees(view.row.feeder_id)]

@@ -35,6 +35,38 @@ PROBLEMS: Final[Mapping[str, Explained]] = {
         _("Relays, keys and users are touched only by somebody who has just shown who they are."),
         _("Give your password again, then repeat what you asked."),
     ),
+    "assets-refused": Explained(
+        _("What stands there does not allow that; the answer says why."),
+        _("Do what it names, or correct what was told."),
+    ),
+    "name-taken": Explained(
+        _("There is an account of that name already."),
+        _("Choose another name, or change that account."),
+    ),
+    "last-engineer": Explained(
+        _("Nobody could make or change an account afterwards."),
+        _("Make another engineer of every feeder first."),
+    ),
+    "same-person": Explained(
+        _("Who proposes it cannot approve it: a second person has to."),
+        _("Ask a colleague to look at it and to approve it with their own password."),
+    ),
+    "approved-already": Explained(
+        _("Somebody has approved it already."),
+        _("Follow it; it can be stopped for those who are not cut off yet."),
+    ),
+    "nobody": Explained(
+        _("Nobody is left to be cut off: look why each was left out."),
+        _("Ask for a preview: it says of each meter why."),
+    ),
+    "too-many": Explained(
+        _("Those are too many at once: take a part of them."),
+        _("Propose them in parts."),
+    ),
+    "not-certified": Explained(
+        _("What the gateway states of this day cannot be certified."),
+        _("Look whether its keyring is known here and whether the gateway's key is in it."),
+    ),
     "wrong-origin": Explained(
         _(
             "The request did not come from a page of this head-end. Somebody may have tried to trick your browser."

@@ -27,6 +27,7 @@ from openami.headend.balance import Balance
 from openami.headend.balancing import Balancing
 from openami.headend.store import Tally
 from openami.headend.web.admission import declares, in_scope
+from openami.headend.web.balances import balancing_of
 from openami.headend.web.console.energy_chart import energy_chart
 from openami.headend.web.console.feeder_view import FeederView, hours_over, look
 from openami.headend.web.console.houses import House
@@ -52,8 +53,10 @@ CHANGES_KEPT_MAX: Final = 64
 FEEDERS_KEPT_MAX: Final = 32
 # Each viewer has a connection, 64 KB of socket buffer and 40 KB of compressor: 5 MB in all.
 VIEWERS_MAX: Final = 50
-# Whoever signs out or loses a feeder is let go at the next joining, which the page does by itself.
+# A stream is joined anew by its page, so that nothing of it grows for days.
 STREAM_LASTS_S: Final = 900.0
+# Whoever is disabled, signs out or loses the feeder sees no more of it after that: two questions by key a minute.
+ADMITTED_AGAIN_S: Final = 30.0
 # A phone that takes nothing for so long is out of reach; it joins again when it can.
 SEND_S_MAX: Final = 30.0
 # A window of 4 KB finds what rows have in common; zlib's own 32 KB would cost eight times the memory.
@@ -212,7 +215,9 @@ class Hub:
         beat_s: float = BEAT_S,
         look_every_s: float = LOOK_EVERY_S,
         balance_waited_s: float = BALANCE_WAITED_S,
+        balancing: Balancing | None = None,
     ) -> None:
+        """``balancing`` finds the balances; without it, one of the hub's own does."""
         self._site = site
         self._balance_waited_s = balance_waited_s
         self.beat_s = beat_s
@@ -221,7 +226,7 @@ class Hub:
         self.boot = secrets.token_hex(4)
         self._watched: OrderedDict[str, Watched] = OrderedDict()
         self.viewers = 0
-        self.balancing = Balancing(site.store)
+        self.balancing = balancing or Balancing(site.store)
 
     def watched(self, feeder_id: str) -> Watched:
         """Return a feeder's watch; the one nobody asked for longest is forgotten."""
@@ -259,14 +264,24 @@ class Hub:
         return int(number) if boot == self.boot and number.isascii() and number.isdigit() else None
 
     async def stream(
-        self, feeder_id: str, language: str, position: int | None, gone: "asyncio.Future[None]"
+        self,
+        feeder_id: str,
+        language: str,
+        position: int | None,
+        gone: "asyncio.Future[None]",
+        *,
+        may_look: Callable[[], Awaitable[bool]],
     ) -> AsyncIterator[bytes]:
-        """Yield what is said to one viewer until they go."""
+        """Yield what is said to one viewer until they go, or may no longer look: asked every ADMITTED_AGAIN_S."""
         watched = self.watched(feeder_id)
         clock = self._site.clock
-        began = beaten = clock.boottime()
+        began = beaten = admitted = clock.boottime()
         yield _BEAT
         while not gone.done() and clock.boottime() - began < STREAM_LASTS_S:
+            if clock.boottime() - admitted >= ADMITTED_AGAIN_S:
+                admitted = clock.boottime()
+                if not await may_look():
+                    return
             await watched.look(at_most_old_s=self.look_every_s * 0.9)
             for told in watched.since(position):
                 yield told.said(language, self.boot)
@@ -281,7 +296,8 @@ def hub_of(request: HTTPConnection) -> Hub:
     """Return the application's hub, made when the first page is asked for."""
     hub = getattr(request.app.state, "hub", None)
     if hub is None:
-        hub = request.app.state.hub = Hub(site_of(request))
+        hub = Hub(site_of(request), balancing=balancing_of(request))
+        request.app.state.hub = hub
     assert isinstance(hub, Hub)
     return hub
 
@@ -375,8 +391,13 @@ async def live_feeder(
     await hub.watched(feeder_id).look(at_most_old_s=hub.look_every_s)
     position = hub.position(last_event_id or at)
     language = speech_of(request).language
+
+    async def may_look() -> bool:
+        principal = await site_of(request).doorkeeper.principal(request)
+        return principal is not None and principal.may(Role.VIEWER) and principal.sees(feeder_id)
+
     return EventStream(
         hub,
-        lambda gone: hub.stream(feeder_id, language, position, gone),
+        lambda gone: hub.stream(feeder_id, language, position, gone, may_look=may_look),
         compressed="gzip" in accept_encoding,
     )

@@ -9,7 +9,8 @@ from typing import Final
 from openami.headend.assets import Customer, FeederAssets, Meter, MeterRole, Pole
 from openami.headend.consumption import Break, BreakKind, Known
 from openami.headend.gap_life import Gap, GapState
-from openami.headend.periods import Step
+from openami.headend.periods import Step, boundaries
+from openami.headend.place_energy import succession_energy, successions
 from openami.headend.states import MeterState, meter_state
 from openami.headend.store import MeterRow, Reading, StoredEvent, StoredFinding
 from openami.headend.store.energy import ACTIVE_IMPORT, ChartPoint, SeriesEnergy
@@ -188,16 +189,30 @@ async def _use(site: Site, assets: FeederAssets, serial: str, span: Span, now: d
     midnight = midnight_before(now, assets)
     # Whole days of the feeder's clock; a day of 25 hours is found by its date, not by its hours.
     since = (midnight.replace(tzinfo=None) - timedelta(days=scale.days - 1)).replace(tzinfo=zone)
-    found = await site.store.energy(
-        feeder_id, since, now, scale.step, zone=zone, meter_serial=serial
+    edges = boundaries(since, now, scale.step, zone)
+    succession = next(
+        (
+            each
+            for each in reversed(successions(assets, [serial], edges[0], edges[-1]))
+            if any(counted.serial == serial for counted in each)
+        ),
+        (),
     )
-    if not found:
+    energy = await succession_energy(
+        site.store, feeder_id, succession, since, now, scale.step, zone=zone
+    )
+    if energy is None:
         return Use(span, scale.step, (), 0, False, (), None)
-    energy = found[0]
     at = [moment.astimezone(zone) for moment in energy.since]
-    points = await site.store.chart(
-        feeder_id, serial, ACTIVE_IMPORT, energy.since[0], now, int(scale.strip.total_seconds())
-    )
+    points: list[ChartPoint] = []
+    for counted in succession:
+        found = await site.store.chart(
+            *(feeder_id, counted.serial, ACTIVE_IMPORT, energy.since[0], now),
+            int(scale.strip.total_seconds()),
+        )
+        points += [
+            each for each in found if counted.begin <= each.last_at and each.begin < counted.end
+        ]
     return Use(
         span,
         scale.step,

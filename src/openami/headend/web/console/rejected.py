@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from openami.headend.accounts import Principal, Role
-from openami.headend.audit import Entry
-from openami.headend.ingest import Accepted
+from openami.headend.replay import drop as drop_kept
+from openami.headend.replay import faults_of
 from openami.headend.replay import replay as replay_kept
-from openami.headend.store import REJECTED_KEPT_DAYS, Reject, RejectStatus, Tally
+from openami.headend.store import REJECTED_KEPT_DAYS, Reject, RejectStatus
 from openami.headend.web.admission import declares, principal_of
 from openami.headend.web.console.rejected_view import (
     by_rule,
@@ -126,27 +126,19 @@ def _one(request: Request, found: Reject, *, status: int = 200, verdict: object 
 async def replay(request: Request, reject_id: str) -> Response:
     """Judge a message again by today's rules and register list, and store what is accepted."""
     site = site_of(request)
-    now = site.clock.now()
     found = await _found(request, reject_id)
-    decision, tally = await replay_kept(site.store, found, catalogue=site.catalogue, now=now)
-    faults = decision.rejected_items if isinstance(decision, Accepted) else decision.errors
-    await site.store.note(
-        Entry(
-            who=principal_of(request).name,
-            what=f"rejected message {found.id} replayed",
-            why=f"{found.requirement} {found.topic}",
-            result=f"still rejected: {faults[0].code}" if faults else _result(tally),
-        ),
-        now,
+    decision, _ = await replay_kept(
+        site.store,
+        found,
+        catalogue=site.catalogue,
+        now=site.clock.now(),
+        who=principal_of(request).name,
     )
+    faults = faults_of(decision)
     if faults:
         again = await _found(request, reject_id)
         return _one(request, again, status=409, verdict=faults[0])
     return RedirectResponse(f"/rejected/{found.id}", status_code=303)
-
-
-def _result(tally: Tally) -> str:
-    return f"stored {tally.stored}, duplicates {tally.duplicates}, conflicts {tally.conflicts}"
 
 
 @router.post("/rejected/{reject_id}/drop")
@@ -155,16 +147,7 @@ async def drop(request: Request, reject_id: str) -> Response:
     """Give a message up: its bytes go with the next prune."""
     site = site_of(request)
     found = await _found(request, reject_id)
-    await site.store.drop(found.id)
-    await site.store.note(
-        Entry(
-            who=principal_of(request).name,
-            what=f"rejected message {found.id} dropped",
-            why=f"{found.requirement} {found.topic}",
-            result="dropped",
-        ),
-        site.clock.now(),
-    )
+    await drop_kept(site.store, found, now=site.clock.now(), who=principal_of(request).name)
     return RedirectResponse("/rejected", status_code=303)
 
 

@@ -150,6 +150,7 @@ async def create_token(
     scope: Field = "",
     feeders: Fields = None,
     relays: Field = "",
+    accounts: Field = "",
 ) -> Response:
     _refuse_narrow(request)
     site, who = site_of(request), principal_of(request).name
@@ -163,6 +164,7 @@ async def create_token(
             now=site.clock.now(),
             who=who,
             relays=relays == "yes",
+            accounts=accounts == "yes",
         )
     except AccountError as error:
         return await _shown(request, error=error)
