@@ -70,6 +70,8 @@ RELAY_LOOK_S_MAX: Final = 60.0
 RELAY_LOOK_S_MIN: Final = 10.0
 # A gateway of ours cuts nobody off within five minutes of a relay's last movement (docs/sip.md).
 RELAY_RESTS_S: Final = 305.0
+# Once, once more after a rest, and once more because the nonce had grown old in it.
+ATTEMPTS_MAX: Final = 3
 # Short enough to be waited for, long enough to be accepted first.
 _SHORT_SESSION: Final = timedelta(seconds=8)
 # A gateway's clock may lag a little; its session has ended for it too.
@@ -440,15 +442,20 @@ class Performance:
     async def _honest(
         self, standing: Standing, session: Mapping[str, Any], numbers: "itertools.count[int]"
     ) -> tuple[CommandTopic, bytes]:
-        """Give an honest command and return it when it was done; once more if the relay had to rest first."""
-        message, ended = await self._given(standing, session, next(numbers))
-        if ended == ("refused", SipCode.DWELL):
-            standing.detail = f"the gateway lets a relay rest; again in {RELAY_RESTS_S:.0f} s"
-            await asyncio.sleep(RELAY_RESTS_S)
+        """Give an honest command and return it when it was done.
+
+        It is given again, as a head-end does, when the relay had to rest first, and under a fresh nonce.
+        """
+        for _ in range(ATTEMPTS_MAX):
             message, ended = await self._given(standing, session, next(numbers))
-        if ended[0] != "done":
-            raise Undone(f"an honest command ended as {ended[0]}, {ended[1]}")
-        return message
+            if ended[0] == "done":
+                return message
+            if ended == ("refused", SipCode.DWELL):
+                standing.detail = f"the gateway lets a relay rest; again in {RELAY_RESTS_S:.0f} s"
+                await asyncio.sleep(RELAY_RESTS_S)
+            elif ended != ("refused", SipCode.STALE_NONCE):
+                break
+        raise Undone(f"an honest command ended as {ended[0]}, {ended[1]}")
 
     async def _given(
         self, standing: Standing, session: Mapping[str, Any], number: int
