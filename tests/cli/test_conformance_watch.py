@@ -212,3 +212,14 @@ async def test_a_gateway_that_is_none_is_usage() -> None:
         _, err = await watch.process.communicate()
     assert watch.process.returncode == 2
     assert b"is not FEEDER/GATEWAY" in err
+
+
+async def test_a_broker_that_passes_on_nothing_above_qos_0_is_no_witness(
+    mosquitto: StartMosquitto,
+) -> None:
+    broker = mosquitto("listener {port} 127.0.0.1", "max_qos 0")
+    watch = await start("--broker", broker.url)
+    async with asyncio.timeout(END_S):
+        out, err = await watch.process.communicate()
+    assert (watch.process.returncode, out) == (3, b"")
+    assert "QoS 0 only" in err.decode()

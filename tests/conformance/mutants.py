@@ -518,6 +518,15 @@ def _headend_without_dup() -> Stream:
 def _command_before_the_offer() -> Stream:
     stream = good_headend()
     stream.publish(command_topic(), as_bytes(stream.command(seq=3, sessionId="sip-9")))
+    stream.publish(f"{ROOT}/session/sip-9", as_bytes(stream.session()))
+    return stream
+
+
+def command_without_session() -> Stream:
+    """A command that names no session at all."""
+    stream = good_headend()
+    command = {"command": {"action": "relay.disconnect"}, "registers": []}
+    stream.publish(command_topic(), as_bytes(command))
     return stream
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from tests.conformance.mutants import command_without_session
 from tests.conformance.streams import (
     BEGAN,
     GOOD_REGISTERS,
@@ -349,6 +350,7 @@ def clients_of_others() -> Stream:
     stream.connection = None
     for topic in ("home/temperature", "openami/v2/f/g/batch", "$SYS/uptime", "", "spBv1.0/g/e"):
         stream.publish(topic, b'{"registers":1}', qos=0, retain=True, packet_id=None)
+    stream.publish("openami/probe/5f3a", b"is QoS 1 kept?", retain=True, packet_id=None)
     return stream
 
 
@@ -420,6 +422,13 @@ def command_told_again() -> Stream:
     return stream
 
 
+def session_of_an_earlier_run() -> Stream:
+    """A session is open for days; the kit was started again meanwhile."""
+    stream = good_headend()
+    stream.publish(command_topic(), as_bytes(stream.command(seq=7, sessionId="sip-of-yesterday")))
+    return stream
+
+
 def numbers_of_another_meter() -> Stream:
     stream = good_headend()
     stream.publish(command_topic(OTHER), as_bytes(stream.command(seq=1, serial=OTHER)))
@@ -428,13 +437,24 @@ def numbers_of_another_meter() -> Stream:
 
 @pytest.mark.parametrize(
     "headend",
-    [nonce_of_the_last_report, command_told_again, numbers_of_another_meter],
+    [
+        nonce_of_the_last_report,
+        command_told_again,
+        session_of_an_earlier_run,
+        numbers_of_another_meter,
+    ],
     ids=lambda each: each.__name__,
 )
 def test_a_good_head_end_is_not_blamed_for(headend: Callable[[], Stream]) -> None:
     judgement = judged(headend(), "headend")
     assert broken(judgement) == set(), judgement
     assert judgement.conforms
+
+
+def test_a_command_without_any_session_breaks_the_profiles_word() -> None:
+    judgement = judged(command_without_session(), "headend")
+    assert verdicts(judgement)["OA-SES-002"] == "failed"
+    assert not judgement.conforms
 
 
 def test_what_is_due_is_missed_once() -> None:

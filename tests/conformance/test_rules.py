@@ -1,9 +1,12 @@
 """Every requirement has a rule and somebody who breaks it, and is convicted exactly there."""
 
+from datetime import timedelta
+
 import pytest
 from tests.conformance.mutants import GATEWAYS, HEADENDS, MORE_GATEWAYS, MORE_HEADENDS, Mutant
-from tests.conformance.streams import broken, judged
+from tests.conformance.streams import BEGAN, broken, judged
 
+from openami.conformance.judge import Judge
 from openami.conformance.judgement import Kind
 from openami.conformance.rules.groups import groups
 from openami.profile import shipped_catalogue
@@ -48,3 +51,20 @@ def test_a_breach_is_convicted_exactly_there(
     assert finding.remedy
     assert finding.broken_by
     assert all(evidence.detail for evidence in finding.evidence)
+
+
+@pytest.mark.parametrize(
+    "number", ["OA-DEL-001", "OA-DEL-003", "OA-SES-004", "OA-CMD-005", "OA-SIL-001", "OA-TLS-001"]
+)
+def test_when_it_was_asked_for_changes_no_judgement(number: str) -> None:
+    """What did not come in time is missed at the same moment by who looks every second and who looks at the end."""
+    stream = GATEWAYS[number]()
+    judge = Judge("gateway", began_at=BEGAN)
+    until = [each.at for each in stream.observations[1:]] + [stream.now + timedelta(minutes=10)]
+    for observation, next_at in zip(stream.observations, until, strict=True):
+        judge.see(observation)
+        now = observation.at
+        while now < next_at:
+            judge.judgement(now)
+            now += timedelta(seconds=10)
+    assert judge.judgement(stream.now + timedelta(minutes=10)) == judged(stream)

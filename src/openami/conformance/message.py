@@ -47,11 +47,6 @@ class Message:
     places: tuple[int, ...] | None
     party: Kind
 
-    @property
-    def sender(self) -> str:
-        """Whose messages these are, by the topic: the gateway as ``FEEDER/GATEWAY``; empty when it has none."""
-        return sender_of(self.published.topic)
-
     @cached_property
     def members(self) -> Mapping[str, Any]:
         """The members of the message as any JSON reader reads them; none when it is not an object."""
@@ -98,24 +93,17 @@ def read_message(published: Published) -> Message | None:
 
 
 def _is_meant(published: Published) -> bool:
-    """Whether a message on a foreign topic was meant for the profile.
+    """Whether a message on a foreign topic was meant for the profile: by its first levels, or what it says.
 
-    A broker carries others' messages too, and a later version of the profile. At the kit's own door there
-    is nobody else, so an envelope on a topic of another name is known by what it says.
+    A broker carries others' messages too: a head-end's trial of the broker, a later version of the profile,
+    somebody's archive of envelopes. At the kit's own door there is nobody else.
     """
-    levels = published.topic.lstrip("/").split("/", 2)
-    if levels[0].casefold() == _ROOT:
-        return published.connection is not None or not _is_another_version(levels)
-    return published.connection is not None and "registers" in members_of(published.payload)
-
-
-def _is_another_version(levels: list[str]) -> bool:
-    return (
-        len(levels) > 1
-        and levels[1] != _VERSION
-        and levels[1][:1] == "v"
-        and levels[1][1:].isdecimal()
-    )
+    root, version, *_ = (*published.topic.lstrip("/").casefold().split("/", 2), "", "")
+    if root == _ROOT and version == _VERSION:
+        return True
+    is_of_another_version = version[:1] == "v" and version[1:].isdecimal()
+    could_be = published.connection is not None or (root == _ROOT and not is_of_another_version)
+    return could_be and "registers" in members_of(published.payload)
 
 
 def _kind_by_look(published: Published) -> type[TelemetryTopic | EventTopic] | None:

@@ -34,8 +34,8 @@ from openami.profile import EventTopic, TelemetryTopic
 
 # A gateway on GPRS dials in, shakes hands and sends twenty a second; what is not there by then is not coming.
 SENT_AGAIN_WITHIN_S: Final = 120
-# Clients and connections that are followed; the kit's door holds far fewer at once.
-CLIENTS_KEPT_MAX: Final = 1_000
+# Clients and connections that are followed, each with what it has under way; a bench has a few.
+CLIENTS_KEPT_MAX: Final = 100
 # Messages under way on one connection: what a Receive Maximum of MQTT 5 may grant at most, within reason.
 UNDER_WAY_MAX: Final = 1_000
 # Times of one meter counted in a lost link: ten hours at a minute.

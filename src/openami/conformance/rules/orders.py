@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from openami.conformance.message import Message, acts_of
-from openami.conformance.observation import Sent
+from openami.conformance.observation import Published, Sent
 from openami.conformance.occasion import Occasion
 from openami.conformance.recent import Recent
 from openami.conformance.rules.group import Seen
@@ -32,6 +32,7 @@ class Orders:
 
     def __init__(self) -> None:
         self._offered: Recent[str, datetime] = Recent(SESSIONS_KEPT_MAX)
+        self._not_offered: Recent[str, Published] = Recent(SESSIONS_KEPT_MAX)
         self._nonces: Recent[str, tuple[str, ...]] = Recent(SESSIONS_KEPT_MAX)
         self._numbers: Recent[tuple[str, str], int] = Recent(NUMBERS_KEPT_MAX)
         self._digests: Recent[str, bool] = Recent(COMMANDS_KEPT_MAX)
@@ -41,7 +42,7 @@ class Orders:
             case Message(kind=kind) if kind is CommandTopic:
                 return self._judge(seen)
             case Message(topic=SessionTopic() as topic):
-                self._note_session(topic, seen.published.payload, seen.published.at)
+                return self._note_session(topic.session_id, seen.published)
             case Message(topic=EventTopic()):
                 self._note_report(seen.members)
             case Sent():
@@ -56,10 +57,13 @@ class Orders:
         if len(levels) == 6 and levels[4] == "session":
             self._note_nonces(levels[5], sent.payload)
 
-    def _note_session(self, topic: SessionTopic, payload: bytes, at: datetime) -> None:
-        if topic.session_id not in self._offered:
-            self._offered.note(topic.session_id, at)
-        self._note_nonces(topic.session_id, payload)
+    def _note_session(self, session_id: str, published: Published) -> Iterator[Occasion]:
+        self._offered.note(session_id, published.at)
+        self._note_nonces(session_id, published.payload)
+        early = self._not_offered.forget(session_id)
+        if early is not None:
+            fault = f"session {session_id[:64]} was offered after this command, not before"
+            yield Occasion("OA-SES-002", fault, "/sessionId", about=early)
 
     def _note_nonces(self, session_id: str, payload: bytes) -> None:
         for act in acts_of(payload):
@@ -96,7 +100,9 @@ class Orders:
         key = (command.session_id, command.meter_serial)
         highest = self._numbers.get(key)
         self._numbers.note(key, max(command.seq, highest or 0))
-        nonces = self._nonces.get(command.session_id)
+        # Through a broker an accept may have been missed; at the door it has been seen.
+        at_door = message.published.connection is not None
+        nonces = self._nonces.get(command.session_id) if at_door else None
         if highest is not None and command.seq <= highest:
             fault = f"number {command.seq} comes after {highest} in session {command.session_id}"
             yield Occasion("OA-CMD-008", fault, "/command/seq")
@@ -106,12 +112,15 @@ class Orders:
             yield Occasion("OA-CMD-008")
 
     def _judge_session(self, message: Message) -> Iterator[Occasion]:
-        """Judge whether the session was offered before; who looks on may have come after the offer."""
+        """Judge whether the session was offered before.
+
+        A session outlives a run of the kit, and who looks on may have come after its offer: an unknown one
+        is held against nobody until its offer comes too late.
+        """
         session_id = message.members.get("sessionId")
         if not isinstance(session_id, str):
             yield Occasion("OA-SES-002", "the command names no session")
         elif session_id in self._offered:
             yield Occasion("OA-SES-002")
-        elif message.published.connection is not None:
-            fault = f"session {session_id[:64]} was not offered before this command"
-            yield Occasion("OA-SES-002", fault, "/sessionId")
+        elif session_id not in self._not_offered:
+            self._not_offered.note(session_id, message.published)
