@@ -446,6 +446,7 @@ class Performance:
 
         It is given again, as a head-end does, when the relay had to rest first, and under a fresh nonce.
         """
+        ended = ("", "")
         for _ in range(ATTEMPTS_MAX):
             message, ended = await self._given(standing, session, next(numbers))
             if ended[0] == "done":

@@ -246,7 +246,7 @@ class Scene:
             self.reports[digest] = (status, str(report.get("code", "")))
             _bound(self.reports, EVENTS_MAX)
         session_id, nonce = members.get("sessionId"), report.get("nonce")
-        if isinstance(nonce, str) and session_id in self.accepted:
+        if isinstance(nonce, str) and isinstance(session_id, str) and session_id in self.accepted:
             # A report brings the nonce in force.
             self.accepted[session_id] = Accepted(nonce, seen.at)
 
