@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import xmlschema
 from click.testing import CliRunner, Result
 from tests.profile.vectors import vectors as read_vectors
 
@@ -26,6 +27,7 @@ from openami.conformance.vectors import (
 )
 from openami.profile import requirements
 
+SCHEMA = xmlschema.XMLSchema(str(Path(__file__).parent / "report/junit.xsd"))
 VECTORS = {vector.id: vector for vector in shipped_vectors()}
 OURS = f"{sys.executable} -m openami.conformance.our_reader"
 # Takes everything: what a gateway does that parses JSON and never looks.
@@ -182,11 +184,15 @@ def test_who_takes_everything_is_told_what_he_let_through(tmp_path: Path) -> Non
     assert lines[at + 1] == "    Whose half past two? [Time]"
     assert lines[at + 2].startswith("    OA-ENV-008 (decision 0005) Reject it: ts is RFC 3339")
     assert "FAILED  telemetry/n_json_comment: must be rejected, was accepted" in lines
+    SCHEMA.validate(str(junit))
     root = ElementTree.fromstring(junit.read_bytes())  # noqa: S314 - written a moment ago
-    assert root.get("failures") == str(len(failed))
-    assert [suite.get("name") for suite in root] == ["telemetry", "topic"]
+    assert [suite.get("failures") for suite in root] == [str(len(failed))]
+    cases = root.findall("testsuite/testcase")
+    assert {case.get("classname") for case in cases} == {"vectors.telemetry", "vectors.topic"}
     assert len(root.findall("testsuite/testcase/failure")) == len(failed)
-    assert len(root.findall("testsuite/testcase/system-out")) == len(rejected) - len(failed)
+    warned = root.findall("testsuite/testcase/skipped")
+    assert len(warned) == len(rejected) - len(failed)
+    assert all(each.get("message", "").startswith("warning (decision ") for each in warned)
 
 
 def test_a_warning_alone_is_no_failure() -> None:

@@ -22,10 +22,11 @@ from openami.profile import requirements
 ROOT = Path(openami.__file__).parents[2]
 EXAMPLE = ROOT / "examples/gateway-c"
 STORY = (ROOT / "docs/conformance-example.md").read_text()
+TITLES = ("The first run", "The second run", "The third run")
 PATCHES = ("1-tls.patch", "2-messages.patch", "3-course.patch")
 
 # What takes a link away and looks two minutes for what did not come; the rest takes seconds.
-JUDGED_S_MAX = 200.0
+JUDGED_S_MAX = 240.0
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -130,28 +131,18 @@ async def test_each_form_fails_where_the_story_says_and_the_last_one_passes(tmp_
             "--once",
             *skipping("acknowledgement-withheld", "network-lost"),
         ),
-        # Each of its two losses is looked for two minutes long: both at once.
-        put_under_the_kit(
-            readable, tmp_path / "2a", "--once", *skipping("network-lost", "meter-unplugged")
-        ),
-        put_under_the_kit(
-            readable, tmp_path / "2b", "--once", *skipping("acknowledgement-withheld")
-        ),
+        put_under_the_kit(readable, tmp_path / "2", "--once", *skipping()),
         put_under_the_kit(mended, tmp_path / "3", "--once", *skipping()),
     )
-    plain, bad, forgetful, blind, good = runs
+    plain, bad, forgetful, good = runs
     assert plain.broken() == told("The first run")
     assert bad.broken() == told("The second run")
-    assert {**forgetful.broken(), **blind.broken()} == told("The third run")
-    assert [run.code for run in runs] == [1, 1, 0, 0, 0]
+    assert forgetful.broken() == told("The third run")
+    assert [run.code for run in runs] == [1, 1, 0, 0]
     assert good.broken() == {}
-    for title, of in (
-        ("The first run", (plain,)),
-        ("The second run", (bad,)),
-        ("The third run", (forgetful, blind)),
-    ):
+    for title, run in zip(TITLES, runs, strict=False):
         for number, _, detail, _ in rows(title):
-            heard = [e.detail for run in of for e in run.findings[number].evidence]
+            heard = [each.detail for each in run.findings[number].evidence]
             assert without_figures(detail) in map(without_figures, heard)
     exercised = {n for n, f in good.findings.items() if f.verdict == "passed"}
     assert exercised >= told("The second run").keys() | told("The third run").keys()
@@ -181,15 +172,14 @@ def told(title: str) -> dict[str, str]:
 
 
 def test_the_remedies_of_the_story_are_the_kits() -> None:
-    titles = ("The first run", "The second run", "The third run")
-    assert all(rows(title) for title in titles)
-    for number, _, _, remedy in (row for title in titles for row in rows(title)):
+    assert all(rows(title) for title in TITLES)
+    for number, _, _, remedy in (row for title in TITLES for row in rows(title)):
         assert remedy == requirements()[number].remedy.replace("|", "\\|")
 
 
 @pytest.mark.parametrize(
     ("title", "patch"),
-    list(zip(("The first run", "The second run", "The third run"), PATCHES, strict=True)),
+    list(zip(TITLES, PATCHES, strict=True)),
 )
 def test_the_diffs_of_the_story_are_the_patches(title: str, patch: str) -> None:
     (diff,) = re.findall(r"^```diff\n(.*?)^```", section(title), re.MULTILINE | re.DOTALL)

@@ -13,6 +13,7 @@ from tests.fuzz import (
     key_targets,
     modbus_targets,
     profile_targets,
+    report_targets,
     sip_targets,
 )
 from tests.fuzz.target import Target
@@ -31,6 +32,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         headend_targets,
         conformance_targets,
         bridge_targets,
+        report_targets,
     )
     for target in module.TARGETS
 }

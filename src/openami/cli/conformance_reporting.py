@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from openami.profile import RegisterCatalogue
     from openami.sip.keys import KeySigner
 
+# It has the readings of people's houses in it.
+_TRANSCRIPT_MODE = 0o600
 # As a report holds it.
 _is_price = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
 
@@ -222,6 +224,7 @@ def reporting(
 
     head = transcript.Head(transcript.FORMAT, __version__, kind, began_at, vendor, model, firmware)
     try:
+        reports.transcript.touch(_TRANSCRIPT_MODE)
         file = reports.transcript.open("wb", buffering=0)
     except OSError as error:
         fail(f"{reports.transcript} cannot be written: {error.strerror or error}", Exit.USAGE)

@@ -6,16 +6,17 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 import click
 import msgspec
 
 from openami.cli.report import Exit, fail, print_json, print_table, say
+from openami.clock import SystemClock
 from openami.conformance.adapter import ANSWER_WAIT_S, AdapterError, AdapterProcess
 from openami.conformance.adapter_contract import Kind
 from openami.conformance.our_reader import answer
 from openami.conformance.vectors import KINDS, Outcome, Vector, by_flag, judged, shipped_vectors
+from openami.conformance.vectors_junit import junit_vectors
 
 
 def _kinds(
@@ -75,7 +76,7 @@ def vectors(
     Exit code: 0 nothing failed (warnings are told), 1 something failed or nothing was answered,
     2 the adapter cannot be started.
     """  # fmt: skip
-    cases = shipped_vectors(kinds)
+    cases, began_at = shipped_vectors(kinds), SystemClock().now()
     try:
         outcomes = asyncio.run(_told(cases, command, wait_s=wait_s, as_json=as_json))
     except KeyboardInterrupt:
@@ -84,7 +85,7 @@ def vectors(
         fail(str(error), Exit.USAGE, "--adapter takes a command, e.g. --adapter './reader --stdin'")
     if junit is not None:
         try:
-            junit.write_bytes(junit_of(outcomes))
+            junit.write_bytes(junit_vectors(outcomes, began_at=began_at))
         except OSError as error:
             fail(f"{junit} cannot be written: {error.strerror or error}", Exit.USAGE)
     if not as_json:
@@ -131,17 +132,11 @@ async def _outcomes(
 
 def _print_wrong(outcome: Outcome) -> None:
     word = "FAILED" if outcome.verdict == "failed" else "warning"
-    click.echo(f"{word}  {outcome.id}: {_what(outcome)}")
+    click.echo(f"{word}  {outcome.id}: {outcome.what()}")
     click.echo(f"    {outcome.comment} [{', '.join(outcome.flags)}]")
     if outcome.source:
         whose = " ".join(part for part in (outcome.requirement, f"({outcome.source})") if part)
         click.echo(f"    {whose} {outcome.remedy}".rstrip())
-
-
-def _what(outcome: Outcome) -> str:
-    if outcome.answered in ("accept", "reject"):
-        return outcome.detail
-    return f"{outcome.answered}: {outcome.detail}"
 
 
 def _print_flags(outcomes: Sequence[Outcome]) -> None:
@@ -152,58 +147,3 @@ def _print_flags(outcomes: Sequence[Outcome]) -> None:
             for row in by_flag(outcomes)
         ],
     )
-
-
-def junit_of(outcomes: Sequence[Outcome]) -> bytes:
-    """Return the outcomes as JUnit XML: a suite for each kind.
-
-    What was declined is skipped. JUnit has no warnings: they pass, and say so in their output.
-    """
-    verdicts = Counter(outcome.verdict for outcome in outcomes)
-    root = ElementTree.Element(
-        "testsuites",
-        name="openami conformance vectors",
-        tests=str(len(outcomes)),
-        failures=str(verdicts["failed"]),
-        skipped=str(verdicts["declined"]),
-    )
-    for kind in KINDS:
-        of_kind = [outcome for outcome in outcomes if outcome.id.startswith(f"{kind}/")]
-        if of_kind:
-            root.append(_suite(kind, of_kind))
-    ElementTree.indent(root)
-    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return written + b"\n"
-
-
-def _suite(kind: Kind, outcomes: Sequence[Outcome]) -> ElementTree.Element:
-    verdicts = Counter(outcome.verdict for outcome in outcomes)
-    suite = ElementTree.Element(
-        "testsuite",
-        name=kind,
-        tests=str(len(outcomes)),
-        failures=str(verdicts["failed"]),
-        errors="0",
-        skipped=str(verdicts["declined"]),
-    )
-    for outcome in outcomes:
-        case = ElementTree.SubElement(
-            suite, "testcase", classname=f"vectors.{kind}", name=outcome.id.partition("/")[2]
-        )
-        said = _printable(f"{_what(outcome)}. {outcome.comment} {outcome.remedy}".strip())
-        match outcome.verdict:
-            case "failed":
-                ElementTree.SubElement(case, "failure", message=said, type=outcome.answered)
-            case "warning":
-                warning = ElementTree.SubElement(case, "system-out")
-                warning.text = f"warning ({outcome.source}): {said}"
-            case "declined":
-                ElementTree.SubElement(case, "skipped", message=_printable(outcome.detail))
-            case "passed":
-                pass
-    return suite
-
-
-def _printable(text: str) -> str:
-    """Return a text that XML can hold: it has no form for most control characters."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -186,7 +186,7 @@ class Scene:
                 self._see_telemetry(topic, seen)
             case EventTopic():
                 self.last_event_at = seen.at
-                self._see_report(seen.payload)
+                self._see_report(seen)
                 meter = self.meters.get(topic.meter_serial)
                 if meter is not None and _RELAY_HINT in seen.payload:
                     _see_relay_message(meter, seen)
@@ -236,13 +236,19 @@ class Scene:
                 self.rejected[topic.session_id] = act.reason or ""
                 _bound(self.rejected, SESSIONS_MAX)
 
-    def _see_report(self, payload: bytes) -> None:
-        report = _members(payload).get("report")
-        if isinstance(report, dict):
-            digest, status = report.get("command"), report.get("status")
-            if isinstance(digest, str) and isinstance(status, str):
-                self.reports[digest] = (status, str(report.get("code", "")))
-                _bound(self.reports, EVENTS_MAX)
+    def _see_report(self, seen: Published) -> None:
+        members = _members(seen.payload)
+        report = members.get("report")
+        if not isinstance(report, dict):
+            return
+        digest, status = report.get("command"), report.get("status")
+        if isinstance(digest, str) and isinstance(status, str):
+            self.reports[digest] = (status, str(report.get("code", "")))
+            _bound(self.reports, EVENTS_MAX)
+        session_id, nonce = members.get("sessionId"), report.get("nonce")
+        if isinstance(nonce, str) and isinstance(session_id, str) and session_id in self.accepted:
+            # A report brings the nonce in force.
+            self.accepted[session_id] = Accepted(nonce, seen.at)
 
 
 def _covers(topic_filter: str, leaf: str) -> bool:

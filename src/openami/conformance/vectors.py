@@ -23,6 +23,8 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 # What the reader's clock says in a case that does not name a time of its own: a minute after the example.
 USUAL_CLOCK: Final = "2026-06-22T14:31:00Z"
 
+_SAID: Final = frozenset(("accept", "reject", "decline"))
+
 Expected = Literal["accept", "reject", "either"]
 _EXPECTED: Final[Mapping[str, Expected]] = {"y_": "accept", "n_": "reject", "i_": "either"}
 
@@ -80,6 +82,10 @@ class Outcome(msgspec.Struct, frozen=True, rename="camel"):
     requirement: str
     source: str
     remedy: str
+
+    def what(self) -> str:
+        """Return what was wrong, in words."""
+        return self.detail if self.answered in _SAID else f"{self.answered}: {self.detail}"
 
 
 class FlagCount(msgspec.Struct, frozen=True, rename="camel"):

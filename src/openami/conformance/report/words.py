@@ -116,12 +116,16 @@ def occasions(finding: Finding) -> str:
 
 
 def moment(at: datetime) -> str:
-    """Return a time of the kit's clock as a person reads it.
+    """Return a time of the kit's clock as a person reads it, to the millisecond.
 
-    >>> moment(datetime(2026, 6, 22, 14, 30, 0, 250_000, tzinfo=UTC))
+    >>> moment(datetime(2026, 6, 22, 14, 30, 0, 250_999, tzinfo=UTC))
     '2026-06-22 14:30:00.250 UTC'
     """
-    return utc_text(at).replace("T", " ").replace("Z", " UTC")
+    return (
+        utc_text(at.replace(microsecond=at.microsecond // 1000 * 1000))
+        .replace("T", " ")
+        .replace("Z", " UTC")
+    )
 
 
 def interval(seconds: int | None) -> str:
