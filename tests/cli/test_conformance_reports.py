@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ async def test_a_watch_leaves_a_signed_report_that_follows_from_its_transcript(
         await asyncio.sleep(0.3)  # the broker passes on the last of them
         code, out, err = await watch.end()
     assert code == 0, err
+    assert stat.S_IMODE(transcript.stat().st_mode) == 0o600
     sealed = open_report((folder / "report.json").read_bytes())
     assert sealed.report.judgement.conforms
     assert sealed.kid in err

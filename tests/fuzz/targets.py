@@ -12,6 +12,7 @@ from tests.fuzz import (
     key_targets,
     modbus_targets,
     profile_targets,
+    report_targets,
     sip_targets,
 )
 from tests.fuzz.target import Target
@@ -29,6 +30,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         http_targets,
         headend_targets,
         conformance_targets,
+        report_targets,
     )
     for target in module.TARGETS
 }

@@ -1,11 +1,12 @@
 """What `openami conformance serve` and `watch` share: where the reports go, by which key, with which prices."""
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from openami.profile import RegisterCatalogue
     from openami.sip.keys import KeySigner
 
+# It has the readings of people's houses in it.
+_TRANSCRIPT_MODE = 0o600
+# As a report holds it.
+_is_price = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -35,13 +41,9 @@ def default_key() -> Path:
 def _as_price(ctx: click.Context, param: click.Parameter, value: str | None) -> Decimal | None:
     if value is None:
         return None
-    try:
-        price = Decimal(value)
-    except InvalidOperation:
-        price = Decimal(-1)
-    if not price.is_finite() or price < 0:
+    if _is_price(value) is None:
         raise click.BadParameter(f"{value!r} is no price: write 0.04", ctx, param)
-    return price
+    return Decimal(value)
 
 
 def _as_types(
@@ -222,6 +224,7 @@ def reporting(
 
     head = transcript.Head(transcript.FORMAT, __version__, kind, began_at, vendor, model, firmware)
     try:
+        reports.transcript.touch(_TRANSCRIPT_MODE)
         file = reports.transcript.open("wb", buffering=0)
     except OSError as error:
         fail(f"{reports.transcript} cannot be written: {error.strerror or error}", Exit.USAGE)

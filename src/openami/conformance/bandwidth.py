@@ -8,33 +8,38 @@ own in its place.
 from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Decimal
 from math import ceil
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from openami.conformance.traffic import GatewayTraffic, MeterTraffic, Traffic, usual_interval_s
 
 DAY_S: Final = 86_400
+# Bounds of what a report says, since anybody can sign one: figures that can be reckoned with, and prices.
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Price = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")]
 _CENT = Decimal("0.01")
 
 
 class Assumptions(msgspec.Struct, frozen=True, rename="camel"):
     """What the bill takes for granted where nothing was seen; bytes and days."""
 
-    month_days: int = 30
-    mb_bytes: int = 1_000_000
+    month_days: Positive = 30
+    mb_bytes: Positive = 1_000_000
     """As networks bill it, not 2**20."""
-    ip_tcp_bytes: int = 52
+    ip_tcp_bytes: Count = 52
     """IPv4 header 20 and TCP header 20 with its timestamps 12, of each segment either way."""
-    tls_record_bytes: int = 22
+    tls_record_bytes: Count = 22
     """TLS 1.3: header 5, content type 1, tag 16; each MQTT packet is a record of its own."""
-    segment_bytes: int = 1_400
+    segment_bytes: Positive = 1_400
     """What a radio link lets through in one TCP segment."""
-    puback_bytes: int = 4
-    handshake_bytes: int = 5_000
+    puback_bytes: Count = 4
+    handshake_bytes: Count = 5_000
     """TCP, TLS 1.3 with certificates on both sides, CONNECT, SUBSCRIBE and their answers."""
-    connections_per_day: int = 1
-    keep_alive_s: int = 60
+    connections_per_day: Count = 1
+    keep_alive_s: Count = 60
     """Where the gateway's own was not seen."""
 
 
@@ -87,9 +92,9 @@ class GatewayBill(msgspec.Struct, frozen=True, rename="camel"):
 class BandwidthSheet(msgspec.Struct, frozen=True, rename="camel"):
     """The bill. ``price_per_mb`` is a decimal number in ``currency``."""
 
-    price_per_mb: str | None
+    price_per_mb: Price | None
     currency: str
-    interval_s: int | None
+    interval_s: Positive | None
     assumptions: Assumptions
     meters: tuple[MeterBill, ...]
     gateways: tuple[GatewayBill, ...]
@@ -115,7 +120,7 @@ def bandwidth_sheet(
         for name, gateway in sorted(traffic.gateways.items())
     )
     return BandwidthSheet(
-        price_per_mb=None if price_per_mb is None else str(price_per_mb),
+        price_per_mb=None if price_per_mb is None else f"{price_per_mb:f}",
         currency=currency,
         interval_s=interval_s,
         assumptions=assumed,

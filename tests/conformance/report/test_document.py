@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,8 +26,10 @@ from openami.conformance.report.document import (
     open_report,
     seal,
 )
+from openami.conformance.report.writing import FORMATS
 from openami.sip.acts import ActType, make_act, signed
 from openami.sip.canonical import Document, encode_base64url, read_document
+from openami.sip.errors import SipError
 from openami.sip.keys import KeySigner
 
 OTHER = KeySigner(Ed25519PrivateKey.from_private_bytes(b"another kit, another private key"))
@@ -183,3 +186,41 @@ def test_what_a_vendor_sends_cannot_keep_the_report_from_being_made() -> None:
     made = seal(judgement(findings), sheets(), SIGNER, now=ENDED)
     (shown,) = open_report(made.data).report.judgement.findings[0].evidence
     assert shown.excerpt == "? \x00 [[[[[[[[[[ {{{{{{{{{{ \\"
+
+
+def places_in(value: Any, *place: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Yield where something stands in a document; of a list the first."""
+    yield place
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield from places_in(member, *place, name)
+    elif isinstance(value, list):
+        for index, item in enumerate(value[:1]):
+            yield from places_in(item, *place, index)
+
+
+STRANGE: tuple[object, ...] = (None, -1, "x", "0001-01-01T00:00:00+14:00")
+
+
+@pytest.mark.slow
+def test_a_stranger_who_signs_a_strange_report_breaks_nobody_who_reads_it() -> None:
+    """Anybody can make a key. Whatever stands at any place: it is refused, or every format can be made of it."""
+    whole = members_of(sealed().data)
+    del whole["signature"]
+    believed = 0
+    for *above, last in [place for place in places_in(whole) if place]:
+        for strange in STRANGE:
+            members = json.loads(json.dumps(whole))
+            at = members
+            for part in above:
+                at = at[part]
+            at[last] = strange
+            try:
+                report = open_report(signed_anew(members))
+            except (ReportError, SipError):  # the latter: it cannot even be signed
+                continue
+            believed += 1
+            for format_, every in (("text", 1), ("junit", 5), ("html", 5), ("pdf", 50)):
+                if believed % every == 0:
+                    assert FORMATS[format_](report)
+    assert believed > 100

@@ -8,7 +8,7 @@ its thumbprint with the one the kit's owner tells, or has the verifier do it.
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -161,6 +161,7 @@ def open_report(data: bytes, signed_by: str | None = None) -> Sealed:
         raise ReportError(
             ReportFault.REWRITTEN, f"{key.kid} signed what it says, in a file of other bytes"
         )
+    _check_times(report)
     _check_agreement(report, act.iat)
     return Sealed(
         report,
@@ -182,6 +183,15 @@ def _writable(value: Any) -> Any:
             return [_writable(item) for item in value]
         case _:
             return value
+
+
+def _check_times(report: Report) -> None:
+    """Refuse times that are not UTC's: what has no zone, or one that leads beyond the calendar, cannot be told."""
+    judgement = report.judgement
+    told = (each.at for finding in judgement.findings for each in finding.evidence)
+    for at in (report.made_at, judgement.began_at, judgement.ended_at, *told):
+        if at.utcoffset() != timedelta(0):
+            raise ReportError(ReportFault.NOT_A_REPORT, f"{at.isoformat()} is not a time of UTC")
 
 
 def _check_agreement(report: Report, iat: int) -> None:

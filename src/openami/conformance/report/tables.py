@@ -1,9 +1,9 @@
 """The sheets as tables of texts, the same for every format (pure)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from openami.conformance.bandwidth import BandwidthSheet, MonthBill
+from openami.conformance.bandwidth import BandwidthSheet, GatewayBill, MonthBill
 from openami.conformance.coverage import (
     ALWAYS,
     CERTAINTIES,
@@ -11,7 +11,7 @@ from openami.conformance.coverage import (
     MeterCoverage,
     RegisterCoverage,
 )
-from openami.conformance.gap_matrix import Cell, GapMatrix
+from openami.conformance.gap_matrix import GapMatrix, Row
 from openami.conformance.missing import GatewayMissing, MeterMissing, MissingSheet
 from openami.conformance.report import words
 from openami.conformance.report.document import Report
@@ -71,17 +71,17 @@ def _gaps(matrix: GapMatrix) -> Section:
     return Section(
         "gaps",
         "Gap matrix",
-        "What is asked, and whether each gateway has it.",
+        "What is asked, and whether each of those that were judged has it.",
         (
             Table(
-                "Requirements and registers, by gateway",
+                "Requirements, and registers that are required",
                 ("No.", "Asked", "By", *map(one_line, matrix.gateways)),
                 tuple(
                     (
                         row.id,
                         one_line(row.asked),
                         one_line(row.source),
-                        *(_cell(cell) for cell in row.cells),
+                        *(_cell(row, gateway) for gateway in matrix.gateways),
                     )
                     for row in matrix.rows
                 ),
@@ -105,7 +105,10 @@ def _by_gateway(table: Table) -> Table:
     )
 
 
-def _cell(cell: Cell) -> str:
+def _cell(row: Row, gateway: str) -> str:
+    cell = next((each for each in row.cells if each.gateway == gateway), None)
+    if cell is None:
+        return "not shown"
     remark = f": {one_line(cell.remark)}" if cell.remark else ""
     return f"{cell.state}{remark}"
 
@@ -146,7 +149,7 @@ def _coverage(sheet: CoverageSheet) -> Section:
         "Register coverage",
         "Which registers of the list (VMRS 0.1-draft) came, and which required ones did not. Whether a meter is "
         "prepaid, has a relay, is net-metered or three-phase is taken from what was said of it (--meter-type) or "
-        "from what it sends.",
+        "from what it sends. Daily and static registers may not come up in a short judgement.",
         (*tables, _by_gateway(meters)),
         _unlisted(sheet),
     )
@@ -282,9 +285,8 @@ def _gateway_missing(gateway: GatewayMissing) -> tuple[str, ...]:
 
 
 def _bandwidth(sheet: BandwidthSheet) -> Section:
-    mb = sheet.assumptions.mb_bytes
-    rows = [
-        (one_line(meter.meter), how, *_month(month, sheet))
+    months = [
+        (meter, how, month)
         for meter in sheet.meters
         for how, month in (("seen", meter.seen), ("chosen", meter.chosen))
         if month is not None
@@ -292,35 +294,70 @@ def _bandwidth(sheet: BandwidthSheet) -> Section:
     by_meter = Table(
         "A meter's month, in MB",
         (
-            "Meter", "Interval", "Every", "Payload", "Topic", "MQTT", "TLS, TCP, IP", "Together", "Cost",
+            "Meter",
+            "Interval",
+            "Every",
+            "Payload",
+            "Topic",
+            "MQTT",
+            "TLS, TCP, IP",
+            "Together",
+            "Cost",
         ),
-        tuple(rows),
+        tuple((one_line(meter.meter), how, *_month(month, sheet)) for meter, how, month in months),
         frozenset({3, 4, 5, 6, 7, 8}),
-    )  # fmt: skip
-    gateways = Table(
+    )
+    by_gateway = Table(
         "A gateway's month, in MB",
-        ("Gateway", "Meters", "Idle", "As seen", "Cost", "As chosen", "Cost"),
-        tuple(
-            (
-                one_line(g.gateway),
-                str(g.meters),
-                words.megabytes(g.idle_bytes, mb),
-                words.megabytes(g.seen_bytes, mb),
-                words.money(g.seen_cost, sheet.currency),
-                words.megabytes(g.chosen_bytes, mb),
-                words.money(g.chosen_cost, sheet.currency),
-            )
-            for g in sheet.gateways
-        ),
+        ("Gateway", "Meters", "Idle", "As seen", "Cost as seen", "As chosen", "Cost as chosen"),
+        tuple(_gateway_month(gateway, sheet) for gateway in sheet.gateways),
         frozenset({1, 2, 3, 4, 5, 6}),
     )
+    unasked = set[str]()
+    if sheet.price_per_mb is None:
+        unasked |= {"Cost", "Cost as seen", "Cost as chosen"}
+    if sheet.interval_s is None:
+        unasked |= {"Interval", "As chosen", "Cost as chosen"}
     return Section(
         "bandwidth",
         "Bandwidth",
         f"What telemetry costs a month on the link between gateway and broker. {words.price(sheet)}",
-        (gateways, by_meter) if rows else (gateways,),
-        tuple(words.assumptions(sheet.assumptions)),
+        tuple(_without(table, unasked) for table in (by_gateway, by_meter) if table.rows),
+        (_packets(sheet), *words.assumptions(sheet.assumptions)),
     )
+
+
+def _without(table: Table, unasked: Collection[str]) -> Table:
+    """Return a table without the columns of what nobody asked for."""
+    kept = [column for column, heading in enumerate(table.headings) if heading not in unasked]
+    return Table(
+        table.caption,
+        tuple(table.headings[column] for column in kept),
+        tuple(tuple(row[column] for column in kept) for row in table.rows),
+        frozenset(place for place, column in enumerate(kept) if column in table.numbers),
+    )
+
+
+def _gateway_month(gateway: GatewayBill, sheet: BandwidthSheet) -> tuple[str, ...]:
+    mb = sheet.assumptions.mb_bytes
+    return (
+        one_line(gateway.gateway),
+        str(gateway.meters),
+        words.megabytes(gateway.idle_bytes, mb),
+        words.megabytes(gateway.seen_bytes, mb),
+        words.money(gateway.seen_cost, sheet.currency),
+        words.megabytes(gateway.chosen_bytes, mb),
+        words.money(gateway.chosen_cost, sheet.currency),
+    )
+
+
+def _packets(sheet: BandwidthSheet) -> str:
+    seen, of = sum(meter.packets_seen for meter in sheet.meters), len(sheet.meters)
+    if seen == of:
+        return "The MQTT packets were seen, of all meters."
+    if not seen:
+        return "The MQTT packets were not seen: their size is reckoned from topic and payload, as in MQTT 3.1.1."
+    return f"The MQTT packets of {seen} of {of} meters were seen; the others are reckoned, as in MQTT 3.1.1."
 
 
 def _month(month: MonthBill, sheet: BandwidthSheet) -> tuple[str, ...]:

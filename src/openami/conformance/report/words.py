@@ -116,12 +116,16 @@ def occasions(finding: Finding) -> str:
 
 
 def moment(at: datetime) -> str:
-    """Return a time of the kit's clock as a person reads it.
+    """Return a time of the kit's clock as a person reads it, to the millisecond.
 
-    >>> moment(datetime(2026, 6, 22, 14, 30, 0, 250_000, tzinfo=UTC))
+    >>> moment(datetime(2026, 6, 22, 14, 30, 0, 250_999, tzinfo=UTC))
     '2026-06-22 14:30:00.250 UTC'
     """
-    return utc_text(at).replace("T", " ").replace("Z", " UTC")
+    return (
+        utc_text(at.replace(microsecond=at.microsecond // 1000 * 1000))
+        .replace("T", " ")
+        .replace("Z", " UTC")
+    )
 
 
 def interval(seconds: int | None) -> str:
@@ -163,8 +167,7 @@ def assumptions(assumed: Assumptions) -> Sequence[str]:
     """Return what a bill takes for granted, a sentence each."""
     return (
         f"A month has {assumed.month_days} days; a MB is {assumed.mb_bytes:,} bytes, as networks bill it.",
-        "Payload and topic are as they were seen, and so is the MQTT packet where the kit was the broker; "
-        "seen through another broker it is reckoned as MQTT 3.1.1.",
+        "Payload and topic are as they were seen.",
         f"Each message is answered by a PUBACK of {assumed.puback_bytes} bytes.",
         f"TLS adds {assumed.tls_record_bytes} bytes to each packet, TCP and IPv4 {assumed.ip_tcp_bytes} to each "
         f"segment of at most {assumed.segment_bytes:,}; nobody saw these, they are estimated.",
