@@ -67,11 +67,11 @@ async def test_on_a_terminal_it_says_what_to_configure_and_ctrl_c_ends_it(tmp_pa
     assert "CA certificate  " in screen.written
     assert "checklist       http://127.0.0.1:" in screen.written
     process.send_signal(signal.SIGINT)
-    await screen.until_shown("the judgement is in ")
+    await screen.until_shown("The report is in ")
     async with asyncio.timeout(END_S):
         assert await process.wait() == 1, "nothing was seen, so it is not known to conform"
     os.close(screen.ours)
-    judgement = json.loads((tmp_path / "kit" / "judgement.json").read_bytes())
+    judgement = json.loads((tmp_path / "kit" / "report.json").read_bytes())["judgement"]
     assert judgement["conforms"] is False
     assert judgement["subject"]["kind"] == "gateway"
 
@@ -108,12 +108,12 @@ async def test_what_hands_did_is_said_by_enter_and_left_out_by_s(tmp_path: Path)
     os.write(screen.ours, b"s\n")
     await screen.until_shown("– skipped (left out): A meter stops")
     process.send_signal(signal.SIGINT)
-    await screen.until_shown("the judgement is in ")
+    await screen.until_shown("The report is in ")
+    await screen.until_shown("WARNING OA-SIL-001")
     publishing.cancel()
     async with asyncio.timeout(END_S):
         assert await process.wait() == 0, "a decision of ours was broken, and fails nobody"
     os.close(screen.ours)
-    assert "WARNING OA-SIL-001" in screen.written
 
 
 async def test_in_a_pipe_each_line_is_an_object_and_it_ends_in_time(tmp_path: Path) -> None:
@@ -125,9 +125,9 @@ async def test_in_a_pipe_each_line_is_an_object_and_it_ends_in_time(tmp_path: Pa
     assert [event["event"] for event in events] == ["ready", "end"]
     kit = tmp_path / "kit"
     assert events[0]["caFile"] == str(kit / "ca.pem")
-    assert err == ""
-    assert events[1]["report"] == str(kit / "judgement.json")
-    subject = json.loads((kit / "judgement.json").read_bytes())["subject"]
+    assert "report.json" in err
+    assert events[1]["report"] == str(kit / "report.json")
+    subject = json.loads((kit / "report.json").read_bytes())["judgement"]["subject"]
     assert (subject["vendor"], subject["firmware"]) == ("Acme", "1.2")
 
 

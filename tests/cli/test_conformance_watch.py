@@ -166,7 +166,7 @@ async def test_a_person_reads_verdicts_evidence_and_remedies(mosquitto: StartMos
     async with watching(broker) as watch:
         messages = [each for each in stream.observations if isinstance(each, Published)]
         await asyncio.to_thread(publish, broker, messages)
-        await asyncio.sleep(0.3)
+        await watch.until_told(b"failed OA-REG-002: ")  # at once, not at the end
         code, out, _ = await watch.end()
     assert code == 1
     assert "failed         OA-REG-002" in out

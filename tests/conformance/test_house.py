@@ -139,6 +139,29 @@ async def test_a_relay_nobody_tells_of_is_seen_by_the_hook(tmp_path: Path) -> No
             await until(lambda: verdict(opened, "OA-SES-002") == "failed")
 
 
+async def test_what_the_hook_took_away_it_brings_back_though_nobody_waits_for_it(
+    tmp_path: Path,
+) -> None:
+    """The act is left out in the middle: the meter does not stay unplugged."""
+    done, script = tmp_path / "done", tmp_path / "hook.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "print('unplug plug' if sys.argv[1] == 'verbs' else '')\n"
+        f"done = pathlib.Path({str(done)!r})\n"
+        "done.write_text((done.read_text() if done.exists() else '') + sys.argv[1] + ' ')\n"
+    )
+    hook = Hook((sys.executable, str(script)))
+    others = (act for act in Act if act is not Act.METER_UNPLUGGED)
+    async with house(tmp_path, *others, hook=hook) as opened:
+        gateway = SmallGateway(by_password(opened))
+        act = standing(opened, Act.METER_UNPLUGGED)
+        async with running(opened.run(), gateway.run()):
+            await until(lambda: done.exists() and "unplug" in done.read_text().split())
+            opened.performance.skip()
+            await until(lambda: act.state is ActState.SKIPPED)
+            await until(lambda: done.read_text() == "verbs unplug plug ")
+
+
 async def test_the_kit_needs_nothing_but_pip(tmp_path: Path) -> None:
     """Without mosquitto the broker is the one in a wheel; it speaks 3.1.1 alone."""
     async with house(tmp_path, *ALL_BUT_COMMANDS, broker="iotcore") as opened:

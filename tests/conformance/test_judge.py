@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.conformance.streams import BEGAN, METER, ROOT, Stream, as_bytes, judged, ordinary
+from tests.conformance.streams import (
+    BEGAN,
+    METER,
+    ROOT,
+    Stream,
+    as_bytes,
+    command_topic,
+    good_headend,
+    judged,
+    ordinary,
+)
 from tests.profile.messages import spoilt_messages
 
 from openami.conformance.excerpt import EXCERPT_CHARS_MAX, excerpt
@@ -99,6 +109,16 @@ def test_names_are_bounded() -> None:
     assert len(judgement.subject.names) == NAMES_KEPT_MAX
     (finding,) = [each for each in judgement.findings if each.requirement == "OA-ENV-005"]
     assert len(finding.broken_by) == NAMES_KEPT_MAX
+
+
+def test_a_head_end_is_named_by_its_client_or_by_whom_it_commands() -> None:
+    assert judged(good_headend(), "headend").subject.names == ("hes-1",)
+    stream = Stream()
+    stream.publish(command_topic(), as_bytes({}))
+    judgement = judged(stream, "headend")
+    assert judgement.subject.names == ("the head-end of feeder-north/pole-1",)
+    (finding,) = [each for each in judgement.findings if each.requirement == "OA-CMD-007"]
+    assert finding.broken_by == judgement.subject.names
 
 
 def test_a_judgement_can_be_asked_for_at_any_time_and_again() -> None:

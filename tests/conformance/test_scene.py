@@ -15,7 +15,7 @@ from openami.conformance.observation import (
     RelaySeen,
     Subscribed,
 )
-from openami.conformance.scene import METERS_MAX, UNACKNOWLEDGED_MAX, Scene
+from openami.conformance.scene import METERS_MAX, UNACKNOWLEDGED_MAX, Accepted, Scene
 from openami.profile import MeterSerial
 
 NOW = datetime(2026, 6, 22, 8, 0, tzinfo=UTC)
@@ -71,10 +71,25 @@ def test_a_report_tells_of_the_relay_and_of_its_command() -> None:
     scene = Scene()
     scene.see(reading())
     told = reading("disconnected", leaf="event")
-    members = json.loads(told.payload) | {"report": {"command": "D", "status": "done"}}
+    members = json.loads(told.payload) | {
+        "report": {"command": "D", "status": "done", "code": "OK"}
+    }
     scene.see(Published(told.at, told.topic, json.dumps(members).encode(), 1, False))
     assert scene.meters[M1].relay == "disconnected"
-    assert scene.reports == {"D": "done"}
+    assert scene.reports == {"D": ("done", "OK")}
+
+
+def test_a_report_brings_the_nonce_in_force_of_a_session_that_was_accepted() -> None:
+    scene = Scene()
+    scene.accepted["kit-1"] = Accepted("old", NOW)
+    for session_id in ("kit-1", "kit-2"):
+        body = {
+            "sessionId": session_id,
+            "report": {"command": "D", "status": "refused", "nonce": "new"},
+        }
+        topic = "openami/v1/f/g/meter/M-1/event"
+        scene.see(Published(NOW, topic, json.dumps(body).encode(), 1, False))
+    assert {name: held.nonce for name, held in scene.accepted.items()} == {"kit-1": "new"}
 
 
 def test_a_message_whose_acknowledgement_was_kept_back_is_known_when_it_comes_again() -> None:

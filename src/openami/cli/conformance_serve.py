@@ -90,7 +90,7 @@ KIT_KEY_FILE: Final = "kit.key"
 @click.option(
     "--outage",
     "outage_s",
-    type=click.FloatRange(min=1, max=3600),
+    type=click.FloatRange(min=1, max=2700),
     metavar="SECONDS",
     help="How long the network is taken away.  [default: three and a half intervals]",
 )

@@ -1,7 +1,6 @@
 """``openami conformance watch``: judge a live system through its broker, without touching it."""
 
 import asyncio
-import contextlib
 import random
 import secrets
 import signal
@@ -29,6 +28,8 @@ from openami.profile import ProfileError, TelemetryTopic
 
 # Everything of the profile, and what is beside it: a topic with a typing error is to be seen.
 _EVERYTHING = "openami/#"
+# As soon as a person looks up from the gateway.
+NEWS_EVERY_S = 1.0
 
 
 @click.command()
@@ -85,7 +86,7 @@ def watch(
             kept.see(observation)
 
         try:
-            asyncio.run(_watch(settings, _filter_of(gateway), see, lasting))
+            asyncio.run(_watch(settings, _filter_of(gateway), judge, see, lasting))
         except TransportError as error:
             fail(str(error), Exit.CANNOT_CONNECT, error.remedy)
         judgement = judge.judgement(SystemClock().now())
@@ -107,6 +108,7 @@ def _filter_of(gateway: str | None) -> str:
 async def _watch(
     settings: BrokerSettings,
     topic_filter: str,
+    judge: Judge,
     see: Callable[[Observation], None],
     lasting: timedelta | None,
 ) -> None:
@@ -115,9 +117,28 @@ async def _watch(
         observe(settings, [topic_filter], see, clock=SystemClock(), random=random.random, tell=say),
         name="observe",
     )
+    news = asyncio.create_task(_tell_news(judge), name="news")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, watching.cancel)
-    with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+    try:
         async with asyncio.timeout(None if lasting is None else lasting.total_seconds()):
             await watching
+    except (asyncio.CancelledError, TimeoutError):
+        pass
+    finally:
+        news.cancel()
+
+
+async def _tell_news(judge: Judge) -> None:
+    """Say what is broken when it is broken for the first time: who mends it need not wait for the end."""
+    told: set[str] = set()  # bound: the requirements
+    while True:
+        await asyncio.sleep(NEWS_EVERY_S)
+        for finding in judge.judgement(SystemClock().now()).findings:
+            if finding.broken and finding.requirement not in told:
+                told.add(finding.requirement)
+                evidence = finding.evidence[0]
+                say(
+                    f"{finding.verdict} {finding.requirement}: {evidence.detail} ({evidence.topic})"
+                )

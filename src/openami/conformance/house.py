@@ -40,7 +40,7 @@ from openami.keyfiles import load_signer, make_key, read_private, write_private,
 from openami.mqtt.client import MqttPort
 from openami.mqtt.embedded import EmbeddedBroker, Program, embedded_broker
 from openami.mqtt.settings import BrokerSettings
-from openami.pki.certificates import CertificateError, new_transport_key
+from openami.pki.certificates import CertificateError, new_serial, new_transport_key
 from openami.pki.enrolment import make_request, read_request
 from openami.pki.names import CommonName, GatewayName
 from openami.profile import RegisterCatalogue, one_line
@@ -112,13 +112,11 @@ class House:
     played: PlayedGateway | None = None
     news: "OrderedDict[str, int]" = field(default_factory=OrderedDict)
     """What a person should know of clients that were not let in: sentences, and how often."""
-    observations: int = 0
     witness: Callable[[Observation], None] | None = None
     """Who else is told of everything that is seen, in the order in which the judge is."""
 
     def see(self, observation: Observation) -> None:
         """Hand an observation to the judge and to the scene."""
-        self.observations += 1
         if self.witness is not None:
             self.witness(observation)
         self.judge.see(observation)
@@ -387,7 +385,9 @@ def _keyring(
     if settings.enrolment is not None:
         request = read_request(settings.enrolment)
         keyring = operator.keyring(request.name, request.sip_key, now=now)
-        answer = operator.answer(request, credentials.authority, keyring, now=now)
+        answer = operator.answer(
+            request, credentials.authority, keyring, now=now, serial=new_serial()
+        )
         write_public(settings.directory / ANSWER_FILE, answer)
         write_private(file, keyring)
         write_private(name_file, str(request.name).encode())

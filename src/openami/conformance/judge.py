@@ -15,7 +15,7 @@ from typing import Final
 from openami import __version__
 from openami.conformance.excerpt import EXCERPT_CHARS_MAX, excerpt
 from openami.conformance.judgement import Evidence, Finding, Judgement, Kind, Subject, Verdict
-from openami.conformance.message import Message, read_message, sender_of
+from openami.conformance.message import read_message, sender_of
 from openami.conformance.observation import Connected, Observation, Published, Sent
 from openami.conformance.occasion import Occasion
 from openami.conformance.recent import Recent
@@ -55,7 +55,7 @@ class Judge:
         self._began_at = began_at
         self._catalogue = catalogue or shipped_catalogue()
         self._said = (vendor, model, firmware)
-        self._names: dict[str, None] = {}
+        self._names: dict[str, None] = {}  # bound: NAMES_KEPT_MAX
         self._tallies = {
             each.id: _Tally(each) for each in requirements().values() if kind in each.of
         }
@@ -72,7 +72,7 @@ class Judge:
                 return  # somebody else's, on the same broker
             seen = message
             if message.party == self._kind:
-                self._note_name(self._subject_of(message))
+                self._note_name(self._whose(observation))
         else:
             seen = observation
             if isinstance(observation, Connected):
@@ -121,21 +121,16 @@ class Judge:
                 tally.add(occasion, by, occasion.at or at, said)
 
     def _whose(self, about: Published | Sent | None) -> str:
-        """Return who sent a message: by its topic, or else by the client that published it."""
+        """Return who is meant: a gateway by its topic, a head-end by its client or by whom it speaks to."""
         if about is None:
             return ""
-        client = None
+        client = ""
         if isinstance(about, Published) and about.connection is not None:
-            client = self._clients.get(about.connection)
-        return sender_of(about.topic) or client or ""
-
-    def _subject_of(self, message: Message) -> str:
-        """Return who is judged: a gateway by its topic, a head-end by its client or by whom it speaks to."""
+            client = self._clients.get(about.connection) or ""
+        gateway = sender_of(about.topic)
         if self._kind == "gateway":
-            return message.sender
-        connection = message.published.connection
-        client = None if connection is None else self._clients.get(connection)
-        return client or f"the head-end of {message.sender}"
+            return one_line(gateway or client)
+        return one_line(client or (f"the head-end of {gateway}" if gateway else ""))
 
     def _note_name(self, name: str) -> None:
         if name and name not in self._names and len(self._names) < NAMES_KEPT_MAX:

@@ -47,11 +47,6 @@ class Message:
     places: tuple[int, ...] | None
     party: Kind
 
-    @property
-    def sender(self) -> str:
-        """Whose messages these are, by the topic: the gateway as ``FEEDER/GATEWAY``; empty when it has none."""
-        return sender_of(self.published.topic)
-
     @cached_property
     def members(self) -> Mapping[str, Any]:
         """The members of the message as any JSON reader reads them; none when it is not an object."""

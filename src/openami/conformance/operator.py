@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from openami.pki.certificates import Authority, issue_client, new_serial
+from openami.pki.certificates import Authority, issue_client
 from openami.pki.enrolment import Request, make_answer
 from openami.pki.names import GatewayName
 from openami.profile import SessionId, SessionTopic
@@ -67,11 +67,11 @@ class Operator:
         )
 
     def answer(
-        self, request: Request, authority: Authority, keyring: bytes, *, now: datetime
+        self, request: Request, authority: Authority, keyring: bytes, *, now: datetime, serial: int
     ) -> bytes:
         """Return the answer to a gateway's request to be enrolled: certificate, roots and keyring."""
         certificate = issue_client(
-            authority, request.transport_key, request.name.common_name, now=now, serial=new_serial()
+            authority, request.transport_key, request.name.common_name, now=now, serial=serial
         )
         return make_answer(
             request,

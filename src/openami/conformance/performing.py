@@ -6,6 +6,7 @@ here is told to the judge as an observation like any other; whether the gateway 
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,8 +52,10 @@ from openami.pki.names import GatewayName
 from openami.profile import CommandTopic, MeterSerial
 from openami.profile.life import Party
 from openami.sip.canonical import read_document
+from openami.sip.errors import SipCode
 from openami.sip.keyring import Keyring
 from openami.sip.keys import KeySigner, PublicKey
+from openami.sip.reports import ReportStatus
 
 # What is waited for comes within seconds; a tenth is not noticed.
 _LOOK_S = 0.1
@@ -65,6 +68,10 @@ RELAY_SETTLES_S: Final = 2.0
 # How long a position of the relay is waited for that was measured after an order; the rules look no longer.
 RELAY_LOOK_S_MAX: Final = 60.0
 RELAY_LOOK_S_MIN: Final = 10.0
+# A gateway of ours cuts nobody off within five minutes of a relay's last movement (docs/sip.md).
+RELAY_RESTS_S: Final = 305.0
+# Once, once more after a rest, and once more because the nonce had grown old in it.
+ATTEMPTS_MAX: Final = 3
 # Short enough to be waited for, long enough to be accepted first.
 _SHORT_SESSION: Final = timedelta(seconds=8)
 # A gateway's clock may lag a little; its session has ended for it too.
@@ -79,6 +86,10 @@ HELD_S_MIN: Final = 5.0
 HELD_S_MAX: Final = 2_700.0
 # A message that is not acknowledged may be sent again at once; then the link is cut.
 _CUT_AFTER_S: Final = 1.0
+# What is sent again is sent first; the rules wait longer, and need nobody to wait with them.
+RESENT_S_MAX: Final = 20.0
+
+_COMMAND_ENDS: Final = frozenset(ReportStatus) - {ReportStatus.ACCEPTED}
 
 
 class Undone(Exception):
@@ -143,14 +154,6 @@ class Performance:
         self._skipped.set()
 
     # --- how far it is
-
-    @property
-    def current(self) -> Standing | None:
-        """The act that is asked for or under way."""
-        for standing in self.standings.values():
-            if standing.state in (ActState.ASKED, ActState.UNDERWAY):
-                return standing
-        return None
 
     def is_over(self, idle_s_max: float) -> bool:
         """Whether every act has ended and was judged, or nothing more happened for so long.
@@ -268,8 +271,17 @@ class Performance:
         await self._until(lambda: scene.withheld > before)
         await asyncio.sleep(_CUT_AFTER_S)
         door.withholding = False
+        cut_at = self._now()
         door.cut()
-        await self._until(lambda: standing.row.shows(scene, self._began(standing), None))
+        await self._until(
+            lambda: scene.last_connected_at is not None and scene.last_connected_at > cut_at
+        )
+        try:
+            async with asyncio.timeout(RESENT_S_MAX):
+                await self._until(lambda: standing.row.shows(scene, cut_at, None))
+            standing.detail = "the message has come again"
+        except TimeoutError:
+            standing.detail = "the message has not come again so far"
 
     async def _lose_network(self, standing: Standing) -> None:
         hold_s = self.bench.outage_s or self._held_s(None)
@@ -297,23 +309,35 @@ class Performance:
     # --- hooks and hands
 
     async def _by_hook_or_hands(self, standing: Standing) -> None:
+        """Have it done, wait until it shows, and have it undone, whatever happens in between."""
         row = standing.row
-        assert row.asks is not None
-        asked_at = self._now()
-        if row.hook is not None and row.hook in self.bench.verbs:
-            self._begin(standing)
-            await self._hooked(row.hook, standing.meter)
-        else:
-            await self._asked(
-                standing, row.asks, lambda: row.shows(self.bench.scene, asked_at, standing.meter)
-            )
-        if row.act is Act.METER_UNPLUGGED:
-            await asyncio.sleep(self._held_s(standing.meter))
-        else:
-            await self._until(lambda: row.shows(self.bench.scene, asked_at, standing.meter))
+        try:
+            await self._done(standing)
+        except asyncio.CancelledError:
+            if {row.hook, row.undo_hook} <= self.bench.verbs:
+                await self._hooked(str(row.undo_hook), standing.meter)
+            raise
         if row.undo_asks is not None:
             self._tell_end(standing, done=True, detail="")
             await self._undone(standing)
+
+    async def _done(self, standing: Standing) -> None:
+        row = standing.row
+        assert row.asks is not None
+        asked_at = self._now()
+
+        def shows() -> bool:
+            return row.shows(self.bench.scene, asked_at, standing.meter)
+
+        if row.hook in self.bench.verbs:
+            self._begin(standing)
+            await self._hooked(str(row.hook), standing.meter)
+        else:
+            await self._asked(standing, row.asks, shows)
+        if row.act is Act.METER_UNPLUGGED:
+            await asyncio.sleep(self._held_s(standing.meter))
+        else:
+            await self._until(shows)
 
     async def _asked(self, standing: Standing, words: str, shows: Callable[[], bool]) -> None:
         """Ask a person; return when it shows, or the person says that it is done."""
@@ -327,8 +351,8 @@ class Performance:
     async def _undone(self, standing: Standing) -> None:
         """Have what was taken away brought back."""
         row, since = standing.row, self._now()
-        if row.undo_hook is not None and row.undo_hook in self.bench.verbs:
-            await self._hooked(row.undo_hook, standing.meter)
+        if row.undo_hook in self.bench.verbs:
+            await self._hooked(str(row.undo_hook), standing.meter)
             return
         assert row.undo_asks is not None
         self._confirmed.clear()
@@ -367,11 +391,12 @@ class Performance:
         if session is None:
             standing.detail = "the session was not accepted: only what must not move was judged"
             return
+        numbers = itertools.count(1)
         try:
-            await self._commands(standing, session)
+            await self._commands(standing, session, numbers)
         finally:
             await self._closed(name, session)
-        await self._in_ended_session(standing, session)
+        await self._in_ended_session(standing, session, next(numbers))
         standing.detail = "honest and forged commands were given"
 
     async def _offered(
@@ -398,51 +423,71 @@ class Performance:
         accepted = session_id in scene.accepted and self._gateway_key(name) is not None
         return session if accepted else None
 
-    async def _commands(self, standing: Standing, session: Mapping[str, Any]) -> None:
+    async def _commands(
+        self, standing: Standing, session: Mapping[str, Any], numbers: "itertools.count[int]"
+    ) -> None:
         """There, forged ones, back, and the first one again."""
         if relay_meter(self.bench.scene) is None:
             return
-        first = await self._honest(standing, session, 1)
+        first = await self._honest(standing, session, numbers)
         stranger = KeySigner(Ed25519PrivateKey.generate())
         for forgery in IN_SESSION:
             standing.detail = forgery.what
-            aim = await self._aim(standing, 2, session=session, stranger=stranger)
+            aim = await self._aim(standing, next(numbers), session=session, stranger=stranger)
             await self._forge(standing, forgery, aim)
-        await self._honest(standing, session, 3)
+        await self._honest(standing, session, numbers)
         standing.detail = "the first command is sent again"
         await self._order(standing, first, Act.COMMAND_REPLAYED)
 
     async def _honest(
-        self, standing: Standing, session: Mapping[str, Any], number: int
+        self, standing: Standing, session: Mapping[str, Any], numbers: "itertools.count[int]"
     ) -> tuple[CommandTopic, bytes]:
+        """Give an honest command and return it when it was done.
+
+        It is given again, as a head-end does, when the relay had to rest first, and under a fresh nonce.
+        """
+        for _ in range(ATTEMPTS_MAX):
+            message, ended = await self._given(standing, session, next(numbers))
+            if ended[0] == "done":
+                return message
+            if ended == ("refused", SipCode.DWELL):
+                standing.detail = f"the gateway lets a relay rest; again in {RELAY_RESTS_S:.0f} s"
+                await asyncio.sleep(RELAY_RESTS_S)
+            elif ended != ("refused", SipCode.STALE_NONCE):
+                break
+        raise Undone(f"an honest command ended as {ended[0]}, {ended[1]}")
+
+    async def _given(
+        self, standing: Standing, session: Mapping[str, Any], number: int
+    ) -> tuple[tuple[CommandTopic, bytes], tuple[str, str]]:
+        """Give a command; return it, and the status and code it ended with."""
         aim = await self._aim(standing, number, session=session)
         standing.detail = f"an honest {aim.action} is given"
         message = order(aim)
         digest = read_document(message[1]).digest
         await self._send(str(message[0]), message[1], Act.COMMAND_GIVEN)
         reports = self.bench.scene.reports
-        ends = ("done", "failed", "refused", "unknown")
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
-                await self._until(lambda: reports.get(digest) in ends)
+                await self._until(lambda: reports.get(digest, ("", ""))[0] in _COMMAND_ENDS)
         except TimeoutError:
             raise Undone(f"no report of an honest {aim.action} came") from None
         await self._looked(standing, self._now())
-        if reports[digest] != "done":
-            raise Undone(f"an honest {aim.action} ended as {reports[digest]}")
-        return message
+        return message, reports[digest]
 
     async def _closed(self, name: GatewayName, session: Mapping[str, Any]) -> None:
         topic = session_topic(name, session["sessionId"])
         payload = self.bench.operator.close(session, now=self._now())
         await self._send(str(topic), payload, Act.SESSION_CLOSED)
 
-    async def _in_ended_session(self, standing: Standing, session: Mapping[str, Any]) -> None:
+    async def _in_ended_session(
+        self, standing: Standing, session: Mapping[str, Any], number: int
+    ) -> None:
         """Give a command in a session that was closed, and in one whose time is over."""
         if relay_meter(self.bench.scene) is None:
             return
         standing.detail = "a command is given in a session that was closed"
-        aim = await self._aim(standing, 4, session=session)
+        aim = await self._aim(standing, number, session=session)
         await self._order(standing, order(aim), Act.COMMAND_OF_ENDED_SESSION)
         short = await self._offered(self._gateway_name(), standing, life=_SHORT_SESSION)
         if short is None:
@@ -577,10 +622,6 @@ class Performance:
         """Wait for a condition; the act's own time ends the wait."""
         while not condition():  # noqa: ASYNC110 - of a dozen conditions over two objects that are only told things
             await asyncio.sleep(_LOOK_S)
-
-    def _began(self, standing: Standing) -> datetime:
-        assert standing.began_at is not None
-        return standing.began_at
 
     def _now(self) -> datetime:
         return self.bench.clock.now()

@@ -6,7 +6,7 @@ It is generous where the judge is strict: a message that is wrong in one place s
 """
 
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from openami.conformance.mqtt_packets import FILTERS_MAX
 from openami.conformance.observation import (
     Acknowledged,
     Connected,
@@ -120,12 +121,13 @@ class Scene:
     resent: int = 0
     """Messages that came again after their acknowledgement was kept back."""
     last_event_at: datetime | None = None
-    reports: OrderedDict[str, str] = field(default_factory=OrderedDict)
-    """What gateways reported of commands: status by the command's digest."""
+    reports: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
+    """What gateways reported of commands: status and code, by the command's digest."""
     commands: int = 0
     offers: int = 0
     """Commands and session documents that a client published: a head-end is there."""
-    _filters: dict[int, list[str]] = field(default_factory=dict)
+    # bound: FILTERS_MAX for each of the door's connections
+    _filters: dict[int, deque[str]] = field(default_factory=dict)
     _on_the_way: OrderedDict[tuple[int, int], tuple[str, int]] = field(default_factory=OrderedDict)
     _owed: OrderedDict[tuple[str, int], None] = field(default_factory=OrderedDict)
 
@@ -140,7 +142,8 @@ class Scene:
                 self._filters.pop(seen.connection, None)
                 self._look_who_hears()
             case Subscribed():
-                self._filters.setdefault(seen.connection, []).extend(f for f, _ in seen.filters)
+                listed = self._filters.setdefault(seen.connection, deque(maxlen=FILTERS_MAX))
+                listed.extend(topic_filter for topic_filter, _ in seen.filters)
                 self._look_who_hears()
             case Published():
                 self._see_published(seen)
@@ -183,7 +186,7 @@ class Scene:
                 self._see_telemetry(topic, seen)
             case EventTopic():
                 self.last_event_at = seen.at
-                self._see_report(seen.payload)
+                self._see_report(seen)
                 meter = self.meters.get(topic.meter_serial)
                 if meter is not None and _RELAY_HINT in seen.payload:
                     _see_relay_message(meter, seen)
@@ -233,13 +236,19 @@ class Scene:
                 self.rejected[topic.session_id] = act.reason or ""
                 _bound(self.rejected, SESSIONS_MAX)
 
-    def _see_report(self, payload: bytes) -> None:
-        report = _members(payload).get("report")
-        if isinstance(report, dict):
-            digest, status = report.get("command"), report.get("status")
-            if isinstance(digest, str) and isinstance(status, str):
-                self.reports[digest] = status
-                _bound(self.reports, EVENTS_MAX)
+    def _see_report(self, seen: Published) -> None:
+        members = _members(seen.payload)
+        report = members.get("report")
+        if not isinstance(report, dict):
+            return
+        digest, status = report.get("command"), report.get("status")
+        if isinstance(digest, str) and isinstance(status, str):
+            self.reports[digest] = (status, str(report.get("code", "")))
+            _bound(self.reports, EVENTS_MAX)
+        session_id, nonce = members.get("sessionId"), report.get("nonce")
+        if isinstance(nonce, str) and session_id in self.accepted:
+            # A report brings the nonce in force.
+            self.accepted[session_id] = Accepted(nonce, seen.at)
 
 
 def _covers(topic_filter: str, leaf: str) -> bool:
