@@ -89,6 +89,13 @@ def test_a_prompt_says_what_to_press() -> None:
     assert lines[3:5] == ["☛ Unplug meter M-1.", "  [Enter] it is done   [s, Enter] leave it out"]
 
 
+def test_a_question_is_answered_with_yes_or_no() -> None:
+    [row] = [row for row in ACTS if row.act == "command-without-session"]
+    asked = Standing(row=row, state=ActState.UNDERWAY, prompt="Power?", asks_where=True)
+    lines = as_lines(shown(judged(GOOD), standings=[asked]), width=100, height=30)
+    assert lines[3:5] == ["☛ Power?", "  [y, Enter] yes   [n, Enter] no   [s, Enter] leave it out"]
+
+
 def test_each_change_is_told_once() -> None:
     first, second = shown(judged(GOOD)), shown(judged(GOOD, b"{}"))
     told = changes(None, first)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 from msgspec.structs import replace
 from tests.conformance import packets
-from tests.conformance.small_gateway import NAME, SmallGateway
+from tests.conformance.small_gateway import NAME, SERIAL, SmallGateway
 from tests.tools import require_tool
 
 from openami.clock import SystemClock
@@ -137,6 +137,27 @@ async def test_a_relay_nobody_tells_of_is_seen_by_the_hook(tmp_path: Path) -> No
 
         async with running(opened.run(), gateway.run(), wired()):
             await until(lambda: verdict(opened, "OA-SES-002") == "failed")
+
+
+async def test_a_person_looks_where_the_relay_is_when_nothing_else_tells(tmp_path: Path) -> None:
+    """Once before and once after three forged commands, of which the gateway obeys each."""
+    async with house(tmp_path, *ALL_BUT_COMMANDS) as opened:
+        gateway = SmallGateway(by_password(opened), obeys=True, tells_relay=False)
+        act = standing(opened, Act.COMMAND_WITHOUT_SESSION)
+        looks = set()
+        async with running(opened.run(), gateway.run()):
+            await until(lambda: act.asks_where)
+            assert opened.checklist().prompt == (
+                "Look at the relay of meter M-1: does its house have power?"
+            )
+            async with asyncio.timeout(WAIT_S):
+                while act.state is not ActState.DONE:
+                    if act.asks_where:
+                        opened.performance.saw_power(power=gateway.connected)
+                    await asyncio.sleep(0.05)
+                    looks.add(opened.scene.meters[SERIAL].relay_told_at)
+    assert len(looks - {None}) == 2
+    assert verdict(opened, "OA-SES-002") == "failed"
 
 
 async def test_what_the_hook_took_away_it_brings_back_though_nobody_waits_for_it(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import httpx
 import pytest
@@ -61,6 +62,9 @@ class Stage:
     def ask(self) -> None:
         self.standing.state, self.standing.prompt = ActState.ASKED, PROMPT
 
+    def ask_where(self) -> None:
+        self.standing.prompt, self.standing.asks_where = "Look: does its house have power?", True
+
     def press(self, word: str) -> None:
         self.pressed.append(word)
         self.standing.state, self.standing.prompt = ActState.UNDERWAY, None
@@ -71,7 +75,8 @@ def stage() -> Iterator[Stage]:
     made = Stage()
     listener = socket.create_server(("127.0.0.1", 0))
     made.port = listener.getsockname()[1]
-    app = build_app(made.look, confirm=lambda: made.press("done"), skip=lambda: made.press("skip"))
+    words = ("done", "skip", "yes", "no")
+    app = build_app(made.look, {word: partial(made.press, word) for word in words})
     loop = asyncio.new_event_loop()
     serving = loop.create_task(serve(app, listener))
 
@@ -118,7 +123,10 @@ def test_it_fills_by_itself_and_a_button_says_that_it_is_done(
     expect(page.get_by_text(PROMPT)).to_be_visible()
     page.get_by_role("button", name="It is done").click()
     expect(page.get_by_text(PROMPT)).to_have_count(0)
-    assert stage.pressed == ["done"]
+    stage.ask_where()
+    page.get_by_role("button", name="Yes").click()
+    expect(page.get_by_text("does its house have power")).to_have_count(0)
+    assert stage.pressed == ["done", "yes"]
     assert complaints == []
     assert all(url.startswith((stage.url, "data:")) for url in asked), asked
     context.close()
@@ -163,6 +171,7 @@ def test_another_sites_form_presses_no_button(stage: Stage) -> None:
         answer = httpx.post(f"{stage.url}/done", headers={"origin": origin} if origin else {})
         assert answer.status_code == 403
     assert stage.pressed == []
+    assert httpx.post(f"{stage.url}/reboot", headers={"origin": stage.url}).status_code == 404
     assert httpx.post(f"{stage.url}/done", headers={"origin": stage.url}).status_code == 303
 
 

@@ -6,7 +6,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _LOOK_S = 0.5
 # When nothing more can be begun for so long, whatever still waits will not come by itself.
 _IDLE_S_MAX = 60.0
+# What a person types, and the button of the page it stands for.
+_KEYS: Final = {"": "done", "s": "skip", "y": "yes", "n": "no"}
 KIT_KEY_FILE: Final = "kit.key"
 
 
@@ -312,8 +314,7 @@ class _Run:
         from openami.conformance.web import build_app
         from openami.conformance.web import serve as serve_page
 
-        performance = house.performance
-        app = build_app(house.checklist, confirm=performance.confirm, skip=performance.skip)
+        app = build_app(house.checklist, house.performance.buttons)
         async with _running(serve_page(app, self.listener), "page"):
             yield
 
@@ -376,15 +377,13 @@ async def _running(work: Any, name: str) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def _typed(house: "House") -> AsyncIterator[None]:
-    """Take what a person types: Enter for "it is done", s for "leave it out"."""
+    """Take what a person types, each with Enter."""
     if not sys.stdin.isatty():
         yield
         return
     loop = asyncio.get_running_loop()
-    words: Mapping[str, Callable[[], None]] = {
-        "": house.performance.confirm,
-        "s": house.performance.skip,
-    }
+    buttons = house.performance.buttons
+    words = {key: buttons[word] for key, word in _KEYS.items()}
 
     def read() -> None:
         typed = sys.stdin.readline().strip().lower()

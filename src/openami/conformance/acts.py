@@ -143,15 +143,18 @@ def _tells_regularly(scene: Scene) -> bool:
     return bool(scene.connections) and any(m.interval_s for m in scene.meters.values())
 
 
-def _relay_is_known(scene: Scene) -> bool:
-    return _tells(scene) and scene.hears_commands and relay_meter(scene) is not None
+def _takes_commands(scene: Scene) -> bool:
+    return _tells(scene) and scene.hears_commands and _has_told_of_relays(scene)
 
 
 def _takes_sessions(scene: Scene) -> bool:
-    """It listens to sessions; where its relays are it has had time to tell, if it ever does."""
+    return _tells(scene) and scene.hears_sessions and _has_told_of_relays(scene)
+
+
+def _has_told_of_relays(scene: Scene) -> bool:
+    """Where its relays are it has told, or has had time to, if it ever does."""
     told = max((m.times_told for m in scene.meters.values()), default=0)
-    knows = relay_meter(scene) is not None or told >= _MESSAGES_BEFORE_RELAY
-    return _tells(scene) and scene.hears_sessions and knows
+    return relay_meter(scene) is not None or told >= _MESSAGES_BEFORE_RELAY
 
 
 def _hears_readings(scene: Scene) -> bool:
@@ -187,8 +190,7 @@ _NEEDS: Final[Mapping[Ready, str]] = {
     _tells: "readings",
     _counts: "readings with seq",
     _tells_regularly: "a second reading of a meter",
-    _relay_is_known: "a subscription to commands, and a meter that tells where its relay is (96.11.1), "
-    "or a hook that does",
+    _takes_commands: "a subscription to commands, after a while of readings",
     _takes_sessions: "a subscription to sessions, after a while of readings",
     _hears_readings: "a subscription to readings",
 }
@@ -224,8 +226,8 @@ ACTS: Final[Sequence[ActRow]] = (
         title="Commands without a session are sent: the relay must not move.",
         serves=("OA-SES-002",),
         timeout_s=COMMANDS_S_MAX,
-        ready=_relay_is_known,
-        needs=_NEEDS[_relay_is_known],
+        ready=_takes_commands,
+        needs=_NEEDS[_takes_commands],
         shows=_is_told_by_kit,
         of_meter=True,
     ),

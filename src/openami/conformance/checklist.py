@@ -58,6 +58,8 @@ class Checklist:
     acts: tuple[ActLine, ...]
     prompt: str | None
     """What the person is asked to do now."""
+    asks_where: bool
+    """Whether that is a question, to be answered with yes or no."""
     news: tuple[str, ...]
     connected: tuple[str, ...]
     """Who is connected, by client name."""
@@ -91,9 +93,16 @@ def checklist(
 ) -> Checklist:
     """Return the checklist of now."""
     acts = tuple(ActLine(s.row.act, s.row.title, s.state, _detail(s)) for s in standings)
-    prompts = [s.prompt for s in standings if s.prompt is not None]
+    asking = next((s for s in standings if s.prompt is not None), None)
     told = tuple(f"{text} (×{times})" if times > 1 else text for text, times in news.items())
-    return Checklist(judgement, acts, prompts[0] if prompts else None, told, tuple(connected))
+    return Checklist(
+        judgement=judgement,
+        acts=acts,
+        prompt=None if asking is None else asking.prompt,
+        asks_where=asking is not None and asking.asks_where,
+        news=told,
+        connected=tuple(connected),
+    )
 
 
 def _detail(standing: Standing) -> str:
@@ -140,7 +149,8 @@ def conclusion(judgement: Judgement) -> str:
 def _prompt(shown: Checklist) -> Iterator[str]:
     if shown.prompt is not None:
         yield f"☛ {shown.prompt}"
-        yield "  [Enter] it is done   [s, Enter] leave it out"
+        yes = "[y, Enter] yes   [n, Enter] no" if shown.asks_where else "[Enter] it is done"
+        yield f"  {yes}   [s, Enter] leave it out"
         yield ""
 
 

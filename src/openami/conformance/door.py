@@ -54,6 +54,8 @@ CLOSE_S_MAX: Final = 2.0
 READ_BYTES_MAX: Final = 64 * 1024
 # Connections that wait to be taken up.
 BACKLOG_MAX: Final = 64
+# Too many open files: some are closed by then.
+_ACCEPT_AGAIN_S = 0.1
 # TLS begins with a handshake record (RFC 8446, 5.1), MQTT with CONNECT.
 _TLS_FIRST = 0x16
 _CONNECT_FIRST = 0x10
@@ -140,7 +142,7 @@ class Door:
                 client, _ = await loop.sock_accept(listener)
             except OSError:
                 # Too many open files, or gone before it was taken up: the next may fare better.
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(_ACCEPT_AGAIN_S)
                 continue
             if self.is_down or len(self._connections) >= CONNECTIONS_MAX:
                 client.close()

@@ -342,8 +342,11 @@ def _listeners(host: str, settings: HouseSettings) -> Sequence[socket.socket]:
 
 
 def _listening(where: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in where else socket.AF_INET
-    listener = socket.create_server((where, port), family=family, backlog=BACKLOG_MAX)
+    both = not where and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both or ":" in where else socket.AF_INET
+    listener = socket.create_server(
+        (where, port), family=family, backlog=BACKLOG_MAX, dualstack_ipv6=both
+    )
     listener.setblocking(False)
     return listener
 

@@ -93,11 +93,11 @@ def _summary(shown: Checklist) -> Iterator[str]:
 def _ask(shown: Checklist) -> Iterator[str]:
     if shown.prompt is None:
         return
-    yield (
-        f'<section class="ask" aria-label="To do"><p><strong>{escape(shown.prompt)}</strong></p>'
-        '<form method="post" action="done"><button id="done">It is done</button></form>'
-        '<form method="post" action="skip"><button id="skip">Leave it out</button></form></section>'
-    )
+    said = (("yes", "Yes"), ("no", "No")) if shown.asks_where else (("done", "It is done"),)
+    yield f'<section class="ask" aria-label="To do"><p><strong>{escape(shown.prompt)}</strong></p>'
+    for word, label in (*said, ("skip", "Leave it out")):
+        yield f'<form method="post" action="{word}"><button id="{word}">{label}</button></form>'
+    yield "</section>"
 
 
 def _news(shown: Checklist) -> Iterator[str]:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from openami.clock import Clock
 from openami.conformance.acts import (
     ACT_LIFE,
+    HANDS_S_MAX,
     ActEvent,
     ActRow,
     ActState,
@@ -106,6 +107,8 @@ class Standing:
     detail: str = ""
     prompt: str | None = None
     """What a person is asked to do now."""
+    asks_where: bool = False
+    """Whether the prompt is a question: does the house have power?"""
     began_at: datetime | None = None
 
 
@@ -137,6 +140,7 @@ class Performance:
     standings: dict[Act, Standing] = field(init=False)
     _confirmed: asyncio.Event = field(default_factory=asyncio.Event)
     _skipped: asyncio.Event = field(default_factory=asyncio.Event)
+    _power_seen: bool | None = None
     _idle_since: datetime | None = None
     _asked_for: set[MeterSerial] = field(default_factory=set)  # bound: RELAYS_ASKED_MAX
 
@@ -152,6 +156,20 @@ class Performance:
     def skip(self) -> None:
         """What is under way, or asked for, is left out."""
         self._skipped.set()
+
+    def saw_power(self, *, power: bool) -> None:
+        """The house of the meter that was asked about has power, or has none."""
+        self._power_seen = power
+
+    @property
+    def buttons(self) -> Mapping[str, Callable[[], None]]:
+        """What a person may say, by the word on the page."""
+        return {
+            "done": self.confirm,
+            "skip": self.skip,
+            "yes": lambda: self.saw_power(power=True),
+            "no": lambda: self.saw_power(power=False),
+        }
 
     # --- how far it is
 
@@ -372,11 +390,7 @@ class Performance:
 
     async def _forge_without_session(self, standing: Standing) -> None:
         self._begin(standing)
-        stranger = KeySigner(Ed25519PrivateKey.generate())
-        for number, forgery in enumerate(WITHOUT_SESSION, 1):
-            standing.detail = forgery.what
-            aim = await self._aim(standing, number, stranger=stranger)
-            await self._forge(standing, forgery, aim)
+        await self._forge(standing, WITHOUT_SESSION, itertools.count(1))
         standing.detail = f"{len(WITHOUT_SESSION)} forged commands were sent"
 
     async def _hold_session(self, standing: Standing) -> None:
@@ -427,14 +441,8 @@ class Performance:
         self, standing: Standing, session: Mapping[str, Any], numbers: "itertools.count[int]"
     ) -> None:
         """There, forged ones, back, and the first one again."""
-        if relay_meter(self.bench.scene) is None:
-            return
         first = await self._honest(standing, session, numbers)
-        stranger = KeySigner(Ed25519PrivateKey.generate())
-        for forgery in IN_SESSION:
-            standing.detail = forgery.what
-            aim = await self._aim(standing, next(numbers), session=session, stranger=stranger)
-            await self._forge(standing, forgery, aim)
+        await self._forge(standing, IN_SESSION, numbers, session=session)
         await self._honest(standing, session, numbers)
         standing.detail = "the first command is sent again"
         await self._order(standing, first, Act.COMMAND_REPLAYED)
@@ -446,6 +454,7 @@ class Performance:
 
         It is given again, as a head-end does, when the relay had to rest first, and under a fresh nonce.
         """
+        ended = ("", "")
         for _ in range(ATTEMPTS_MAX):
             message, ended = await self._given(standing, session, next(numbers))
             if ended[0] == "done":
@@ -472,7 +481,8 @@ class Performance:
                 await self._until(lambda: reports.get(digest, ("", ""))[0] in _COMMAND_ENDS)
         except TimeoutError:
             raise Undone(f"no report of an honest {aim.action} came") from None
-        await self._looked(standing, self._now())
+        if not self._by_person(standing):  # its report tells, and a person has enough to look at
+            await self._looked(standing, self._now())
         return message, reports[digest]
 
     async def _closed(self, name: GatewayName, session: Mapping[str, Any]) -> None:
@@ -484,8 +494,6 @@ class Performance:
         self, standing: Standing, session: Mapping[str, Any], number: int
     ) -> None:
         """Give a command in a session that was closed, and in one whose time is over."""
-        if relay_meter(self.bench.scene) is None:
-            return
         standing.detail = "a command is given in a session that was closed"
         aim = await self._aim(standing, number, session=session)
         await self._order(standing, order(aim), Act.COMMAND_OF_ENDED_SESSION)
@@ -498,16 +506,41 @@ class Performance:
         aim = await self._aim(standing, 1, session=short)
         await self._order(standing, order(aim), Act.COMMAND_OF_ENDED_SESSION)
 
-    async def _forge(self, standing: Standing, forgery: Forgery, aim: Aim) -> None:
-        await self._order(standing, forgery.make(aim), forgery.purpose)
+    async def _forge(
+        self,
+        standing: Standing,
+        forgeries: Sequence[Forgery],
+        numbers: "itertools.count[int]",
+        *,
+        session: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Send forged commands and look after each; a person looks once, after all of them."""
+        stranger = KeySigner(Ed25519PrivateKey.generate())
+        for forgery in forgeries:
+            standing.detail = forgery.what
+            aim = await self._aim(standing, next(numbers), session=session, stranger=stranger)
+            last = forgery is forgeries[-1]
+            await self._order(
+                standing,
+                forgery.make(aim),
+                forgery.purpose,
+                look=last or not self._by_person(standing),
+            )
 
     async def _order(
-        self, standing: Standing, message: tuple[CommandTopic, bytes], purpose: Act
+        self,
+        standing: Standing,
+        message: tuple[CommandTopic, bytes],
+        purpose: Act,
+        *,
+        look: bool = True,
     ) -> None:
         """Send an order that is not to be obeyed, and look where the relay is afterwards."""
         sent_at = self._now()
         self.bench.see(ActBegan(sent_at, purpose, standing.meter))
         await self._send(str(message[0]), message[1], purpose)
+        if not look:
+            return
         try:
             await self._looked(standing, sent_at)
         finally:
@@ -523,6 +556,8 @@ class Performance:
     ) -> Aim:
         """Return what is aimed at: the relay where it is now. Raises Undone when that is not known."""
         meter = self._aimed(standing)
+        if meter.relay is None:
+            await self._looked(standing, self._now())
         action = other_position(meter.relay or "")
         if action is None:
             raise Undone(f"where the relay of {meter.serial} is, is not known: {meter.relay!r}")
@@ -560,6 +595,9 @@ class Performance:
             connected = await self.bench.hook.relay(meter.serial)
             self.bench.see(RelaySeen(self._now(), meter.serial, connected))
             return
+        if self._by_person(standing):
+            await self._person_looked(standing, meter.serial)
+            return
         look_s = min(max(3 * (meter.interval_s or 0), RELAY_LOOK_S_MIN), RELAY_LOOK_S_MAX)
 
         def is_measured() -> bool:
@@ -574,6 +612,22 @@ class Performance:
                 f"no position of the relay of {meter.serial} came within {look_s:.0f} s that was "
                 "measured after the order: shorten the interval, set the clock, or give a hook"
             ) from None
+
+    def _by_person(self, standing: Standing) -> bool:
+        """Whether nobody but a person can tell where the relay is."""
+        hooked = self.bench.hook is not None and "relay" in self.bench.verbs
+        return not hooked and not self._aimed(standing).tells_relay
+
+    async def _person_looked(self, standing: Standing, serial: MeterSerial) -> None:
+        self._power_seen = None
+        standing.prompt = f"Look at the relay of meter {serial}: does its house have power?"
+        standing.asks_where = True
+        try:
+            async with asyncio.timeout(HANDS_S_MAX):
+                await self._until(lambda: self._power_seen is not None)
+        finally:
+            standing.prompt, standing.asks_where = None, False
+        self.bench.see(RelaySeen(self._now(), serial, bool(self._power_seen)))
 
     def _gateway_name(self) -> GatewayName:
         meters = self.bench.scene.meters

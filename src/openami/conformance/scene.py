@@ -76,6 +76,8 @@ class MeterSeen:
     spacings_s: tuple[float, ...] = ()
     lost_at: datetime | None = None
     good_at: datetime | None = None
+    tells_relay: bool = False
+    """Whether its readings tell where its relay is."""
     relay: str | None = None
     relay_told_at: datetime | None = None
     relay_measured_at: datetime | None = None
@@ -220,8 +222,8 @@ class Scene:
         else:
             meter.good_at = seen.at
             _see_time(meter, seen.payload)
-        if _RELAY_HINT in seen.payload:
-            _see_relay_message(meter, seen)
+        if _RELAY_HINT in seen.payload and _see_relay_message(meter, seen):
+            meter.tells_relay = True
 
     def _see_session(self, topic: SessionTopic, seen: Published) -> None:
         try:
@@ -246,7 +248,7 @@ class Scene:
             self.reports[digest] = (status, str(report.get("code", "")))
             _bound(self.reports, EVENTS_MAX)
         session_id, nonce = members.get("sessionId"), report.get("nonce")
-        if isinstance(nonce, str) and session_id in self.accepted:
+        if isinstance(nonce, str) and isinstance(session_id, str) and session_id in self.accepted:
             # A report brings the nonce in force.
             self.accepted[session_id] = Accepted(nonce, seen.at)
 
@@ -274,9 +276,11 @@ def _see_time(meter: MeterSeen, payload: bytes) -> None:
         meter.measured_at = ts
 
 
-def _see_relay_message(meter: MeterSeen, seen: Published) -> None:
+def _see_relay_message(meter: MeterSeen, seen: Published) -> bool:
+    """Learn where a relay is; return whether the message tells it."""
     members = _members(seen.payload)
     registers = members.get("registers")
+    tells = False
     for register in registers if isinstance(registers, list) else ():
         if not isinstance(register, dict) or register.get("quality") == Quality.COMMS_LOST.value:
             continue
@@ -284,6 +288,8 @@ def _see_relay_message(meter: MeterSeen, seen: Published) -> None:
             _see_relay(meter, register["value"], seen.at)
             ts = members.get("ts")
             meter.relay_measured_at = read_time(ts) if isinstance(ts, str) else None
+            tells = True
+    return tells
 
 
 def _see_relay(meter: MeterSeen, position: str, at: datetime) -> None:

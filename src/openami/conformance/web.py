@@ -1,4 +1,4 @@
-"""The page, served on this machine's port: the checklist, a stream of its changes, and two buttons.
+"""The page, served on this machine's port: the checklist, a stream of its changes, and a few buttons.
 
 Whoever is on the same network may look; nobody there can do more than say that something is done. A form of
 another site is refused by its origin.
@@ -7,7 +7,7 @@ another site is refused by its origin.
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -43,9 +43,9 @@ _HEADERS: Final = {
 
 
 def build_app(
-    look: Callable[[], Checklist], *, confirm: Callable[[], None], skip: Callable[[], None]
+    look: Callable[[], Checklist], buttons: Mapping[str, Callable[[], None]]
 ) -> Starlette:
-    """Return the application; ``confirm`` and ``skip`` are what its two buttons say."""
+    """Return the application; ``buttons`` are what may be said, by the words of the page's forms."""
     viewers = 0
 
     async def show(_: Request) -> Response:
@@ -81,11 +81,11 @@ def build_app(
         finally:
             viewers -= 1
 
-    async def done(request: Request) -> Response:
-        return _pressed(request, confirm)
-
-    async def left_out(request: Request) -> Response:
-        return _pressed(request, skip)
+    async def pressed(request: Request) -> Response:
+        say = buttons.get(request.path_params["word"])
+        if say is None:
+            return Response("no such button", status_code=404, headers=_HEADERS)
+        return _pressed(request, say)
 
     return Starlette(
         routes=[
@@ -93,8 +93,7 @@ def build_app(
             Route("/style.css", style),
             Route("/live.js", script),
             Route("/live", live),
-            Route("/done", done, methods=["POST"]),
-            Route("/skip", left_out, methods=["POST"]),
+            Route("/{word}", pressed, methods=["POST"]),
         ]
     )
 
