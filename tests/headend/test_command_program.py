@@ -221,7 +221,7 @@ def test_many_houses_are_cut_off_one_by_one_and_who_is_protected_meanwhile_is_no
             found = await store.bulk(bulk.id)
             assert found is not None
             told = await store.bulk_meters(bulk.id)
-            return found.state, [it and it.state.name for _, it in told]
+            return found.state, [None if it is None else it.state.name for _, it in told]
 
     site.pole.relays[PUMP] = "connected"
     with site.headed(), site.gatewayed():
