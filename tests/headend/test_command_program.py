@@ -36,10 +36,13 @@ from tests.mosquitto import Mosquitto
 from openami.cli import main
 from openami.cli.report import Exit
 from openami.clock import SystemClock
+from openami.headend.assets import Feeder, FeederAssets, Meter
 from openami.headend.audit import Entry
+from openami.headend.bulk import Bulk, BulkMeter, BulkState, approved
 from openami.headend.commands import LedgerCommand
 from openami.headend.keyrings import in_force
 from openami.headend.store import Access
+from openami.headend.store.assets import AssetsChange
 from openami.headend.store.commands import HeadEndStore, StoredKeyring
 from openami.headend.store.open import open_store
 from openami.mqtt.client import MqttPort
@@ -51,6 +54,7 @@ from openami.sip.market import Settlement, settlement_act
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 StartMosquitto = Callable[..., Mosquitto]
+PUMP = "DS1000-90001"
 PLACE = ("--feeder", FEEDER, "--gateway", GATEWAY)
 
 
@@ -185,6 +189,49 @@ def _check_audit_commands(site: Site) -> None:
     file.write_text("\n".join(lines[:-1]) + "\n")
     site.run("audit", "verify", str(file))
     site.run("audit", "verify", str(file), "--end", sound["end"], code=Exit.FAILED)
+
+
+def test_many_houses_are_cut_off_one_by_one_and_who_is_protected_meanwhile_is_not(
+    site: Site,
+) -> None:
+    bulk = Bulk(
+        id="bulk-1",
+        feeder_id=FEEDER,
+        reason="unpaid",
+        requested_by="erik",
+        requested_at=SystemClock().now(),
+    )
+    houses = [
+        BulkMeter(bulk_id=bulk.id, position=n, meter_serial=serial, gateway_id=GATEWAY)
+        for n, serial in enumerate((CLINIC, METER, PUMP))
+    ]
+
+    async def decided() -> None:
+        async with open_store(site.store, Access.EDIT) as store:
+            await store.add_bulk(bulk, houses, Entry(who="erik", what="proposed"))
+            clinic = Meter(feeder_id=FEEDER, serial=CLINIC, protected=True)
+            assets = FeederAssets(feeder=Feeder(id=FEEDER, name="North"), meters=(clinic,))
+            change = AssetsChange(after=[assets])
+            await store.change_assets([FEEDER], lambda _: change, SystemClock().now())
+            now = SystemClock().now()
+            await store.change_bulk(bulk.id, lambda it: approved(it, who="asha", now=now), now)
+
+    async def ended() -> tuple[BulkState, list[str | None]]:
+        async with open_store(site.store, Access.READ) as store:
+            found = await store.bulk(bulk.id)
+            assert found is not None
+            told = await store.bulk_meters(bulk.id)
+            return found.state, [None if it is None else it.state.name for _, it in told]
+
+    site.pole.relays[PUMP] = "connected"
+    with site.headed(), site.gatewayed():
+        site.add_keyring()
+        asyncio.run(decided())
+        wait_for(lambda: asyncio.run(ended())[0] is BulkState.DONE)
+    assert asyncio.run(ended())[1] == [None, "CONFIRMED", "CONFIRMED"]
+    assert site.pole.relays == {
+        CLINIC: "connected", METER: "disconnected", PUMP: "disconnected",
+    }  # fmt: skip
 
 
 def test_each_end_has_its_exit_code(site: Site) -> None:

@@ -348,12 +348,12 @@ def test_a_kept_message_that_is_not_there(url: str, command: list[str]) -> None:
     ],
 )
 def test_a_store_that_is_not_there_is_one_sentence_and_is_not_made(
-    url: str, command: list[str]
+    tmp_path: Path, command: list[str]
 ) -> None:
-    result = openami(url, *command, code=2)
+    result = openami(f"sqlite:///{tmp_path}/none.db", *command, code=2)
     assert result.stderr.startswith("openami: ")
     assert result.stderr.count("\n") == 1
-    assert not Path(url.removeprefix("sqlite:///")).exists()
+    assert not (tmp_path / "none.db").exists()
 
 
 NOW = datetime(2026, 6, 22, 12, tzinfo=UTC)

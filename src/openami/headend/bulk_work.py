@@ -32,8 +32,8 @@ from openami.profile import Obis
 from openami.sip.actions import RELAY_STATE_OBIS, Action
 from openami.sip.keyring import ANY
 
-# A person waits for the first house to go dark, and not for each; a look is two questions by key.
-LOOK_S: Final = 5.0
+# Two people watch the first house go dark; while nothing runs, a look is one question by index.
+LOOK_S: Final = 1.0
 _RELAY: Final = Obis.parse(RELAY_STATE_OBIS)
 
 _log = structlog.get_logger("headend.bulk")

@@ -139,7 +139,7 @@ def account(
     over_ms = min(end_ms, to_ms(now - timedelta(seconds=SETTLED_AFTER_S)))
     times = [each.ms for each in arrivals]
     grid = None if interval_s is None else _Grid(interval_s * 1000, times, begin_ms, end_ms)
-    filled = _by_interval(arrivals, grid)
+    filled = _by_interval(arrivals, None if grid is None else grid.numbers(times))
     slots = [] if grid is None else [n for n in grid.until(over_ms) if n not in filled]
     firsts = filled.values()
     return DayAccount(
@@ -170,10 +170,13 @@ class _Grid:
         self._first = -((self._origin - begin) // interval)
         self._last = -((self._origin - end) // interval) - 1
 
-    def number(self, ms: int) -> int:
-        """Return the interval of this day that a moment is nearest to."""
-        nearest = round((ms - self._origin) / self._interval)
-        return max(self._first, min(nearest, self._last))
+    def numbers(self, times: Sequence[int]) -> list[int]:
+        """Return of ascending moments the intervals of this day that they are nearest to."""
+        origin, interval = self._origin, self._interval
+        nearest = [round((ms - origin) / interval) for ms in times]
+        if nearest and (nearest[0] < self._first or nearest[-1] > self._last):
+            return [max(self._first, min(each, self._last)) for each in nearest]
+        return nearest
 
     def at(self, number: int) -> int:
         """Return when a reading is expected."""
@@ -184,22 +187,18 @@ class _Grid:
         at, half = self.at(number), self._interval // 2
         return at - half, at + half
 
-    def until(self, ms: int) -> Iterator[int]:
-        """Yield the intervals whose reading is expected before a moment."""
-        for number in range(self._first, self._last + 1):
-            if self.at(number) >= ms:
-                return
-            yield number
+    def until(self, ms: int) -> range:
+        """Return the intervals whose reading is expected before a moment."""
+        return range(self._first, min(self._last + 1, -((self._origin - ms) // self._interval)))
 
 
-def _by_interval(arrivals: Sequence[Arrival], grid: _Grid | None) -> dict[int, Arrival]:
-    """Return the first arrival of each interval; without a grid, each is its own."""
-    if grid is None:
+def _by_interval(arrivals: Sequence[Arrival], numbers: Sequence[int] | None) -> dict[int, Arrival]:
+    """Return the first arrival of each interval; without numbers, each is its own."""
+    if numbers is None:
         return dict(enumerate(arrivals))
-    filled: dict[int, Arrival] = {}
-    for arrival in arrivals:
-        filled.setdefault(grid.number(arrival.ms), arrival)
-    return filled
+    # The last one written stays: so from the last to the first.
+    backwards = zip(reversed(numbers), reversed(arrivals), strict=True)
+    return dict(backwards)
 
 
 def _missing(grid: _Grid, slots: Sequence[int], told: Told) -> Iterator[Missing]:

@@ -69,6 +69,11 @@ async def test_a_second_person_approves_and_each_house_has_its_own_end(home: Hou
     assert await propose(erik) == path, "the same form sent twice is one proposal"
     page = told(await erik.get(path))
     assert "Waits for a second person" in page
+    waiting = told(await erik.get("/commands"))
+    assert "Bulk disconnections: 1" in waiting
+    assert (await home.store.waiting()).commands == 1
+    assert (await home.store.waiting({"elsewhere"})).commands == 0
+    assert (await home.store.waiting({FEEDER})).commands == 1
     assert "Approve as the second person" not in page
     answer = told(await erik.post(f"{path}/approve"), 409)
     assert "a second person has to" in answer
@@ -85,9 +90,9 @@ async def test_a_second_person_approves_and_each_house_has_its_own_end(home: Hou
     await work(home.store, Clock(home.now())).look()
     page = told(await asha.get(f"{path}/progress"))
     assert page.count("Waits for a session") == 3, "each house, and the sum"
+    assert "Bulk disconnections:" not in told(await asha.get("/commands"))
     assert "hx-trigger" in page
     assert len(await home.store.commands()) == 2
-    assert "1 · " not in page
     assert "unpaid since April" in told(await asha.get("/bulk"))
     assert (await asha.post(f"{path}/withdraw")).status_code == 303
     page = told(await asha.get(path))

@@ -26,20 +26,20 @@ ARRIVALS_SPAN_MAX: Final = timedelta(days=2)
 # Both engines take thousands of arguments; more meters than that are asked for in parts.
 METERS_AT_ONCE_MAX: Final = 500
 
-# Bucket by bucket, because the key begins with it: of each the rows of one meter lie together.
+# The buckets one by one, because the key begins with them: of each the rows of one meter lie together. A range of
+# them would have both engines read what all meters of all feeders said. First whose they are: no planner knows how
+# many rows a span has, and it would look each row's meter up.
 _ARRIVALS: Final = (
-    "WITH RECURSIVE slot (bucket) AS (SELECT CAST(?3 AS bigint) UNION ALL "
-    "SELECT bucket + 1 FROM slot WHERE bucket < ?4) "
-    f"SELECT m.meter_serial, {{obis}}, r.bucket * CAST({BUCKET_MS} AS bigint) + r.ms AS at, "
-    "r.lag_ms, r.flags & 3 FROM meter m CROSS JOIN series s CROSS JOIN slot CROSS JOIN reading r "
+    "WITH those AS MATERIALIZED (SELECT s.id, s.meter_serial, s.obis FROM meter m CROSS JOIN series s "
     "WHERE m.feeder_id = ?1 AND m.gateway_id = ?2 AND s.feeder_id = m.feeder_id "
-    "AND s.meter_serial = m.meter_serial AND {which} {those}"
-    "AND r.bucket = slot.bucket AND r.series = s.id "
-    f"AND r.bucket * CAST({BUCKET_MS} AS bigint) + r.ms >= ?5 "
-    f"AND r.bucket * CAST({BUCKET_MS} AS bigint) + r.ms < ?6"
+    "AND s.meter_serial = m.meter_serial AND {which} {named}) "
+    f"SELECT those.meter_serial, those.obis, r.bucket * CAST({BUCKET_MS} AS bigint) + r.ms, "
+    "r.lag_ms, r.flags & 3 FROM those CROSS JOIN reading r "
+    "WHERE r.bucket IN ({buckets}) AND r.series = those.id "
+    "AND (r.bucket, r.ms) >= (?3, ?4) AND (r.bucket, r.ms) < (?5, ?6)"
 )
-_BILLING: Final = _ARRIVALS.replace("{obis}", "''").replace("{which}", f"s.obis = '{BILLING}'")
-_OTHERS: Final = _ARRIVALS.replace("{obis}", "s.obis").replace("{which}", f"s.obis <> '{BILLING}'")
+_BILLING: Final = _ARRIVALS.replace("{which}", f"s.obis = '{BILLING}'")
+_OTHERS: Final = _ARRIVALS.replace("{which}", f"s.obis <> '{BILLING}'")
 _OF_SILENCE: Final = f"type IN ('{SILENT}', '{BACK}')"
 # Of each meter what was told within the span, and the last thing before it: it says how the span began.
 _SILENCES: Final = (
@@ -51,6 +51,10 @@ _SILENCES: Final = (
     f"AND p.{_OF_SILENCE} AND p.occurred_at <= ?3), ?3) "
     "ORDER BY m.meter_serial, e.occurred_at, e.id"
 )
+
+
+_Span = tuple[str, str, int, int, int, int]
+"""Feeder, gateway, and from which place of the key to which."""
 
 
 class ToldOfSilence(NamedTuple):
@@ -106,11 +110,10 @@ class ArrivalQueries(ABC):
     ) -> Mapping[str, Sequence[Arrival]]:
         if until - since > ARRIVALS_SPAN_MAX:
             raise ValueError(f"arrivals are told of {ARRIVALS_SPAN_MAX.days} days at most")
-        begin, end = to_ms(since), to_ms(until)
-        span = (feeder_id, gateway_id, place(begin)[0], place(end)[0], begin, end)
+        span = (feeder_id, gateway_id, *place(to_ms(since)), *place(to_ms(until)))
         found: dict[str, Sequence[Arrival]] = {}
         if meters is None:
-            told = _by_series(await self._rows(_BILLING.replace("{those}", ""), *span))
+            told = await self._told(_BILLING, span, None)
             meters = await self._behind(feeder_id, gateway_id)
         else:
             told = await self._of_these(_BILLING, span, sorted(meters))
@@ -123,15 +126,22 @@ class ArrivalQueries(ABC):
         return found
 
     async def _of_these(
-        self, sql: str, span: Sequence[Cell], meters: Sequence[str]
+        self, sql: str, span: _Span, meters: Sequence[str]
     ) -> dict[tuple[str, str], list[Arrival]]:
         found: dict[tuple[str, str], list[Arrival]] = {}
         for at in range(0, len(meters), METERS_AT_ONCE_MAX):
-            some = meters[at : at + METERS_AT_ONCE_MAX]
-            places = ", ".join(f"?{number}" for number in range(7, 7 + len(some)))
-            those = f"AND m.meter_serial IN ({places}) "
-            found |= _by_series(await self._rows(sql.replace("{those}", those), *span, *some))
+            found |= await self._told(sql, span, meters[at : at + METERS_AT_ONCE_MAX])
         return found
+
+    async def _told(
+        self, sql: str, span: _Span, meters: Sequence[str] | None
+    ) -> dict[tuple[str, str], list[Arrival]]:
+        buckets = range(span[2], span[4] + 1)
+        cells: list[Cell] = [*span, *buckets, *(meters or ())]
+        first = len(span) + 1 + len(buckets)
+        named = "" if meters is None else f"AND m.meter_serial IN ({_places(first, len(meters))}) "
+        sql = sql.replace("{buckets}", _places(len(span) + 1, len(buckets)))
+        return _by_series(await self._rows(sql.replace("{named}", named), *cells))
 
     async def _behind(self, feeder_id: str, gateway_id: str) -> list[str]:
         rows = await self._rows(
@@ -149,6 +159,10 @@ class ArrivalQueries(ABC):
         for serial, kind, occurred_at in cast(Any, rows):
             found[serial].append(ToldOfSilence(kind, from_ms(occurred_at)))
         return found
+
+
+def _places(first: int, count: int) -> str:
+    return ", ".join(f"?{number}" for number in range(first, first + count))
 
 
 def _by_series(rows: Sequence[Row]) -> dict[tuple[str, str], list[Arrival]]:

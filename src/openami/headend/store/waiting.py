@@ -17,6 +17,7 @@ WAITING_COUNTED_MAX: Final = 100
 FEEDERS_AT_ONCE_MAX: Final = 500
 
 _OPEN: Final = "ended_at IS NULL"
+_PROPOSED: Final = "state = 'proposed'"
 _STANDS: Final = "cleared_at IS NULL AND acknowledged_at IS NULL"
 
 
@@ -25,7 +26,7 @@ class Waiting:
     """How much waits, each counted up to WAITING_COUNTED_MAX."""
 
     commands: int = 0
-    """Commands that have not ended."""
+    """Commands that have not ended, and bulk disconnections that wait for a second person."""
     alarms: int = 0
     """Alarms that stand and that nobody has acknowledged."""
     rejected: int = 0
@@ -48,8 +49,10 @@ class WaitingQueries(ABC):
 
     async def waiting(self, feeders: Collection[str] | None = None) -> Waiting:
         if feeders is None:
+            commands = await self._count("command", _OPEN)
+            commands += await self._count("bulk", _PROPOSED)
             return Waiting(
-                await self._count("command", _OPEN),
+                min(commands, WAITING_COUNTED_MAX),
                 await self._count("alarm", _STANDS),
                 await self._count("rejected", "status = 'open'"),
             )
@@ -59,6 +62,7 @@ class WaitingQueries(ABC):
             some = named[at : at + FEEDERS_AT_ONCE_MAX]
             within = ", ".join(f"?{number}" for number in range(2, 2 + len(some)))
             commands += await self._count("command", f"{_OPEN} AND feeder_id IN ({within})", *some)
+            commands += await self._count("bulk", f"{_PROPOSED} AND feeder_id IN ({within})", *some)
             alarms += await self._count("alarm", f"{_STANDS} AND feeder_id IN ({within})", *some)
         return Waiting(min(commands, WAITING_COUNTED_MAX), min(alarms, WAITING_COUNTED_MAX))
 

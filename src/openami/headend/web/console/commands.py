@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from openami.headend.accounts import Role
+from openami.headend.bulk import BulkState
 from openami.headend.commands import Change, LedgerCommand, RequestFault, RequestRefused, withdrawn
 from openami.headend.new_ids import new_id
 from openami.headend.ordering import ApprovalFault, Order, OrderFault, approval_of, new_command
@@ -427,6 +428,7 @@ async def commands(
         replace(wanted, only_open=False, state=None), after=None, at_most=COUNTED_MAX
     )
     filters = {"feeder": feeder, "meter": meter, "show": show}
+    proposals = await store.bulks(wanted.feeders, only_open=True)
     return page(
         request,
         "commands_list.html",
@@ -436,6 +438,7 @@ async def commands(
             if (stands := standing(each.row)) in SHOWN.get(show, frozenset(Standing))
         ],
         counts=count_commands([each.row for each in lately], site_of(request).clock.now()),
+        proposals=sum(each.state is BulkState.PROPOSED for each in proposals),
         filters=filters,
         next_page=next_page("/commands", filters, found, LISTED_MAX),
         query=urlencode({"feeder": feeder, "meter": meter}),
