@@ -99,7 +99,7 @@ def _is_meant(published: Published) -> bool:
     somebody's archive of envelopes. At the kit's own door there is nobody else.
     """
     root, version, *_ = (*published.topic.lstrip("/").casefold().split("/", 2), "", "")
-    if root == _ROOT and version == _VERSION:
+    if root == _ROOT and (version == _VERSION or published.connection is not None):
         return True
     is_of_another_version = version[:1] == "v" and version[1:].isdecimal()
     could_be = published.connection is not None or (root == _ROOT and not is_of_another_version)
