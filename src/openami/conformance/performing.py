@@ -519,13 +519,10 @@ class Performance:
         for forgery in forgeries:
             standing.detail = forgery.what
             aim = await self._aim(standing, next(numbers), session=session, stranger=stranger)
-            last = forgery is forgeries[-1]
-            await self._order(
-                standing,
-                forgery.make(aim),
-                forgery.purpose,
-                look=last or not self._by_person(standing),
-            )
+            look = forgery is forgeries[-1] or not self._by_person(standing)
+            await self._order(standing, forgery.make(aim), forgery.purpose, look=look)
+        for purpose in {forgery.purpose for forgery in forgeries}:
+            self.bench.see(ActEnded(self._now(), purpose, done=True))
 
     async def _order(
         self,
