@@ -550,6 +550,13 @@ def stale_nonce() -> Stream:
     return stream
 
 
+def shared_subscription_with_qos_0() -> Stream:
+    """Two head-ends share one stream, and lose some of it."""
+    stream = good_headend()
+    stream.subscribe("$share/hes/openami/v1/+/+/meter/+/telemetry", qos=0)
+    return stream
+
+
 def number_goes_back() -> Stream:
     """A command whose number was passed long ago."""
     stream = good_headend()
@@ -577,4 +584,5 @@ MORE_HEADENDS: Mapping[str, tuple[str, Mutant]] = {
     ),
     "a number that goes back": ("OA-CMD-008", number_goes_back),
     "a nonce that is not in force": ("OA-CMD-008", stale_nonce),
+    "a shared subscription with QoS 0": ("OA-QOS-004", shared_subscription_with_qos_0),
 }

@@ -74,7 +74,7 @@ class Links:
         if link is None or link.party not in (None, self._kind):
             return
         for topic_filter, qos in seen.filters:
-            if topic_filter.removeprefix("$share/").split("/", 1)[0] == "openami":
+            if _is_of_profile(topic_filter):
                 fault = f"{topic_filter} was subscribed to with QoS 0" if qos == 0 else None
                 yield Occasion("OA-QOS-004", fault, by=link.client_id)
 
@@ -93,6 +93,12 @@ def _facts(seen: Connected) -> Iterator[Occasion]:
     if seen.protocol not in _SPOKEN:
         unknown = f"{seen.client_id} speaks MQTT {seen.protocol}"
     yield Occasion("OA-MQT-001", unknown, by=seen.client_id)
+
+
+def _is_of_profile(topic_filter: str) -> bool:
+    """Whether a filter, shared (MQTT 5, 4.8.2) or not, asks for the profile's topics."""
+    levels = topic_filter.split("/")
+    return levels[2 if levels[0] == "$share" and len(levels) > 2 else 0] == "openami"
 
 
 def _is_of_meter(kind: type[Topic] | None) -> bool:
