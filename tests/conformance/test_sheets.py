@@ -1,5 +1,6 @@
 """The sheets: register list, missing readings, bandwidth, gap matrix."""
 
+import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -28,6 +29,7 @@ from openami.conformance.missing import HOURS_LISTED_MAX, MeterMissing, missing_
 from openami.conformance.observation import Observation
 from openami.conformance.sheets import sheets_of
 from openami.conformance.traffic import Traffic
+from openami.profile import RegisterCatalogue
 
 Register = tuple[str, object, str, str]
 
@@ -92,6 +94,23 @@ def test_registers_are_counted_over_all_meters() -> None:
 def test_the_full_code_and_the_short_one_are_one_register() -> None:
     meter = covered([("1-0:1.8.0*255", 1, "kWh", "good")])
     assert meter.sent == ("1.8.0",)
+
+
+def test_a_unit_is_the_lists_case_aside() -> None:
+    """As OA-REG-008 has it: the sheet does not blame what the judge lets pass."""
+    meter = covered([("1.8.0", 1, "KWH", "good"), ("31.7.0", 1, "mA", "good")])
+    assert meter.wrong_unit == ("31.7.0",)
+
+
+def test_another_list_may_say_required_in_its_own_words() -> None:
+    entries = [
+        {"obis": obis, "name": obis, "unit": "", "certainty": "A", "required": required}
+        for obis, required in (("1.8.0", True), ("2.8.0", False), ("1.7.0", "nice to have"))
+    ]
+    catalogue = RegisterCatalogue.decode(json.dumps({"registers": entries}).encode())
+    sheet = coverage_sheet(profile([telemetry("M-1", BEGAN, [])]), catalogue=catalogue)
+    assert [each.required for each in sheet.registers] == ["always", "no", "no"]
+    assert sheet.meters[0].missing == {"always": ("1.8.0",)}
 
 
 # --- missing readings ----------------------------------------------------------------------------

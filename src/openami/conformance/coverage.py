@@ -119,9 +119,15 @@ def coverage_sheet(
 
 def required_of(register: Register) -> str:
     """Return of which meters a register is required: ``always``, a meter type, or ``no``."""
-    if isinstance(register.required, bool):
-        return ALWAYS if register.required else "no"
-    return register.required
+    if register.required is True:
+        return ALWAYS
+    known = register.required in (ALWAYS, *METER_TYPES)
+    return str(register.required) if known else "no"
+
+
+def is_unit_of(register: Register, unit: str) -> bool:
+    """Return whether a unit is the list's, case aside, as OA-REG-008 has it; where it names none, any is."""
+    return not register.unit or unit.casefold() == register.unit.casefold()
 
 
 def _required_by_type(listed: Iterable[Register]) -> dict[str, tuple[str, ...]]:
@@ -135,7 +141,7 @@ def _required_by_type(listed: Iterable[Register]) -> dict[str, tuple[str, ...]]:
 
 def _register(entry: Register, meters: Iterable[MeterTraffic]) -> RegisterCoverage:
     found = [m.registers[str(entry.code)] for m in meters if str(entry.code) in m.registers]
-    units = sorted({unit for each in found for unit in each.units if unit != entry.unit})
+    units = sorted({unit for each in found for unit in each.units if not is_unit_of(entry, unit)})
     return RegisterCoverage(
         obis=str(entry.code),
         name=entry.name,
@@ -177,7 +183,7 @@ def _meter(
         wrong_unit=tuple(
             code
             for code, entry in known.items()
-            if code in sent and any(unit != entry.unit for unit in sent[code].units)
+            if code in sent and not all(is_unit_of(entry, unit) for unit in sent[code].units)
         ),
         suspect=tuple(code for code in known if code in sent and sent[code].suspect),
         unreadable=meter.unreadable,

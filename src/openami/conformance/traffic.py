@@ -40,7 +40,7 @@ SPACINGS_MIN: Final = 3
 SEQ_GAPS_KEPT_MAX: Final = 100
 # A client that reconnects each second is told by its last connections.
 CONNECTIONS_KEPT_MAX: Final = 64
-# A register that is not in the list may have a long code; an OBIS code in full has 21 characters.
+# The longest unit of the list has 8; a longer one is shown by its beginning.
 UNIT_CHARS_MAX: Final = 24
 
 _AHEAD = timedelta(hours=1)
