@@ -442,8 +442,10 @@ class Performance:
     ) -> None:
         """There, forged ones, back, and the first one again."""
         first = await self._honest(standing, session, numbers)
+        there = self._aimed(standing).relay
         await self._forge(standing, IN_SESSION, numbers, session=session)
-        await self._honest(standing, session, numbers)
+        if self._aimed(standing).relay == there:  # a forged one may have brought it back already
+            await self._honest(standing, session, numbers)
         standing.detail = "the first command is sent again"
         await self._order(standing, first, Act.COMMAND_REPLAYED)
 
