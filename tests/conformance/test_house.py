@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 from tests.conformance import packets
-from tests.conformance.small_gateway import NAME, SERIAL, SmallGateway
+from tests.conformance.small_gateway import INTERVAL_S, NAME, SERIAL, SmallGateway
 from tests.tools import require_tool
 
 from openami.clock import SystemClock
@@ -23,13 +24,17 @@ from openami.conformance.house import House, HouseError, HouseSettings, instruct
 from openami.conformance.judgement import Kind
 from openami.conformance.observation import Act
 from openami.conformance.performing import Standing
-from openami.conformance.played_gateway import METERS
+from openami.conformance.played_gateway import METERS, PlayedGateway
+from openami.conformance.playing import play
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import TransportError
 from openami.mqtt.settings import BrokerSettings
+from openami.pki.certificates import new_transport_key
+from openami.pki.enrolment import make_request
 from openami.profile import (
     CommandTopic,
 )
+from openami.sip.keys import KeySigner
 
 WAIT_S = 40.0
 
@@ -43,6 +48,7 @@ async def house(
     hook: Hook | None = None,
     broker: Literal["mosquitto", "iotcore"] = "mosquitto",
     kind: Kind = "gateway",
+    enrolment: bytes | None = None,
 ) -> AsyncIterator[House]:
     if broker == "mosquitto":
         require_tool("mosquitto")
@@ -56,6 +62,7 @@ async def house(
         skipped=frozenset(act.value for act in skipped),
         hook=hook,
         brokers=(broker,),
+        enrolment=enrolment,
     )
     async with open_house(settings, SystemClock()) as opened:
         yield opened
@@ -158,6 +165,33 @@ async def test_a_person_looks_where_the_relay_is_when_nothing_else_tells(tmp_pat
                     looks.add(opened.scene.meters[SERIAL].relay_told_at)
     assert len(looks - {None}) == 2
     assert verdict(opened, "OA-SES-002") == "failed"
+
+
+async def test_a_gateway_that_takes_sessions_and_looks_at_no_signature_is_warned_of_it(
+    tmp_path: Path,
+) -> None:
+    """In a session it obeys whoever orders, and after its end too: decisions of ours."""
+    signer = KeySigner(Ed25519PrivateKey.generate())
+    now = SystemClock().now()
+    enrolment = make_request(
+        NAME, signer, signer.public, new_transport_key(), iat=int(now.timestamp())
+    )
+    played = PlayedGateway(NAME, signer)
+    async with house(tmp_path, *ALL_BUT_COMMANDS, enrolment=enrolment) as opened:
+        act = standing(opened, Act.SESSION_OFFERED)
+        settings = by_password(opened)
+        playing = play(played, settings, SystemClock().now, interval_s=INTERVAL_S)
+        async with running(opened.run(), playing):
+            await until(lambda: act.state is ActState.DONE)
+        judgement = opened.judgement()
+    assert act.detail == "honest and forged commands were given"
+    assert (opened.credentials.directory / "enrolment-answer.json").exists()
+    said = {f.requirement: f.verdict for f in judgement.findings}
+    assert said["OA-SES-002"] == "passed", "without a session it did not move"
+    for broken in ("OA-CMD-001", "OA-CMD-002", "OA-CMD-004"):
+        assert said[broken] == "warning", broken
+    for kept in ("OA-SES-003", "OA-SES-004", "OA-CMD-003", "OA-CMD-005"):
+        assert said[kept] == "passed", kept
 
 
 async def test_what_the_hook_took_away_it_brings_back_though_nobody_waits_for_it(

@@ -442,8 +442,10 @@ class Performance:
     ) -> None:
         """There, forged ones, back, and the first one again."""
         first = await self._honest(standing, session, numbers)
+        there = self._aimed(standing).relay
         await self._forge(standing, IN_SESSION, numbers, session=session)
-        await self._honest(standing, session, numbers)
+        if self._aimed(standing).relay == there:  # a forged one may have brought it back already
+            await self._honest(standing, session, numbers)
         standing.detail = "the first command is sent again"
         await self._order(standing, first, Act.COMMAND_REPLAYED)
 
@@ -519,13 +521,10 @@ class Performance:
         for forgery in forgeries:
             standing.detail = forgery.what
             aim = await self._aim(standing, next(numbers), session=session, stranger=stranger)
-            last = forgery is forgeries[-1]
-            await self._order(
-                standing,
-                forgery.make(aim),
-                forgery.purpose,
-                look=last or not self._by_person(standing),
-            )
+            look = forgery is forgeries[-1] or not self._by_person(standing)
+            await self._order(standing, forgery.make(aim), forgery.purpose, look=look)
+        for purpose in {forgery.purpose for forgery in forgeries}:
+            self.bench.see(ActEnded(self._now(), purpose, done=True))
 
     async def _order(
         self,

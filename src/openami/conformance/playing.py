@@ -28,7 +28,11 @@ _NONCE_BYTES = 16
 
 
 async def play(
-    gateway: PlayedGateway, settings: BrokerSettings, now: Callable[[], datetime]
+    gateway: PlayedGateway,
+    settings: BrokerSettings,
+    now: Callable[[], datetime],
+    *,
+    interval_s: float = INTERVAL_S,
 ) -> None:
     """Be the gateway, until cancelled."""
     while True:
@@ -39,7 +43,7 @@ async def play(
                 await connection.subscribe(gateway.filters)
                 group.create_task(_listen(gateway, connection, group, now), name="played: listen")
                 for number in range(1, 2**31):
-                    await asyncio.sleep(INTERVAL_S)
+                    await asyncio.sleep(interval_s)
                     await _tell(gateway, connection, number, now())
         except* TransportError:
             await asyncio.sleep(_AGAIN_S)

@@ -87,7 +87,7 @@ def _turned_away(link: _Link) -> Iterator[Occasion]:
 def _facts(seen: Connected) -> Iterator[Occasion]:
     unencrypted = None
     if seen.tls is None:
-        unencrypted = f"{seen.client_id} is connected without TLS"
+        unencrypted = f"{seen.client_id or 'a client'} is connected without TLS"
     yield Occasion("OA-TLS-001", unencrypted, by=seen.client_id)
     unknown = None
     if seen.protocol not in _SPOKEN:
