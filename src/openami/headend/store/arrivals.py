@@ -12,15 +12,16 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from openami.headend.completeness import Arrival
 from openami.headend.store.identity import BUCKET_MS, from_ms, place, quality_of, to_ms
 from openami.headend.store.plan import Cell
 from openami.headend.store.steps import Row
-from openami.headend.told_spans import BACK, SILENT
-from openami.profile import Obis
+from openami.profile import Obis, Quality
 
 # The register every meter has to report; its readings tell how often a meter does.
 BILLING: Final = Obis.parse("1.8.0")
+# The types of the events by which gateways tell of a meter's silence (decision 0007).
+SILENT: Final = "comms_lost"
+BACK: Final = "comms_restored"
 # Two days and two hours either side: what is learnt from is asked for day by day.
 ARRIVALS_SPAN_MAX: Final = timedelta(days=2)
 # Both engines take thousands of arguments; more meters than that are asked for in parts.
@@ -55,6 +56,16 @@ _SILENCES: Final = (
 
 _Span = tuple[str, str, int, int, int, int]
 """Feeder, gateway, and from which place of the key to which."""
+
+
+class Arrival(NamedTuple):
+    """One reading of the register that tells the interval, as it lies in the store: a village has 48,000 a day."""
+
+    ms: int
+    """When it was measured, in milliseconds since 1970."""
+    lag_ms: int
+    """How long after that it was received."""
+    quality: Quality
 
 
 class ToldOfSilence(NamedTuple):
