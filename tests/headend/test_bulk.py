@@ -17,16 +17,14 @@ from openami.headend.bulk import (
     BulkMeter,
     BulkRefused,
     BulkState,
-    LeftOut,
-    Preview,
     approved,
     bulk_room,
     finished,
     lapsed,
-    preview,
     proposed,
     withdrawn,
 )
+from openami.headend.bulk_preview import LeftOut, preview
 from openami.headend.bulk_work import BulkWork, feeder_facts, stop
 from openami.headend.commands import BUDGET_WINDOW, Change, LedgerCommand, ended
 from openami.headend.store.assets import AssetsChange
@@ -129,13 +127,12 @@ def test_what_has_ended_is_neither_stopped_nor_finished_again() -> None:
 
 
 def test_a_reason_is_given_and_somebody_is_left() -> None:
-    nobody = Preview((), (("M-1", LeftOut.PROTECTED),))
     with pytest.raises(BulkRefused) as refused:
-        proposed(nobody, bulk_id="b", feeder_id=FEEDER, reason="unpaid", who="erik", now=NOON)
+        proposed((), bulk_id="b", feeder_id=FEEDER, reason="unpaid", who="erik", now=NOON)
     assert refused.value.code == "nobody"
     for reason in ("", "  ", "x" * 201):
         with pytest.raises(BulkRefused) as refused:
-            proposed(nobody, bulk_id="b", feeder_id=FEEDER, reason=reason, who="erik", now=NOON)
+            proposed((), bulk_id="b", feeder_id=FEEDER, reason=reason, who="erik", now=NOON)
         assert refused.value.code == "reason"
 
 

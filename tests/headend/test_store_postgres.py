@@ -11,13 +11,23 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from tests.headend.decisions import ENERGY, FEEDER, METER, NOON, accepted, readings, register
+from tests.headend.decisions import (
+    ENERGY,
+    FEEDER,
+    GATEWAY,
+    METER,
+    NOON,
+    accepted,
+    readings,
+    register,
+)
 from tests.headend.test_store_sqlite import killed_writer
 from tests.postgres import Postgres
 from tests.tools import free_port
 
 from openami.headend.ingest import Accepted
 from openami.headend.store import Access, Store, StoreError, Tally
+from openami.headend.store.arrivals import ARRIVALS_OF_BILLING, put_together
 from openami.headend.store.migrations import SCHEMA, migrations
 from openami.headend.store.open import open_store
 from openami.headend.store.postgres import READERS_MAX, _statement, open_postgres
@@ -348,7 +358,12 @@ async def test_no_question_scans_the_readings(empty_database: str) -> None:
             *(first, first + 40, PAGE_BUCKETS_MAX, FEEDER, "M-3", str(ENERGY), str(ENERGY)),
             *(first, 0, "", first + 40, 0, PAGE_ROWS_MAX),
         )
-        for found in (slots, page):
+        arrivals = await plan(
+            put_together(ARRIVALS_OF_BILLING, 7, None),
+            *(FEEDER, GATEWAY, first, 0, first + 6, 0),
+            *range(first, first + 7),
+        )
+        for found in (slots, page, arrivals):
             assert "Seq Scan on reading" not in found, found
         assert "using reading_pkey" in page
         assert "(bucket = slot.bucket)" in page, page

@@ -19,6 +19,7 @@ import pytest
 from tests.headend.decisions import ENERGY, FEEDER, METER, NOON, POWER, accepted, readings, register
 
 from openami.headend.store import Access, StoreError, Tally
+from openami.headend.store.arrivals import ARRIVALS_OF_BILLING, SILENCES, put_together
 from openami.headend.store.directory import SERIES_REMEMBERED_MAX
 from openami.headend.store.migrations import SCHEMA, migrations
 from openami.headend.store.open import open_store
@@ -360,6 +361,13 @@ async def test_no_question_scans_the_readings(store: SqliteStore) -> None:
     assert "SEARCH r USING PRIMARY KEY (bucket=? AND series=?)" in page
     assert not [line for line in page + slots if re.match("SCAN (?!slot|CONSTANT)", line)]
     assert any("SEARCH s USING INDEX" in line and "obis>? AND obis<?" in line for line in page)
+    for meters in (None, 3):
+        sql = put_together(ARRIVALS_OF_BILLING, 7, meters)
+        arrivals = await store.run(lambda c, sql=sql, n=meters: plan(c, sql, 13 + (n or 0)))  # type: ignore[misc]
+        assert "SEARCH r USING PRIMARY KEY (bucket=? AND series=?)" in arrivals, arrivals
+        assert not [line for line in arrivals if re.match("SCAN (?!those)", line)], arrivals
+    silences = await store.run(lambda c: plan(c, SILENCES, 4))
+    assert len([line for line in silences if "INDEX event_of_silence" in line]) == 2, silences
 
 
 async def test_a_month_of_one_register_costs_no_more_beside_many(store: SqliteStore) -> None:

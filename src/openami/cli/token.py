@@ -128,6 +128,7 @@ def token_row(each: Token) -> Row:
     return {
         "id": each.id,
         "relays": each.relays,
+        "accounts": each.accounts,
         "label": each.label,
         "role": each.role.word,
         "feeders": None if each.feeders is None else sorted(each.feeders),

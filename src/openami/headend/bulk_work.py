@@ -12,15 +12,8 @@ from typing import Final
 import structlog
 
 from openami.clock import Clock
-from openami.headend.bulk import (
-    Bulk,
-    BulkMeter,
-    BulkState,
-    FeederFacts,
-    finished,
-    lapsed,
-    withdrawn,
-)
+from openami.headend.bulk import Bulk, BulkMeter, BulkState, finished, lapsed, withdrawn
+from openami.headend.bulk_preview import FeederFacts
 from openami.headend.commands import BUDGET_WINDOW, Change, LedgerCommand
 from openami.headend.commands import withdrawn as command_withdrawn
 from openami.headend.keyrings import named_disconnects_per_hour, protected_by

@@ -12,10 +12,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from itertools import groupby, pairwise
 from statistics import median_low
-from typing import Final, NamedTuple
+from typing import Final
 
 from openami.headend.gap_life import Gap, GapReason, GapState, Span
 from openami.headend.states import METER_SILENT_AFTER_MINUTES
+from openami.headend.store.arrivals import Arrival as Arrival
 from openami.headend.store.identity import from_ms, to_ms
 from openami.profile import Quality
 
@@ -43,16 +44,6 @@ class MissingReason(StrEnum):
     """Nothing of its gateway, of any meter, was measured then."""
     UNKNOWN = "unknown"
     """Nobody has told why."""
-
-
-class Arrival(NamedTuple):
-    """One reading of the register that tells the interval, as it lies in the store: a village has 48,000 a day."""
-
-    ms: int
-    """When it was measured, in milliseconds since 1970."""
-    lag_ms: int
-    """How long after that it was received."""
-    quality: Quality
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,11 @@ from typing import Final, Protocol
 
 from openami.headend.gap_life import Span
 from openami.headend.store import StoredEvent
+from openami.headend.store.arrivals import BACK, SILENT
 from openami.profile import ProfileError, decode_envelope
 from openami.profile.times import read_time
 
 THINNED: Final = "telemetry_thinned"
-SILENT: Final = "comms_lost"
-BACK: Final = "comms_restored"
 
 # A moment nobody has told the end of.
 STILL: Final = datetime.max.replace(tzinfo=UTC)

@@ -12,15 +12,16 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from openami.headend.completeness import Arrival
 from openami.headend.store.identity import BUCKET_MS, from_ms, place, quality_of, to_ms
 from openami.headend.store.plan import Cell
 from openami.headend.store.steps import Row
-from openami.headend.told_spans import BACK, SILENT
-from openami.profile import Obis
+from openami.profile import Obis, Quality
 
 # The register every meter has to report; its readings tell how often a meter does.
 BILLING: Final = Obis.parse("1.8.0")
+# The types of the events by which gateways tell of a meter's silence (decision 0007).
+SILENT: Final = "comms_lost"
+BACK: Final = "comms_restored"
 # Two days and two hours either side: what is learnt from is asked for day by day.
 ARRIVALS_SPAN_MAX: Final = timedelta(days=2)
 # Both engines take thousands of arguments; more meters than that are asked for in parts.
@@ -38,11 +39,11 @@ _ARRIVALS: Final = (
     "WHERE r.bucket IN ({buckets}) AND r.series = those.id "
     "AND (r.bucket, r.ms) >= (?3, ?4) AND (r.bucket, r.ms) < (?5, ?6)"
 )
-_BILLING: Final = _ARRIVALS.replace("{which}", f"s.obis = '{BILLING}'")
+ARRIVALS_OF_BILLING: Final = _ARRIVALS.replace("{which}", f"s.obis = '{BILLING}'")
 _OTHERS: Final = _ARRIVALS.replace("{which}", f"s.obis <> '{BILLING}'")
 _OF_SILENCE: Final = f"type IN ('{SILENT}', '{BACK}')"
 # Of each meter what was told within the span, and the last thing before it: it says how the span began.
-_SILENCES: Final = (
+SILENCES: Final = (
     "SELECT m.meter_serial, e.type, e.occurred_at FROM meter m CROSS JOIN event e "
     "WHERE m.feeder_id = ?1 AND m.gateway_id = ?2 AND e.feeder_id = m.feeder_id "
     f"AND e.meter_serial = m.meter_serial AND e.{_OF_SILENCE} AND e.occurred_at < ?4 "
@@ -53,8 +54,19 @@ _SILENCES: Final = (
 )
 
 
+_SPAN_ARGUMENTS: Final = 6
 _Span = tuple[str, str, int, int, int, int]
 """Feeder, gateway, and from which place of the key to which."""
+
+
+class Arrival(NamedTuple):
+    """One reading of the register that tells the interval, as it lies in the store: a village has 48,000 a day."""
+
+    ms: int
+    """When it was measured, in milliseconds since 1970."""
+    lag_ms: int
+    """How long after that it was received."""
+    quality: Quality
 
 
 class ToldOfSilence(NamedTuple):
@@ -113,10 +125,10 @@ class ArrivalQueries(ABC):
         span = (feeder_id, gateway_id, *place(to_ms(since)), *place(to_ms(until)))
         found: dict[str, Sequence[Arrival]] = {}
         if meters is None:
-            told = await self._told(_BILLING, span, None)
+            told = await self._told(ARRIVALS_OF_BILLING, span, None)
             meters = await self._behind(feeder_id, gateway_id)
         else:
-            told = await self._of_these(_BILLING, span, sorted(meters))
+            told = await self._of_these(ARRIVALS_OF_BILLING, span, sorted(meters))
         for (serial, _), arrivals in told.items():
             found[serial] = arrivals
         rest = [serial for serial in sorted(meters) if serial not in found]
@@ -138,10 +150,8 @@ class ArrivalQueries(ABC):
     ) -> dict[tuple[str, str], list[Arrival]]:
         buckets = range(span[2], span[4] + 1)
         cells: list[Cell] = [*span, *buckets, *(meters or ())]
-        first = len(span) + 1 + len(buckets)
-        named = "" if meters is None else f"AND m.meter_serial IN ({_places(first, len(meters))}) "
-        sql = sql.replace("{buckets}", _places(len(span) + 1, len(buckets)))
-        return _by_series(await self._rows(sql.replace("{named}", named), *cells))
+        count = None if meters is None else len(meters)
+        return _by_series(await self._rows(put_together(sql, len(buckets), count), *cells))
 
     async def _behind(self, feeder_id: str, gateway_id: str) -> list[str]:
         rows = await self._rows(
@@ -154,11 +164,18 @@ class ArrivalQueries(ABC):
     async def told_of_silence(
         self, feeder_id: str, gateway_id: str, since: datetime, until: datetime
     ) -> Mapping[str, Sequence[ToldOfSilence]]:
-        rows = await self._rows(_SILENCES, feeder_id, gateway_id, to_ms(since), to_ms(until))
+        rows = await self._rows(SILENCES, feeder_id, gateway_id, to_ms(since), to_ms(until))
         found: dict[str, list[ToldOfSilence]] = defaultdict(list)
         for serial, kind, occurred_at in cast(Any, rows):
             found[serial].append(ToldOfSilence(kind, from_ms(occurred_at)))
         return found
+
+
+def put_together(sql: str, buckets: int, meters: int | None) -> str:
+    """Return the statement for a span of so many buckets, of so many named meters or of all."""
+    first = _SPAN_ARGUMENTS + 1
+    named = "" if meters is None else f"AND m.meter_serial IN ({_places(first + buckets, meters)}) "
+    return sql.replace("{buckets}", _places(first, buckets)).replace("{named}", named)
 
 
 def _places(first: int, count: int) -> str:

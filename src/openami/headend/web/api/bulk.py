@@ -15,13 +15,11 @@ from openami.headend.bulk import (
     Bulk,
     BulkMeter,
     BulkRefused,
-    LeftOut,
-    Preview,
     approved,
     bulk_room,
-    preview,
     proposed,
 )
+from openami.headend.bulk_preview import LeftOut, Preview, preview
 from openami.headend.bulk_work import feeder_facts, stop
 from openami.headend.commands import LedgerCommand
 from openami.headend.new_ids import new_id
@@ -226,7 +224,7 @@ async def propose_bulk(
     site, principal = site_of(request), principal_of(request)
     try:
         bulk, meters, entry = proposed(
-            found,
+            found.houses,
             bulk_id=new_id("bulk"),
             feeder_id=asked.feeder_id,
             reason=asked.reason,

@@ -16,12 +16,11 @@ from openami.headend.bulk import (
     BulkMeter,
     BulkRefused,
     BulkState,
-    Preview,
     approved,
     bulk_room,
-    preview,
     proposed,
 )
+from openami.headend.bulk_preview import Preview, preview
 from openami.headend.bulk_work import feeder_facts, stop
 from openami.headend.commands import LedgerCommand
 from openami.headend.new_ids import new_id
@@ -156,7 +155,7 @@ async def propose(
         if count.strip() != str(len(found.chosen)):
             raise BulkRefused("count", f"type the number of houses: {len(found.chosen)}")
         bulk, meters, entry = proposed(
-            found,
+            found.houses,
             bulk_id=new_id("bulk"),
             feeder_id=feeder,
             reason=reason,
