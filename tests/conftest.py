@@ -21,6 +21,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "check"))
 StartMosquitto = Callable[..., Mosquitto]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: a test of minutes that is taken up last is waited for with idle cores."""
+    items.sort(key=_hurry)
+
+
+def _hurry(item: pytest.Item) -> tuple[float, bool]:
+    timeout = item.get_closest_marker("timeout")
+    return -float(timeout.args[0]) if timeout else 0.0, item.get_closest_marker("slow") is None
+
+
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[StartMosquitto]:
     """Start brokers: ``mosquitto("max_queued_messages 10", …)`` returns one that is running."""
