@@ -35,3 +35,7 @@ class ServiceRefused(DlmsError):
     def __init__(self, message: str, word: str) -> None:
         super().__init__(message)
         self.word = word
+
+
+class WrongType(DlmsError):
+    """An attribute holds something else than its class says, or than the meter's map says."""
