@@ -165,17 +165,25 @@ def _opened(apdu: bytes, tag: int, what: object) -> Reader:
     if found == EXCEPTION_RESPONSE:
         raise _exception(reader, what)
     if found == CONFIRMED_SERVICE_ERROR:
-        raise ServiceRefused(f"{what}: confirmed service error", "confirmed-service-error")
+        raise ServiceRefused(
+            f"{what}: confirmed service error", "confirmed-service-error", exception=True
+        )
     if found != tag:
         raise UnfitAnswer(f"a message of type {found:#04x} where {tag:#04x} was due")
     return reader
+
+
+def read_exception(apdu: bytes, what: object) -> ServiceRefused | None:
+    """Return what an exception says; None if this is none. Raises UnfitAnswer."""
+    reader = Reader(apdu)
+    return _exception(reader, what) if reader.byte() == EXCEPTION_RESPONSE else None
 
 
 def _exception(reader: Reader, what: object) -> ServiceRefused:
     state, service = reader.byte(), reader.byte()
     state_word = _STATE_ERRORS.get(state, f"state-error-{state}")
     word = _SERVICE_ERRORS.get(service, f"service-error-{service}")
-    return ServiceRefused(f"{what}: exception {word} ({state_word})", word)
+    return ServiceRefused(f"{what}: exception {word} ({state_word})", word, exception=True)
 
 
 def _kind(reader: Reader, invoke_id: int) -> int:

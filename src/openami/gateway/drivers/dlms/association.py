@@ -7,8 +7,9 @@ answer in the clear, other than an exception, is not believed.
 `Association.open` for HLS-GMAC takes four passes: our challenge, the meter's, our proof, its proof.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Final
 
 from openami.gateway.drivers.dlms import acse, apdu, data
@@ -47,6 +48,11 @@ _CIPHERED: Final = {
 }
 _IN_THE_CLEAR: Final = (apdu.EXCEPTION_RESPONSE, apdu.CONFIRMED_SERVICE_ERROR)
 """What a meter that could not read our message can say of it."""
+_REMEDY: Final = "are client and keys the meter's?"
+_REMEDIES: Final = {
+    "invocation-counter-error": "the meter has seen a higher counter under these keys; put one above it "
+    "into the counter file",
+}
 _PROVE: Final = Attribute(15, bytes((0, 0, 40, 0, 0, 255)), 1)
 """reply_to_HLS_authentication of the current association."""
 
@@ -103,13 +109,18 @@ class Association:
     ServiceRefused, make a new one."""
 
     def __init__(
-        self, link: Link, credentials: Credentials, server_counter: ServerCounter | None = None
+        self,
+        link: Link,
+        credentials: Credentials,
+        *,
+        server_counter: ServerCounter | None = None,
+        invoke_ids: Iterator[int] | None = None,
     ) -> None:
         self._link = link
         self._credentials = credentials
         self._server_counter = ServerCounter() if server_counter is None else server_counter
         self._server_title = b""
-        self._invoke_id = 0
+        self._invoke_ids = cycle(range(apdu.INVOKE_IDS)) if invoke_ids is None else invoke_ids
 
     # --- opening and closing ---------------------------------------------------------------------
 
@@ -118,15 +129,10 @@ class Association:
         yield from self._link.open()
         security = self._credentials.security
         answer = yield from self._link.exchange(self._request())
-        try:
-            accepted = acse.read_associate_response(answer)
-        except UnfitAnswer:
-            if answer[:1] == bytes((apdu.EXCEPTION_RESPONSE,)):
-                raise AssociationRefused(
-                    "the meter answers the association with an exception: are client, keys and "
-                    "invocation counter right?"
-                ) from None
-            raise
+        refusal = apdu.read_exception(answer, "the association")
+        if refusal is not None:
+            raise AssociationRefused(f"{refusal}: {_REMEDIES.get(refusal.word, _REMEDY)}")
+        accepted = acse.read_associate_response(answer)
         if security is None:
             if accepted.to_be_proven:
                 raise AssociationRefused("the meter asks for keys, and none are configured")
@@ -190,7 +196,7 @@ class Association:
 
     def get(self, attribute: Attribute, selection: bytes | None = None) -> Steps[Value]:
         """Return an attribute's value, put together of its blocks. Raises DlmsError."""
-        invoke_id = self._next_invoke_id()
+        invoke_id = next(self._invoke_ids)
         request = apdu.get_request(invoke_id, attribute, selection)
         collected = bytearray()
         number = 0
@@ -216,19 +222,15 @@ class Association:
 
     def set(self, attribute: Attribute, value: bytes) -> Steps[None]:
         """Write an attribute; ``value`` as `data` writes it. Raises DlmsError."""
-        invoke_id = self._next_invoke_id()
+        invoke_id = next(self._invoke_ids)
         answer = yield from self._ask(apdu.set_request(invoke_id, attribute, value))
         apdu.read_set_response(answer, invoke_id, attribute)
 
     def act(self, method: Attribute, parameter: bytes) -> Steps[Value]:
         """Call a method, once. Raises DlmsError; after UnfitAnswer it may have been done."""
-        invoke_id = self._next_invoke_id()
+        invoke_id = next(self._invoke_ids)
         answer = yield from self._ask(apdu.action_request(invoke_id, method, parameter))
         return apdu.read_action_response(answer, invoke_id, method)
-
-    def _next_invoke_id(self) -> int:
-        self._invoke_id = (self._invoke_id + 1) % apdu.INVOKE_IDS
-        return self._invoke_id
 
     def _ask(self, request: bytes) -> Steps[bytes]:
         security = self._credentials.security

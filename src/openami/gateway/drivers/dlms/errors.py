@@ -30,11 +30,16 @@ class CipherError(DlmsError):
 
 
 class ServiceRefused(DlmsError):
-    """The meter answered that it does not do this; ``word`` is the standard's name of the reason."""
+    """The meter answered that it does not do this; ``word`` is the standard's name of the reason.
 
-    def __init__(self, message: str, word: str) -> None:
+    ``exception`` says that it did so with an exception, which is also what a meter answers that knows of no
+    association: who gets nothing else from it opens a new one.
+    """
+
+    def __init__(self, message: str, word: str, *, exception: bool = False) -> None:
         super().__init__(message)
         self.word = word
+        self.exception = exception
 
 
 class WrongType(DlmsError):

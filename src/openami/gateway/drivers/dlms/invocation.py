@@ -58,6 +58,10 @@ class InvocationCounter:
         try:
             with _locked(self._path.with_suffix(".lock")):
                 first = read_counter(self._path)
+                if first < self._end:
+                    raise CipherError(
+                        f"{self._path} went back to {first}: was an old copy restored?"
+                    )
                 end = min(first + BLOCK, COUNTER_MAX + 1)
                 if first == end:
                     raise CipherError(

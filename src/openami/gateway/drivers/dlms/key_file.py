@@ -56,7 +56,9 @@ def read_key_file(path: Path) -> Password | KeySet:
         return Password(_password(path, file.password))
     if file.password is None and all(keyed):
         encryption, authentication, title = keyed
-        assert encryption and authentication and title
+        assert encryption
+        assert authentication
+        assert title
         return KeySet(
             Keys(
                 _octets(path, "encryption_key", encryption, KEY_BYTES),
