@@ -3,7 +3,7 @@
 A read takes the line's turn. In its turn a meter is associated with, where it is not yet, and asked attribute by
 attribute. After anything but a good answer its association is given up, and opened again before it is asked
 anything else; a TCP connection is closed with it, a serial line is drained until it is silent. Opening is what
-keeps a late answer from being taken for another (decision 0052): on a new TCP connection there is none, and
+keeps a late answer from being taken for another (decision 0053): on a new TCP connection there is none, and
 on HDLC a meter that has answered SNRM has answered all that came before it.
 
 Where a serial number is configured, it is compared when an association has been opened, and again after a
@@ -72,6 +72,10 @@ _CHALLENGE_BYTES: Final = 16  # a block of the cipher; 8 to 64 are allowed
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+
+class _Excepted(MeterRefused):
+    """An exception and nothing else: a meter that does not do it, or that has forgotten our association."""
 
 
 class Unit:
@@ -193,6 +197,10 @@ class DlmsLine:
                 failures += 1
                 if failures > self._plan.options.retries or self._waits_s(unit) > 0:
                     raise
+            except _Excepted:
+                failures += 1
+                if failures > 1:
+                    raise
             except LineDown:
                 # Meters close a TCP connection they hold to be idle, at times under our question.
                 failures += 1
@@ -312,9 +320,11 @@ class DlmsLine:
             raise MeterSilent(f"{unit} on {self._plan.place} did not answer in time") from None
         except (ServiceRefused, WrongType) as refusal:
             unit.breaker = unit.breaker.answered()
-            if not (isinstance(refusal, ServiceRefused) and refusal.exception):
-                unit.association, self._unsettled = association, False
-            raise MeterRefused(f"{unit} on {self._plan.place}: {refusal}") from None
+            what = f"{unit} on {self._plan.place}: {refusal}"
+            if isinstance(refusal, ServiceRefused) and refusal.exception:
+                raise _Excepted(what) from None
+            unit.association, self._unsettled = association, False
+            raise MeterRefused(what) from None
         except DlmsError as error:
             what = f"{unit} on {self._plan.place}: {error}"
             if isinstance(error, AssociationRefused) or (

@@ -1,7 +1,7 @@
 """Links: how a message gets to one meter and its answer back, over HDLC or the wrapper. Pure.
 
 A link is opened, asked, and closed; each is a dialogue (`steps`). After anything but a good answer it must
-be opened anew: opening is what makes sure that no older answer is taken for a newer one (decision 0052).
+be opened anew: opening is what makes sure that no older answer is taken for a newer one (decision 0053).
 """
 
 from collections import deque

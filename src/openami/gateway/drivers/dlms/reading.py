@@ -68,12 +68,20 @@ def read_registers(
     """
     readings: list[RawReading] = []
     refusals: list[ServiceRefused | WrongType] = []
+    positions: dict[Attribute, RelayPosition] = {}  # two codes of the list may mean one relay
     for register in registers:
         obis = register.info.obis
         if obis in known.absent:
             continue
         try:
-            value = yield from _read_register(association, register, zone, known)
+            value: int | Decimal | str | None
+            if register.kind is Kind.RELAY:
+                if register.attribute not in positions:
+                    position = yield from read_position(association, register.attribute.name)
+                    positions[register.attribute] = position
+                value = positions[register.attribute].value
+            else:
+                value = yield from _read_register(association, register, zone, known)
         except ServiceRefused as refusal:
             refusals.append(refusal)
             if refusal.word in _NOT_THERE:
@@ -91,8 +99,6 @@ def read_registers(
 def _read_register(
     association: Association, register: Register, zone: Zone, known: Known
 ) -> Steps[int | Decimal | str | None]:
-    if register.kind is Kind.RELAY:
-        return (yield from read_position(association, register.attribute.name)).value
     scale = None
     if register.kind is Kind.SCALED:
         scale = known.scales.get(register.scaler)
