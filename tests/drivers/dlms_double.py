@@ -102,7 +102,7 @@ class DlmsDouble:
             self.associated.add(dialogue)
         else:
             self.refusals += 1
-        body = bytes.fromhex("a109060760857405080101") + bytes.fromhex("a20302010%d" % result)
+        body = bytes.fromhex("a109060760857405080101") + bytes((0xA2, 3, 2, 1, result))
         body += bytes.fromhex("a305a1030201") + bytes((diagnostic,))
         body += bytes.fromhex("be10040e0800065f1f040000101d04000007")
         return bytes((0x61, len(body))) + body
