@@ -30,6 +30,12 @@ def pydlms_arguments(access: str, *, hdlc: bool) -> list[str]:
     return arguments
 
 
+def gurux_arguments(access: str, *, hdlc: bool) -> list[str]:
+    """Return how the meter made of gurux-dlms (GPL-2.0) is started; it knows no access by keys."""
+    arguments = [str(Path(__file__).with_name("gurux_meter.py")), *(["--hdlc"] if hdlc else [])]
+    return [*arguments, "--password", PASSWORD] if access == "lls" else arguments
+
+
 @asynccontextmanager
 async def strange_meter(arguments: list[str]) -> AsyncIterator[int]:
     """Start a meter that says where it is listening; give its port."""

@@ -8,11 +8,12 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import pytest
 from tests.drivers.dlms_bench import address, meter_options
-from tests.drivers.dlms_double import DlmsBus, DlmsDouble, Fault, number, scaler
+from tests.drivers.dlms_double import DlmsBus, DlmsDouble, Fault, Read, number, scaler
 
 from openami.gateway.driver import DriverError, LineDown, LineSettings, MeterSettings
 from openami.gateway.drivers.dlms.line import DlmsLine
@@ -71,25 +72,24 @@ class BusWire:
 
 
 def _tell_tale(unit: int) -> DlmsDouble:
-    objects = {}
+    objects: dict[tuple[int, bytes, int], Read] = {}
     for register, code in enumerate(_CODES):
         name = bytes((1, 0, *(group or 0 for group in code.groups[2:])))
-        high = unit << 28 | register << 24
-
-        def told(asked: int, high: int = high) -> bytes:
-            return number(high | asked)
-
+        objects[3, name, 2] = partial(_told, unit << 28 | register << 24)
         # In thousandths of kWh and kW, so that every register is published as it was told.
         unit_code = _UNIT_CODES[str(code)]
-        exponent = 3 if unit_code in (27, 30) else 0
-
-        def scale(_: int, exponent: int = exponent, unit_code: int = unit_code) -> bytes:
-            return scaler(exponent, unit_code)
-
-        objects[3, name, 2] = told
-        objects[3, name, 3] = scale
+        scale = scaler(3 if unit_code in (27, 30) else 0, unit_code)
+        objects[3, name, 3] = partial(_always, scale)
     # A value in blocks, in one frame, and in two.
     return DlmsDouble(objects, block_bytes=3 if unit == 1 else 100)
+
+
+def _told(high: int, asked: int) -> bytes:
+    return number(high | asked)
+
+
+def _always(octets: bytes, _: int) -> bytes:
+    return octets
 
 
 async def _poll(transport: str, seed: int) -> Tally:

@@ -12,6 +12,7 @@ from tests.drivers.strange_meters import (
     CLIENTS,
     ENCRYPTION_KEY,
     PASSWORD,
+    gurux_arguments,
     on_serial_line,
     pydlms_arguments,
     strange_meter,
@@ -38,6 +39,16 @@ _PYDLMS = {
     "31.7.0": Decimal("5.23"),
     "96.1.0": "PYD0000000001",
     "1.0.0": "2024-05-01T10:00:00+00:00",
+    "96.3.10": "connected",
+    "96.11.1": "connected",
+}
+# What tests/drivers/gurux_meter.py holds.
+_GURUX = {
+    "1.8.0": Decimal("98765.432"),
+    "32.7.0": Decimal("229.8"),
+    "31.7.0": Decimal("1.7"),
+    "96.1.0": "GRX0000000001",
+    "1.0.0": "2026-06-15T10:00:00+00:00",
     "96.3.10": "connected",
     "96.11.1": "connected",
 }
@@ -125,6 +136,24 @@ async def test_the_relay_of_a_meter_of_pydlms_is_told_as_it_stands(
         assert await meter.relay_position() is RelayPosition.CONNECTED
         await meter.set_relay(RelayPosition.DISCONNECTED)
         assert await meter.relay_position() is RelayPosition.DISCONNECTED
+
+
+@pytest.mark.parametrize("access", ["none", "lls"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_meter_of_gurux_is_read_and_switched(
+    transport: str, access: str, tmp_path: Path
+) -> None:
+    async with strange_meter(gurux_arguments(access, hdlc=transport != "tcp")) as port:
+        options: dict[str, object] = {"client": CLIENTS[access], "identity": "GRX0000000001"}
+        if access != "none":
+            options["keys"] = write_keys(tmp_path, access)
+        async with _line(transport, port, tmp_path, options) as line:
+            meter = line.meters[_SERIAL]
+            assert await _read(line, [str(info.obis) for info in meter.registers]) == _GURUX
+            assert isinstance(meter, RelayControl)
+            for position in (RelayPosition.DISCONNECTED, RelayPosition.CONNECTED):
+                await meter.set_relay(position)
+                assert await meter.relay_position() is position
 
 
 async def test_a_wrong_password_is_refused_and_not_tried_for_ever(tmp_path: Path) -> None:

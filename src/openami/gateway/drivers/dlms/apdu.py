@@ -54,6 +54,8 @@ _SERVICE_ERRORS: Final = {
     6: "invocation-counter-error",
 }
 
+_ANOTHERS: Final = "the answer to another question (invoke id)"
+
 LogicalName: TypeAlias = bytes
 """The six value groups of an object's OBIS code."""
 
@@ -122,7 +124,12 @@ class Block:
 def read_get_response(apdu: bytes, invoke_id: int, what: object) -> Value | Block:
     """Return the value, or a block of it. Raises UnfitAnswer, ServiceRefused."""
     reader = _opened(apdu, GET_RESPONSE, what)
-    kind = _kind(reader, invoke_id)
+    kind, ours = reader.byte(), _is_ours(reader, invoke_id)
+    if kind == _NORMAL and not ours and (result := _refusal(reader)):
+        # Some meters number their refusals otherwise. A refusal that is another's costs a value, and gives none.
+        raise _refused(what, result)
+    if not ours:
+        raise UnfitAnswer(_ANOTHERS)
     if kind == _NORMAL:
         value = _result(reader, what)
         reader.end()
@@ -187,10 +194,20 @@ def _exception(reader: Reader, what: object) -> ServiceRefused:
 
 
 def _kind(reader: Reader, invoke_id: int) -> int:
-    kind, found = reader.byte(), reader.byte()
-    if found & (INVOKE_IDS - 1) != invoke_id:
-        raise UnfitAnswer("the answer to another question (invoke id)")
+    kind = reader.byte()
+    if not _is_ours(reader, invoke_id):
+        raise UnfitAnswer(_ANOTHERS)
     return kind
+
+
+def _is_ours(reader: Reader, invoke_id: int) -> bool:
+    return reader.byte() & (INVOKE_IDS - 1) == invoke_id
+
+
+def _refusal(reader: Reader) -> int:
+    """Return the data access result of an answer that is nothing else; 0 for another."""
+    rest = reader.rest()
+    return rest[1] if len(rest) == 2 and rest[0] == 1 else 0
 
 
 def _check_normal(kind: int) -> None:
