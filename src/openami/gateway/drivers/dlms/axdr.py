@@ -22,7 +22,7 @@ class Reader:
 
     def take(self, count: int) -> bytes:
         """Return the next bytes. Raises UnfitAnswer when there are not so many."""
-        if count > self.left:
+        if not 0 <= count <= self.left:
             raise UnfitAnswer("the message ends early")
         self._at += count
         return self._data[self._at - count : self._at]
