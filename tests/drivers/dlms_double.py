@@ -61,6 +61,8 @@ class DlmsDouble:
     password: bytes | None = None
     silent: bool = False
     mute_orders: bool = False
+    garbles_orders: bool = False
+    """It does what it is ordered, and answers as if to another order."""
     arms_only: bool = False
     """A remote reconnection leaves it to the customer's button."""
     control_state: int = 1
@@ -136,7 +138,8 @@ class DlmsDouble:
         self.orders += 1
         reconnected = 2 if self.arms_only else 1
         self.control_state = 0 if apdu[11] == 1 else reconnected
-        return None if self.mute_orders else b"\xc7\x01" + apdu[2:3] + b"\x00\x00"
+        number_ = apdu[2] ^ 0x0F if self.garbles_orders else apdu[2]
+        return None if self.mute_orders else bytes((0xC7, 1, number_, 0, 0))
 
 
 @dataclass
