@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,10 @@ from openami.gateway.driver import (
     RelayControl,
     RelayPosition,
 )
+from openami.gateway.drivers.dlms import data
+from openami.gateway.drivers.dlms.driver import DlmsMeter
+from openami.gateway.drivers.dlms.profile_generic import CLOCK
+from openami.gateway.drivers.dlms.times import Zone, write_time
 from openami.profile import MeterSerial, Obis
 
 _SERIAL = MeterSerial("DS1000-1")
@@ -128,3 +134,40 @@ async def test_an_order_answered_with_nonsense_is_of_unknown_outcome(tmp_path: P
             await meter.set_relay(RelayPosition.DISCONNECTED)
         assert bench.orders(_SERIAL) == 1
         assert await meter.relay_position() is RelayPosition.DISCONNECTED
+
+
+async def test_event_logs_are_read_with_their_log_and_cut_to_what_was_asked(tmp_path: Path) -> None:
+    """The fraud log alone, of a meter that has no other and gives all its rows whatever is asked."""
+    at = datetime(2026, 6, 1, tzinfo=UTC)
+    rows = [(at + timedelta(hours=hour), 40 + hour) for hour in range(4)]
+    buffer = data.array(
+        *(
+            data.structure(data.octet_string(write_time(when, Zone(), 0)), data.uint8(code))
+            for when, code in rows
+        )
+    )
+    columns = data.array(
+        *(
+            data.structure(
+                data.uint16(class_id), data.octet_string(name), data.int8(2), data.uint16(0)
+            )
+            for class_id, name in ((8, CLOCK), (1, bytes((0, 0, 96, 11, 1, 255))))
+        )
+    )
+    log = bytes((0, 0, 99, 98, 1, 255))
+    async with dlms_bench("tcp", tmp_path) as bench, _opened(bench) as line:
+        meter = line.meters[_SERIAL]
+        assert isinstance(meter, DlmsMeter)
+        with pytest.raises(MeterRefused, match="object-undefined"):
+            await meter.read_events(at, at + timedelta(days=1))
+        for index, told in ((2, buffer), (3, columns), (4, data.uint32(0))):
+            bench.meter(_SERIAL).objects[7, log, index] = partial(_always, told)
+        events = await meter.read_events(at + timedelta(hours=1), at + timedelta(hours=2))
+    assert [(event.time.at, event.log, event.code) for event in events] == [
+        (at + timedelta(hours=1), 1, 41),
+        (at + timedelta(hours=2), 1, 42),
+    ]
+
+
+def _always(octets: bytes, _: int) -> bytes:
+    return octets

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from openami.gateway.driver import (
     RelayPosition,
 )
 from openami.gateway.drivers.dlms import DlmsDriver
+from openami.gateway.drivers.dlms.driver import DlmsMeter
 from openami.profile import MeterSerial, Obis
 
 _SERIAL = MeterSerial("M-1")
@@ -210,3 +212,28 @@ async def test_five_objects_are_read_within_300_ms(tmp_path: Path) -> None:
             took_s.append(loop.time() - began_at)
     print(f"first read {first_s * 1000:.1f} ms, then {[round(s * 1000, 1) for s in took_s]} ms")
     assert min(took_s) < 0.3
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_gap_is_read_again_from_the_load_profile(transport: str, tmp_path: Path) -> None:
+    """96 rows in blocks and segments, ciphered; of them the hour that was asked for, with their own times."""
+    first = datetime(2024, 5, 1, 10, tzinfo=UTC)
+    async with pydlms_line(transport, "hls", tmp_path) as line:
+        meter = line.meters[_SERIAL]
+        assert isinstance(meter, DlmsMeter)
+        readings = await meter.read_profile(first, first + timedelta(minutes=45))
+    assert [(str(reading.obis), reading.value, reading.unit) for reading in readings] == [
+        ("1.8.0", Decimal(1000 + 7 * row) / 1000, "kWh") for row in range(40, 44)
+    ]
+    assert [reading.meter_time for reading in readings] == [
+        first + timedelta(minutes=15 * row) for row in range(4)
+    ]
+
+
+async def test_a_clock_is_set_and_read_back(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 27, 14, 30, 15, tzinfo=UTC)
+    async with pydlms_line("tcp", "hls", tmp_path, utc_offset_minutes=330) as line:
+        meter = line.meters[_SERIAL]
+        assert isinstance(meter, DlmsMeter)
+        await meter.set_clock(now)
+        assert await _read(line, ["1.0.0"]) == {"1.0.0": now.isoformat()}

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar
 
 from openami.gateway.driver import (
@@ -15,6 +16,7 @@ from openami.gateway.driver import (
 )
 from openami.gateway.drivers.dlms.line import DlmsLine
 from openami.gateway.drivers.dlms.options import LinePlan, MeterPlan, line_plan
+from openami.gateway.drivers.dlms.profile_generic import LoggedEvent
 from openami.gateway.drivers.dlms.wire import wire_of
 from openami.profile import MeterSerial, Obis
 
@@ -30,6 +32,21 @@ class DlmsMeter:
     async def read(self, wanted: Sequence[Obis]) -> Sequence[RawReading]:
         """See `openami.gateway.driver.Meter.read`."""
         return await self._line.read(self.serial, wanted)
+
+    async def read_profile(self, first: datetime, last: datetime) -> Sequence[RawReading]:
+        """Return what the meter's load profile holds from ``first`` to ``last``, each value with its own time.
+
+        Raises DriverError.
+        """
+        return await self._line.read_profile(self.serial, first, last)
+
+    async def read_events(self, first: datetime, last: datetime) -> Sequence[LoggedEvent]:
+        """Return what the meter's event logs hold from ``first`` to ``last``. Raises DriverError."""
+        return await self._line.read_events(self.serial, first, last)
+
+    async def set_clock(self, now: datetime) -> None:
+        """Set the meter's clock. Raises DriverError."""
+        await self._line.set_clock(self.serial, now)
 
 
 @dataclass(frozen=True, slots=True)

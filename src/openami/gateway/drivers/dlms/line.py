@@ -15,6 +15,8 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from functools import partial
 from itertools import cycle
 from typing import Final, TypeVar
 
@@ -47,12 +49,16 @@ from openami.gateway.drivers.dlms.key_file import KeySet, Password
 from openami.gateway.drivers.dlms.link import HdlcLink, Link, WrapperLink
 from openami.gateway.drivers.dlms.meter_map import wanted
 from openami.gateway.drivers.dlms.options import LinePlan, MeterPlan, Transport
+from openami.gateway.drivers.dlms.profile_generic import LoggedEvent, logged_events
 from openami.gateway.drivers.dlms.reading import (
     Known,
     order_position,
     read_identity,
+    read_intervals,
     read_position,
+    read_profile,
     read_registers,
+    set_clock,
 )
 from openami.gateway.drivers.dlms.steps import Steps
 from openami.gateway.drivers.dlms.wire import Wire, silence
@@ -170,6 +176,57 @@ class DlmsLine:
     async def _relay_position(self, unit: Unit) -> RelayPosition:
         relay = _relay_of(unit)
         return await self._insisted(unit, lambda association: read_position(association, relay))
+
+    # --- what a meter has kept -------------------------------------------------------------------
+
+    async def read_profile(
+        self, serial: MeterSerial, first: datetime, last: datetime
+    ) -> Sequence[RawReading]:
+        """Read the load profile from ``first`` to ``last``, each value with its own time. Raises DriverError."""
+        unit = self._units[serial]
+        meter_map, zone = unit.meter.map, unit.meter.zone
+        profile = meter_map.load_profile
+        if profile is None:
+            raise MeterRefused(f"{unit}: the map {meter_map.id!r} names no load profile")
+        registers = tuple(meter_map.registers.values())
+        async with self._turn_of(unit):
+            return await self._insisted(
+                unit,
+                lambda association: read_intervals(
+                    association, profile, registers, (first, last), zone, unit.known
+                ),
+            )
+
+    async def read_events(
+        self, serial: MeterSerial, first: datetime, last: datetime
+    ) -> Sequence[LoggedEvent]:
+        """Read the event logs the meter has, from ``first`` to ``last``. Raises DriverError."""
+        unit = self._units[serial]
+        zone = unit.meter.zone
+        events: list[LoggedEvent] = []
+        refusals: list[MeterRefused] = []
+        logs = unit.meter.map.event_logs
+        async with self._turn_of(unit):
+            for log in logs:
+                reading = partial(read_profile, profile=log, first=first, last=last, zone=zone)
+                try:
+                    events += logged_events(await self._insisted(unit, reading))
+                except MeterRefused as refusal:  # few meters have them all
+                    refusals.append(refusal)
+        if logs and len(refusals) == len(logs):
+            raise refusals[0]
+        return events
+
+    async def set_clock(self, serial: MeterSerial, now: datetime) -> None:
+        """Set the meter's clock to ``now``. Raises DriverError."""
+        unit = self._units[serial]
+        zone = unit.meter.zone
+        async with self._turn_of(unit):
+            association = await self._ready(unit)
+            offset_minutes = zone.utc_offset_minutes or 0
+            await self._asked(
+                unit, set_clock(association, now, zone, offset_minutes=offset_minutes)
+            )
 
     # --- a turn ----------------------------------------------------------------------------------
 

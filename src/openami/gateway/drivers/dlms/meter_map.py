@@ -91,6 +91,12 @@ class _Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     note: str = ""
 
 
+class _Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    object: str
+    certainty: Certainty | None = None
+    note: str = ""
+
+
 class _MapFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: str
     vendor: str
@@ -102,6 +108,8 @@ class _MapFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     notes: tuple[str, ...] = ()
     identify: _Identify | None = None
     relay: _Relay | None = None
+    load_profile: _Profile | None = None
+    event_log: tuple[_Profile, ...] = ()
 
 
 # --- the map -------------------------------------------------------------------------------------
@@ -138,6 +146,8 @@ class MeterMap:
     identify: Attribute | None
     relay: bytes | None
     """The logical name of the disconnect control object."""
+    load_profile: bytes | None
+    event_logs: tuple[bytes, ...]
 
 
 def read_map(text: str) -> MeterMap:
@@ -170,7 +180,7 @@ def _build(file: _MapFile) -> MeterMap:
         raise TableError("a map has at least one register", path=("register",))
     if not file.source:
         raise TableError("a map names its sources", path=("source",))
-    identify, relay = file.identify, file.relay
+    identify, relay, profile = file.identify, file.relay, file.load_profile
     return MeterMap(
         id=file.id,
         vendor=file.vendor,
@@ -186,6 +196,10 @@ def _build(file: _MapFile) -> MeterMap:
             identify.attribute,
         ),
         relay=None if relay is None else _name(relay.object, ("relay", "object")),
+        load_profile=None if profile is None else _name(profile.object, ("load_profile", "object")),
+        event_logs=tuple(
+            _name(log.object, ("event_log", at, "object")) for at, log in enumerate(file.event_log)
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, assert_never
 
 from openami.gateway.driver import RawReading, RelayPosition
 from openami.gateway.drivers.dlms import data
@@ -27,6 +27,7 @@ from openami.gateway.drivers.dlms.cosem import (
     relay_position,
     scaled,
 )
+from openami.gateway.drivers.dlms.data import Value
 from openami.gateway.drivers.dlms.errors import ServiceRefused, WrongType
 from openami.gateway.drivers.dlms.meter_map import Kind, Register
 from openami.gateway.drivers.dlms.profile_generic import (
@@ -99,26 +100,33 @@ def read_registers(
 def _read_register(
     association: Association, register: Register, zone: Zone, known: Known
 ) -> Steps[int | Decimal | str | None]:
-    scale = None
-    if register.kind is Kind.SCALED:
-        scale = known.scales.get(register.scaler)
-        if scale is None:
-            scale = read_scale((yield from association.get(register.scaler)))
-            known.scales[register.scaler] = scale
     value = yield from association.get(register.attribute)
     match register.kind:
-        case Kind.SCALED:
-            assert scale is not None
-            return scaled(value, scale, register.info.unit)
-        case Kind.NUMBER:
-            number = read_number(value)
-            return None if number is None else number * register.scale
+        case Kind.SCALED | Kind.NUMBER:
+            return (yield from _number(association, register, value, known))
         case Kind.TEXT:
             return read_text(value)
         case Kind.TIME:
             told = read_time(value, zone)
             return None if told is None else told.at.isoformat()
-    raise AssertionError(f"{register.kind} is read above")
+        case Kind.RELAY:
+            raise AssertionError("a relay has two attributes, and is read by its own dialogue")
+        case _:
+            assert_never(register.kind)
+
+
+def _number(
+    association: Association, register: Register, value: Value, known: Known
+) -> Steps[int | Decimal | None]:
+    """Return a value in the register's unit; its scaler is asked for the first time it is needed."""
+    if register.kind is Kind.NUMBER:
+        number = read_number(value)
+        return None if number is None else number * register.scale
+    scale = known.scales.get(register.scaler)
+    if scale is None:
+        scale = read_scale((yield from association.get(register.scaler)))
+        known.scales[register.scaler] = scale
+    return scaled(value, scale, register.info.unit)
 
 
 def read_identity(association: Association, attribute: Attribute) -> Steps[str]:
@@ -174,6 +182,40 @@ def read_profile(
     buffer = yield from association.get(_profile(profile, VALUE), selection)
     rows = read_rows(buffer, columns, zone, period if isinstance(period, int) else 0)
     return tuple(row for row in rows if row.time.at.tzinfo is None or first <= row.time.at <= last)
+
+
+def read_intervals(
+    association: Association,
+    profile: bytes,
+    registers: Sequence[Register],
+    span: tuple[datetime, datetime],
+    zone: Zone,
+    known: Known,
+) -> Steps[tuple[RawReading, ...]]:
+    """Return what a load profile has kept of these registers, each with the time the meter captured it.
+
+    Rows whose time is not known in UTC, or not believed by the meter itself, are left out. Raises DlmsError.
+    """
+    offset_minutes = zone.utc_offset_minutes or 0
+    rows = yield from read_profile(association, profile, *span, zone, offset_minutes=offset_minutes)
+    by_column = {
+        register.attribute: register
+        for register in registers
+        if register.kind in (Kind.SCALED, Kind.NUMBER)
+    }
+    readings: list[RawReading] = []
+    for row in rows:
+        if row.time.at.tzinfo is None or not row.time.believed:
+            continue
+        for column, value in row.values.items():
+            register = by_column.get(column)
+            if register is None:
+                continue
+            number = yield from _number(association, register, value, known)
+            if number is not None:
+                info = register.info
+                readings.append(RawReading(info.obis, number, info.unit, row.time.at))
+    return tuple(readings)
 
 
 def _profile(profile: bytes, index: int) -> Attribute:
