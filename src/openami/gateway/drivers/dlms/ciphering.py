@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.ciphers.modes import GCM
 from openami.gateway.drivers.dlms.axdr import Reader, octets_of
 from openami.gateway.drivers.dlms.errors import CipherError, UnfitAnswer
 
-KEY_BYTES: Final = 16
-TITLE_BYTES: Final = 8
+KEY_BYTES: Final = 16  # of AES-128
+TITLE_BYTES: Final = 8  # IEC 62056-5-3, clause 4.3.4
 COUNTER_MAX: Final = 0xFFFF_FFFF  # four bytes of the nonce; after that the keys are used up
 _TAG_BYTES: Final = 12  # suite 0 cuts the 16 bytes of a GCM tag
 _AUTHENTICATED: Final = 0x10

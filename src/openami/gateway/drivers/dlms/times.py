@@ -13,7 +13,7 @@ from typing import Final
 from openami.gateway.drivers.dlms.data import Value
 from openami.gateway.drivers.dlms.errors import WrongType
 
-DATE_TIME_BYTES: Final = 12
+DATE_TIME_BYTES: Final = 12  # of the octet string, as above
 _UNSPECIFIED: Final = 0xFF
 _DEVIATION_UNSPECIFIED: Final = -0x8000
 DEVIATION_MINUTES_MAX: Final = 14 * 60  # the earth's, from UTC−12 to UTC+14; more is noise

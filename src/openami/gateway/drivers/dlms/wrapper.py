@@ -11,7 +11,7 @@ from typing import Final
 
 _HEADER: Final = struct.Struct(">HHHH")
 _VERSION: Final = 1
-_VERSION_BYTES: Final = b"\x00\x01"
+_VERSION_SPELLED: Final = b"\x00\x01"
 PAYLOAD_BYTES_MAX: Final = 0x4000
 """Four times what we tell the meter that we can take; a longer one is noise that looks like a header."""
 
@@ -68,7 +68,7 @@ class PacketReader:
             yield Packet(source, destination, payload)
 
     def _skip_to_version(self) -> None:
-        at = self._buffer.find(_VERSION_BYTES)
+        at = self._buffer.find(_VERSION_SPELLED)
         if at < 0:  # a last zero may be the first half of a version
-            at = len(self._buffer) - self._buffer.endswith(_VERSION_BYTES[:1])
+            at = len(self._buffer) - self._buffer.endswith(_VERSION_SPELLED[:1])
         del self._buffer[:at]
