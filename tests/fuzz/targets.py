@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.fuzz import (
     configuration_targets,
+    dlms_targets,
     headend_targets,
     http_targets,
     key_targets,
@@ -24,6 +25,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         sip_targets,
         configuration_targets,
         modbus_targets,
+        dlms_targets,
         key_targets,
         http_targets,
         headend_targets,
