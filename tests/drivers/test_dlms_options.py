@@ -135,6 +135,7 @@ def test_a_map_says_where_a_register_is() -> None:
         (_MAP, "'register' is missing"),
         (_MAP.replace('["s"]', "[]") + _REGISTER, "names its sources"),
         (_MAP + _REGISTER * 2, "stands twice"),
+        (_MAP + _REGISTER.replace('"1.8.0"', "18"), "register[0].obis: an OBIS code is a text"),
         (_MAP + _REGISTER.replace("class", "clas"), "did you mean 'class'"),
         (_MAP + _REGISTER.replace("= 3", "= 2"), "Invalid enum value 2"),
         (_MAP + _REGISTER.replace("= 3", "= 7"), "a profile is no register"),
