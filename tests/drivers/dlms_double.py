@@ -175,6 +175,11 @@ class DlmsBus:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def close_links(self) -> None:
+        """Forget every link, as meters do that nobody has asked for a while."""
+        for dialogue in self._dialogues.values():
+            dialogue.connected = False
+
     async def rest(self) -> None:
         """Cancel the answers that are still to come."""
         for task in list(self._tasks):

@@ -234,11 +234,12 @@ def test_the_last_values_are_given_and_no_more(home: Path) -> None:
 
 def test_a_meters_counter_must_grow() -> None:
     counter = ServerCounter()
-    counter.check(0)  # a meter may begin there
-    counter.check(1)
+    counter.check(b"METER001", 0)  # a meter may begin there
+    counter.check(b"METER001", 1)
     for old in (1, 0):
         with pytest.raises(CipherError, match="invocation counter"):
-            counter.check(old)
+            counter.check(b"METER001", old)
+    counter.check(b"METER002", 0)  # another meter in its place counts anew
 
 
 def test_a_mirror_is_not_a_meter() -> None:

@@ -65,6 +65,18 @@ async def test_a_meter_that_forgets_the_association_is_associated_with_again(
         assert await _read(line) == values
 
 
+async def test_a_link_that_the_meter_has_closed_is_no_failure(tmp_path: Path) -> None:
+    """Polled each quarter hour, a meter has always closed it: that must cost no retry, and none is left here."""
+    async with dlms_bench("hdlc", tmp_path) as bench:
+        assert isinstance(bench.settings.options, dict)
+        bench.settings.options["retries"] = 0
+        async with _opened(bench) as line:
+            values = await _read(line)
+            for _ in range(3):
+                bench.bus.close_links()
+                assert await _read(line) == values
+
+
 async def test_what_a_meter_does_not_have_is_left_out_and_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -76,7 +88,7 @@ async def test_what_a_meter_does_not_have_is_left_out_and_said_once(
         assert await _read(line, everything) == first
         # three values, and two attributes of the one relay that two codes mean
         assert bench.meter(_SERIAL).asked == asked + 5
-        missing = [record for record in caplog.records if "does not have" in record.message]
+        missing = [record for record in caplog.records if "does not give" in record.message]
         assert len(missing) == len(everything) - len(first)
 
 
@@ -92,10 +104,15 @@ async def test_nothing_but_refusals_is_refused(tmp_path: Path) -> None:
         assert await _read(line)
 
 
-async def test_a_value_in_another_unit_is_not_given(tmp_path: Path) -> None:
+async def test_a_value_in_another_unit_is_not_given_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with dlms_bench("tcp", tmp_path) as bench, _opened(bench) as line:
         bench.meter(_SERIAL).objects[3, _ENERGY, 3] = lambda _: scaler(0, 31)
-        assert await _read(line) == {"32.7.0": Decimal("230.1")}
+        for _ in range(2):
+            assert await _read(line) == {"32.7.0": Decimal("230.1")}
+    (record,) = (record for record in caplog.records if "does not give" in record.message)
+    assert "tells kVAh, its map says kWh" in str(vars(record)["reason"])
 
 
 async def test_another_scaler_after_a_new_association_is_believed(tmp_path: Path) -> None:

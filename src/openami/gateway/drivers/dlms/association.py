@@ -86,20 +86,26 @@ class Credentials:
 
 
 class ServerCounter:
-    """The highest counter a meter's sealed messages have shown; older or equal ones are replays.
+    """The highest counter the messages sealed by a meter have shown; older or equal ones are replays.
 
     Outlives an association: a message recorded in one must not pass in the next.
     """
 
     def __init__(self) -> None:
+        self._title = b""
         self._highest = -1  # a meter's first message may have counter 0
 
-    def check(self, counter: int) -> None:
-        """Note a counter. Raises CipherError unless it has grown."""
+    def check(self, title: bytes, counter: int) -> None:
+        """Note the counter of a message that the meter of this title has sealed.
+
+        Raises CipherError unless it has grown.
+        """
+        if title != self._title:
+            self._title, self._highest = title, -1  # another meter at the place: it counts anew
         if counter <= self._highest:
             raise CipherError(
                 f"the meter's invocation counter is {counter} after {self._highest}: an old message "
-                "that somebody repeats, or a meter that lost its counter"
+                "that somebody repeats, or a meter that lost its counter and needs new keys"
             )
         self._highest = counter
 
@@ -245,5 +251,5 @@ class Association:
 
     def _unseal(self, security: Security, sealed: bytes) -> bytes:
         counter, message = unseal(security.keys, self._server_title, sealed)
-        self._server_counter.check(counter)
+        self._server_counter.check(self._server_title, counter)
         return message

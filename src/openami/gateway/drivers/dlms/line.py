@@ -41,6 +41,7 @@ from openami.gateway.drivers.dlms.errors import (
     AssociationRefused,
     CipherError,
     DlmsError,
+    LinkLost,
     ServiceRefused,
     WrongType,
 )
@@ -56,9 +57,9 @@ from openami.gateway.drivers.dlms.reading import (
     read_identity,
     read_intervals,
     read_position,
-    read_profile,
     read_registers,
-    set_clock,
+    rows_between,
+    write_clock,
 )
 from openami.gateway.drivers.dlms.steps import Steps
 from openami.gateway.drivers.dlms.wire import Wire, silence
@@ -82,6 +83,10 @@ _T = TypeVar("_T")
 
 class _Excepted(MeterRefused):
     """An exception and nothing else: a meter that does not do it, or that has forgotten our association."""
+
+
+class _Forgotten(MeterSilent):
+    """The meter has closed the link, as meters do that nobody has asked for a while."""
 
 
 class Unit:
@@ -149,7 +154,7 @@ class DlmsLine:
             readings = await self._insisted(
                 unit, lambda association: read_registers(association, registers, zone, unit.known)
             )
-        self._report_absent(unit)
+        self._report_left_out(unit)
         return readings
 
     async def relay_position(self, serial: MeterSerial) -> RelayPosition:
@@ -208,7 +213,7 @@ class DlmsLine:
         logs = unit.meter.map.event_logs
         async with self._turn_of(unit):
             for log in logs:
-                reading = partial(read_profile, profile=log, first=first, last=last, zone=zone)
+                reading = partial(rows_between, profile=log, first=first, last=last, zone=zone)
                 try:
                     events += logged_events(await self._insisted(unit, reading))
                 except MeterRefused as refusal:  # few meters have them all
@@ -224,9 +229,8 @@ class DlmsLine:
         async with self._turn_of(unit):
             association = await self._ready(unit)
             offset_minutes = zone.utc_offset_minutes or 0
-            await self._asked(
-                unit, set_clock(association, now, zone, offset_minutes=offset_minutes)
-            )
+            writing = write_clock(association, now, zone, offset_minutes=offset_minutes)
+            await self._asked(unit, writing)
 
     # --- a turn ----------------------------------------------------------------------------------
 
@@ -246,17 +250,17 @@ class DlmsLine:
 
     async def _insisted(self, unit: Unit, asking: Callable[[Association], Steps[_T]]) -> _T:
         """Ask, and again after a fault, as often as the options say. Raises DriverError."""
-        failures = 0
+        failures = forgotten = 0
         while True:
             try:
                 return await self._asked(unit, asking(await self._ready(unit)))
+            except (_Excepted, _Forgotten):
+                forgotten += 1
+                if forgotten > 1:
+                    raise
             except MeterSilent:
                 failures += 1
                 if failures > self._plan.options.retries or self._waits_s(unit) > 0:
-                    raise
-            except _Excepted:
-                failures += 1
-                if failures > 1:
                     raise
             except LineDown:
                 # Meters close a TCP connection they hold to be idle, at times under our question.
@@ -280,7 +284,7 @@ class DlmsLine:
         unit.identified_at = None
         association = Association(
             self._link(unit.meter),
-            await self._credentials(unit),
+            _credentials(unit),
             server_counter=unit.server_counter,
             invoke_ids=unit.invoke_ids,
         )
@@ -298,22 +302,6 @@ class DlmsLine:
         if self._plan.options.transport is Transport.TCP:
             return WrapperLink(meter.client, meter.server)
         return HdlcLink(meter.client_address, meter.server_address)
-
-    async def _credentials(self, unit: Unit) -> Credentials:
-        match unit.meter.access:
-            case Password(octets):
-                return Credentials(password=octets)
-            case KeySet() as access:
-                assert unit.counter is not None
-                return Credentials(
-                    security=Security(
-                        access.keys,
-                        access.title,
-                        unit.counter.next,
-                        secrets.token_bytes(_CHALLENGE_BYTES),
-                    )
-                )
-        return Credentials()
 
     async def _identify(self, unit: Unit) -> None:
         expected, identify = unit.meter.identity, unit.meter.map.identify
@@ -388,7 +376,10 @@ class DlmsLine:
                 association is None and isinstance(error, CipherError)
             ):
                 raise MeterRefused(what) from None
-            # An answer that is none, or a link that is gone: as good as silence, and healed the same way.
+            if isinstance(error, LinkLost):
+                self._unsettled = False  # its word is the last of all that it had to say
+                raise _Forgotten(what) from None
+            # An answer that is none is as good as silence, and healed the same way.
             await self._book_silence(unit, began_at)
             raise MeterSilent(what) from None
         unit.association, self._unsettled = association, False
@@ -446,17 +437,30 @@ class DlmsLine:
         now = self._now()
         return unit.breaker.asks_at(now) - now
 
-    def _report_absent(self, unit: Unit) -> None:
-        for obis, why in unit.known.absent.items():
+    def _report_left_out(self, unit: Unit) -> None:
+        for obis, why in unit.known.left_out.items():
             if obis not in unit.reported:
                 unit.reported.add(obis)
                 _log.warning(
-                    "meter does not have a register of its map",
+                    "meter does not give a register of its map",
                     extra={"meter": str(unit), "reason": why},
                 )
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _credentials(unit: Unit) -> Credentials:
+    match unit.meter.access:
+        case Password(octets):
+            return Credentials(password=octets)
+        case KeySet() as access:
+            assert unit.counter is not None
+            challenge = secrets.token_bytes(_CHALLENGE_BYTES)
+            return Credentials(
+                security=Security(access.keys, access.title, unit.counter.next, challenge)
+            )
+    return Credentials()
 
 
 def _relay_of(unit: Unit) -> bytes:

@@ -56,8 +56,10 @@ class Known:
     """What an association has found out, and need not ask again. Bounded by the meter's map."""
 
     scales: dict[Attribute, Scale] = field(default_factory=dict)
-    absent: dict[Obis, str] = field(default_factory=dict)
-    """Registers the meter does not have, and what it said."""
+    absent: set[Obis] = field(default_factory=set)
+    """Registers the meter does not have."""
+    left_out: dict[Obis, str] = field(default_factory=dict)
+    """Registers that gave no value, and why."""
 
 
 def read_registers(
@@ -85,10 +87,12 @@ def read_registers(
                 value = yield from _read_register(association, register, zone, known)
         except ServiceRefused as refusal:
             refusals.append(refusal)
+            known.left_out[obis] = str(refusal)
             if refusal.word in _NOT_THERE:
-                known.absent[obis] = str(refusal)
+                known.absent.add(obis)
         except WrongType as wrong:
             refusals.append(WrongType(f"{register.attribute}: {wrong}"))
+            known.left_out[obis] = str(refusals[-1])
         else:
             if value is not None:
                 readings.append(RawReading(obis, value, register.info.unit))
@@ -162,7 +166,7 @@ def _control(relay: bytes, index: int) -> Attribute:
 # --- profiles ------------------------------------------------------------------------------------
 
 
-def read_profile(
+def rows_between(
     association: Association,
     profile: bytes,
     first: datetime,
@@ -197,7 +201,7 @@ def read_intervals(
     Rows whose time is not known in UTC, or not believed by the meter itself, are left out. Raises DlmsError.
     """
     offset_minutes = zone.utc_offset_minutes or 0
-    rows = yield from read_profile(association, profile, *span, zone, offset_minutes=offset_minutes)
+    rows = yield from rows_between(association, profile, *span, zone, offset_minutes=offset_minutes)
     by_column = {
         register.attribute: register
         for register in registers
@@ -225,7 +229,7 @@ def _profile(profile: bytes, index: int) -> Attribute:
 # --- clock ---------------------------------------------------------------------------------------
 
 
-def set_clock(
+def write_clock(
     association: Association, now: datetime, zone: Zone, *, offset_minutes: int = 0
 ) -> Steps[None]:
     """Set the meter's clock to ``now``, written in the local time it keeps. Raises DlmsError."""
