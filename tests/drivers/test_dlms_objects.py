@@ -11,6 +11,7 @@ from openami.gateway.driver import RelayPosition
 from openami.gateway.drivers.dlms.apdu import Attribute
 from openami.gateway.drivers.dlms.cosem import (
     Scale,
+    multiplied,
     read_scale,
     read_text,
     relay_position,
@@ -54,6 +55,22 @@ def test_a_number_is_exact_in_the_lists_unit(
     got = scaled(value, read_scale(told), unit)
     assert got is not None
     assert str(got) == number  # and prints its digits, never an exponent
+
+
+@pytest.mark.parametrize(
+    ("value", "factor", "number"),
+    [
+        (1234, "0.01", "12.34"),
+        (3, "1", "3"),
+        (2**64 - 1, "0.987654321", "18219006492780381151.527278415"),
+        (7, "1e9", "7000000000"),
+    ],
+)
+def test_a_number_without_a_scaler_has_the_maps_scale_exactly(
+    value: int, factor: str, number: str
+) -> None:
+    assert str(multiplied(value, Decimal(factor))) == number
+    assert multiplied(None, Decimal(factor)) is None
 
 
 @pytest.mark.parametrize("told", [None, (0,), (0, 12), (13, 30), (-13, 30), ("0", 30), 30])

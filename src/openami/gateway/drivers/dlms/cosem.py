@@ -6,7 +6,7 @@ become exact decimals in the units of the register list. A unit we do not know i
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import IntEnum
 from typing import Final
 
@@ -61,6 +61,8 @@ _UNITS: Final[Mapping[int, tuple[str, int]]] = {
     56: ("%", 0),
     255: ("1", 0),
 }
+# Wide enough that no number of 64 bits needs rounding, whatever the scale.
+_EXACT: Final = Context(prec=60)
 _WITHOUT_UNIT: Final = ("1", "count")
 
 
@@ -88,7 +90,13 @@ def scaled(value: Value, scale: Scale, unit: str) -> Decimal | None:
     if scale.unit != unit and not (scale.unit in _WITHOUT_UNIT and unit in _WITHOUT_UNIT):
         raise WrongType(f"the meter tells {scale.unit or 'no unit'}, its map says {unit}")
     number = read_number(value)
-    return None if number is None else _plain(Decimal(number).scaleb(scale.exponent))
+    return None if number is None else _plain(_EXACT.scaleb(Decimal(number), scale.exponent))
+
+
+def multiplied(value: Value, factor: Decimal) -> Decimal | None:
+    """Return the exact product of a number and a map's scale; None for null-data. Raises WrongType."""
+    number = read_number(value)
+    return None if number is None else _plain(_EXACT.multiply(Decimal(number), factor))
 
 
 def read_number(value: Value) -> int | Decimal | None:

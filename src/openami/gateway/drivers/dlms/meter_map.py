@@ -85,13 +85,7 @@ class _Identify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     note: str = ""
 
 
-class _Relay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    object: str
-    certainty: Certainty | None = None
-    note: str = ""
-
-
-class _Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     object: str
     certainty: Certainty | None = None
     note: str = ""
@@ -107,9 +101,9 @@ class _MapFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     models: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     identify: _Identify | None = None
-    relay: _Relay | None = None
-    load_profile: _Profile | None = None
-    event_log: tuple[_Profile, ...] = ()
+    relay: _Place | None = None
+    load_profile: _Place | None = None
+    event_log: tuple[_Place, ...] = ()
 
 
 # --- the map -------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from openami.gateway.drivers.dlms.cosem import (
     VALUE,
     ClassId,
     Scale,
+    multiplied,
     read_control_state,
     read_number,
     read_output_state,
@@ -77,7 +78,7 @@ def read_registers(
         if obis in known.absent:
             continue
         try:
-            value: int | Decimal | str | None
+            value: Decimal | str | None
             if register.kind is Kind.RELAY:
                 if register.attribute not in positions:
                     position = yield from read_position(association, register.attribute.name)
@@ -103,7 +104,7 @@ def read_registers(
 
 def _read_register(
     association: Association, register: Register, zone: Zone, known: Known
-) -> Steps[int | Decimal | str | None]:
+) -> Steps[Decimal | str | None]:
     value = yield from association.get(register.attribute)
     match register.kind:
         case Kind.SCALED | Kind.NUMBER:
@@ -121,11 +122,10 @@ def _read_register(
 
 def _number(
     association: Association, register: Register, value: Value, known: Known
-) -> Steps[int | Decimal | None]:
+) -> Steps[Decimal | None]:
     """Return a value in the register's unit; its scaler is asked for the first time it is needed."""
     if register.kind is Kind.NUMBER:
-        number = read_number(value)
-        return None if number is None else number * register.scale
+        return multiplied(value, register.scale)
     scale = known.scales.get(register.scaler)
     if scale is None:
         scale = read_scale((yield from association.get(register.scaler)))
