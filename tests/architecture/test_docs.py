@@ -13,6 +13,8 @@ from openami.bridge.config import BridgeConfig, PoleTable
 from openami.bridge.findings import Reason
 from openami.cli import main
 from openami.gateway.config import ScheduleSettings, StatusSettings
+from openami.gateway.drivers.dlms import meter_map as dlms_map
+from openami.gateway.drivers.dlms import options as dlms_options
 from openami.gateway.drivers.modbus.options import LineOptions, MeterOptions
 from openami.gateway.drivers.modbus.register_map import read_map
 from openami.gateway.outbox import OutboxLimits
@@ -90,6 +92,8 @@ SETTINGS = (
     ("docs/operations.md", StatusSettings),
     ("docs/drivers.md", LineOptions),
     ("docs/drivers.md", MeterOptions),
+    ("docs/drivers.md", dlms_options.LineOptions),
+    ("docs/drivers.md", dlms_options.MeterOptions),
 )
 
 
@@ -142,6 +146,11 @@ def test_examples_in_toml_are_toml(page: str) -> None:
 def test_the_example_of_a_map_is_a_map() -> None:
     (example,) = [text for text in blocks("docs/drivers.md", "toml") if "[[golden]]" in text]
     assert read_map(example).golden
+
+
+def test_the_example_of_a_dlms_map_is_a_map() -> None:
+    (example,) = [text for text in blocks("docs/drivers.md", "toml") if "class = 112" in text]
+    assert dlms_map.read_map(example).load_profile
 
 
 def test_files_named_in_the_architecture_exist() -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Protocol
 
 
 def crc(data: bytes) -> bytes:
@@ -192,10 +193,18 @@ class LineDouble:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+class Bus(Protocol):
+    """What can stand behind a port."""
+
+    def received(self, data: bytes, send: Callable[[bytes], None]) -> None: ...
+
+    async def rest(self) -> None: ...
+
+
 class Pty:
     """A serial port with the double at its other end; cut and mended under one file name."""
 
-    def __init__(self, line: LineDouble, path: str) -> None:
+    def __init__(self, line: Bus, path: str) -> None:
         self.line = line
         self.path = path
         self._master = -1
@@ -234,7 +243,7 @@ class Pty:
 class Port:
     """A TCP endpoint with the double behind it; cut and mended under one port number."""
 
-    def __init__(self, line: LineDouble) -> None:
+    def __init__(self, line: Bus) -> None:
         self.line = line
         self.number = 0
         self.connections = 0
@@ -279,7 +288,7 @@ class Port:
 
 
 @asynccontextmanager
-async def on_pty(line: LineDouble, path: str) -> AsyncIterator[Pty]:
+async def on_pty(line: Bus, path: str) -> AsyncIterator[Pty]:
     pty = Pty(line, path)
     pty.plug()
     try:
@@ -290,7 +299,7 @@ async def on_pty(line: LineDouble, path: str) -> AsyncIterator[Pty]:
 
 
 @asynccontextmanager
-async def on_port(line: LineDouble) -> AsyncIterator[Port]:
+async def on_port(line: Bus) -> AsyncIterator[Port]:
     port = Port(line)
     await port.listen()
     try:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openami.gateway.drivers.modbus.breaker import PROBE_WAIT_S_MAX, SILENT_SHARE, Breaker
+from openami.gateway.breaker import PROBE_WAIT_S_MAX, SILENT_SHARE, Breaker
 
 
 def _spent(cycle_s: float, question_s: float, seconds: float, retries: int) -> list[float]:

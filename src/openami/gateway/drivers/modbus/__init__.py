@@ -2,8 +2,8 @@
 
 register_map, map_files, maps/   meter types as data
 plan, frames, decode, readings   pure: blocks, answers, exact values
-doubt, breaker                   pure: which answers may be late, what a silent meter may cost
-options, strict                  the configuration, read strictly
+doubt                            pure: which answers may be late
+options                          the configuration, read strictly
 wire, line, driver               the shells: pymodbus, turns and faults, the entry point
 """
 

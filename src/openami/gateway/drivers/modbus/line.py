@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+from openami.gateway.breaker import Breaker
 from openami.gateway.driver import (
     DriverError,
     IdentityMismatch,
@@ -25,7 +26,6 @@ from openami.gateway.driver import (
     RawReading,
     RelayPosition,
 )
-from openami.gateway.drivers.modbus.breaker import Breaker
 from openami.gateway.drivers.modbus.decode import identity_of
 from openami.gateway.drivers.modbus.doubt import Doubt
 from openami.gateway.drivers.modbus.options import LinePlan, MeterPlan, Transport

@@ -10,12 +10,12 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from openami.gateway.breaker import SILENT_SHARE
 from openami.gateway.driver import LineSettings, MeterSettings, OptionsError
-from openami.gateway.drivers.modbus.breaker import SILENT_SHARE
 from openami.gateway.drivers.modbus.map_files import load_map, shipped_maps
 from openami.gateway.drivers.modbus.register_map import MapError, Ratio, RegisterMap, SerialDefaults
-from openami.gateway.drivers.modbus.strict import Path as TablePath
-from openami.gateway.drivers.modbus.strict import TableError, convert, did_you_mean
+from openami.gateway.strict import Path as TablePath
+from openami.gateway.strict import TableError, convert, did_you_mean
 from openami.profile import MeterSerial
 
 # Modbus over TCP names a device without a bus behind it 255.

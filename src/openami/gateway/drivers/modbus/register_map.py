@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.driver import PollGroup, RegisterInfo, RelayPosition
-from openami.gateway.drivers.modbus.strict import Path, TableError, convert
+from openami.gateway.strict import Path, TableError, convert
 from openami.profile import Obis
 from openami.toml_text import TomlError, read_toml
 

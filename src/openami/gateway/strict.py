@@ -78,9 +78,11 @@ def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
 
 
 def _obis(kind: type, value: object) -> Obis:
-    if kind is Obis and isinstance(value, str):
-        return Obis.parse(value)
-    raise NotImplementedError(kind)
+    if kind is not Obis:
+        raise NotImplementedError(kind)
+    if not isinstance(value, str):
+        raise TypeError(f"an OBIS code is a text, not {type(value).__name__}")
+    return Obis.parse(value)
 
 
 def _plain(error: Exception) -> str:
