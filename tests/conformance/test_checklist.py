@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from openami.conformance.acts import ACTS, ActState
+from openami.conformance.bench import Standing
 from openami.conformance.checklist import (
     Checklist,
     as_lines,
@@ -20,7 +21,6 @@ from openami.conformance.judge import Judge
 from openami.conformance.judgement import Judgement
 from openami.conformance.observation import Connected, Published
 from openami.conformance.page import middle, page
-from openami.conformance.performing import Standing
 
 NOW = datetime(2026, 6, 22, 8, 0, tzinfo=UTC)
 GOOD = (

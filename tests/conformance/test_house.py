@@ -18,12 +18,12 @@ from tests.tools import require_tool
 
 from openami.clock import SystemClock
 from openami.conformance.acts import ActState
+from openami.conformance.bench import Standing
 from openami.conformance.credentials import USERNAME
 from openami.conformance.hook import Hook
 from openami.conformance.house import House, HouseError, HouseSettings, instructions, open_house
 from openami.conformance.judgement import Kind
 from openami.conformance.observation import Act
-from openami.conformance.performing import Standing
 from openami.conformance.played_gateway import METERS, PlayedGateway
 from openami.conformance.playing import play
 from openami.mqtt.client import MqttPort

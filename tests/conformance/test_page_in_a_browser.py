@@ -17,10 +17,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from openami.conformance.acts import ACTS, ActState
+from openami.conformance.bench import Standing
 from openami.conformance.checklist import Checklist, checklist
 from openami.conformance.judge import Judge
 from openami.conformance.observation import Connected, Published
-from openami.conformance.performing import Standing
 from openami.conformance.web import VIEWERS_MAX, build_app, serve
 
 CHROMIUM = shutil.which("chromium")

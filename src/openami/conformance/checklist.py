@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from openami.conformance.acts import ActState
+from openami.conformance.bench import Standing
 from openami.conformance.judgement import Finding, Judgement, Verdict
 from openami.conformance.observation import Act
-from openami.conformance.performing import Standing
 from openami.profile import utc_text
 
 # Shape and word, never colour alone; what needs a person first.

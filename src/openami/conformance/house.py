@@ -18,6 +18,7 @@ from typing import Final
 
 from openami.clock import Clock
 from openami.conformance.acts import ACTS, ActRow
+from openami.conformance.bench import Bench
 from openami.conformance.checklist import Checklist, checklist
 from openami.conformance.credentials import (
     USERNAME,
@@ -32,7 +33,7 @@ from openami.conformance.judgement import Judgement, Kind
 from openami.conformance.mqtt_packets import Connect
 from openami.conformance.observation import Act, Observation
 from openami.conformance.operator import Operator
-from openami.conformance.performing import Bench, Performance
+from openami.conformance.performing import Performance
 from openami.conformance.played_gateway import METERS, PlayedGateway
 from openami.conformance.playing import play
 from openami.conformance.scene import Scene
