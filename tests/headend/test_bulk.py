@@ -34,7 +34,14 @@ from openami.profile.life import Party
 from openami.sip.actions import Action
 
 A_MINUTE, AN_HOUR = timedelta(minutes=1), timedelta(hours=1)
-BULK = Bulk(id="bulk-1", feeder_id=FEEDER, reason="unpaid", requested_by="erik", requested_at=NOON)
+BULK = Bulk(
+    id="bulk-1",
+    feeder_id=FEEDER,
+    reason="unpaid",
+    requested_by="erik",
+    first_person="erik",
+    requested_at=NOON,
+)
 MADE = Entry(who="erik", what="proposed")
 
 
@@ -98,6 +105,10 @@ def test_who_proposes_does_not_approve() -> None:
     with pytest.raises(BulkRefused) as refused:
         approved(BULK, who="erik", now=NOON)
     assert refused.value.code == "same-person"
+    by_token = replace(BULK, requested_by="token billing", first_person="vera")
+    with pytest.raises(BulkRefused) as refused:
+        approved(by_token, who="vera", now=NOON)
+    assert refused.value.code == "same-person", "who made the token is the first person"
     change = approved(BULK, who="vera", now=NOON)
     assert (change.bulk.state, change.bulk.approved_by) == (BulkState.RUNNING, "vera")
     with pytest.raises(BulkRefused, match="already"):
@@ -128,11 +139,27 @@ def test_what_has_ended_is_neither_stopped_nor_finished_again() -> None:
 
 def test_a_reason_is_given_and_somebody_is_left() -> None:
     with pytest.raises(BulkRefused) as refused:
-        proposed((), bulk_id="b", feeder_id=FEEDER, reason="unpaid", who="erik", now=NOON)
+        proposed(
+            (),
+            bulk_id="b",
+            feeder_id=FEEDER,
+            reason="unpaid",
+            who="erik",
+            first_person="erik",
+            now=NOON,
+        )
     assert refused.value.code == "nobody"
     for reason in ("", "  ", "x" * 201):
         with pytest.raises(BulkRefused) as refused:
-            proposed((), bulk_id="b", feeder_id=FEEDER, reason=reason, who="erik", now=NOON)
+            proposed(
+                (),
+                bulk_id="b",
+                feeder_id=FEEDER,
+                reason=reason,
+                who="erik",
+                first_person="erik",
+                now=NOON,
+            )
         assert refused.value.code == "reason"
 
 

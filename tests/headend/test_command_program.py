@@ -199,6 +199,7 @@ def test_many_houses_are_cut_off_one_by_one_and_who_is_protected_meanwhile_is_no
         feeder_id=FEEDER,
         reason="unpaid",
         requested_by="erik",
+        first_person="erik",
         requested_at=SystemClock().now(),
     )
     houses = [

@@ -78,6 +78,8 @@ class Bulk:
     reason: str
     state: BulkState = BulkState.PROPOSED
     requested_by: str
+    first_person: str
+    """Who answers for the request: of a token's, whoever made the token."""
     requested_at: datetime
     approved_by: str | None = None
     approved_at: datetime | None = None
@@ -140,6 +142,7 @@ def proposed(
     feeder_id: str,
     reason: str,
     who: str,
+    first_person: str,
     now: datetime,
     idempotency_key: str | None = None,
 ) -> tuple[Bulk, tuple[BulkMeter, ...], Entry]:
@@ -160,6 +163,7 @@ def proposed(
         feeder_id=feeder_id,
         reason=reason,
         requested_by=who,
+        first_person=first_person,
         requested_at=now,
     )
     meters = tuple(
@@ -182,7 +186,7 @@ def approved(bulk: Bulk, *, who: str, now: datetime) -> BulkChange:
         raise BulkRefused("approved-already", f"{bulk.approved_by} has approved it already")
     if now >= bulk.lapses_at:
         raise BulkRefused("ended-already", "it is too old: look again who is to be cut off")
-    if who == bulk.requested_by:
+    if who in (bulk.requested_by, bulk.first_person):
         raise BulkRefused("same-person", f"{who} has proposed it: a second person has to approve")
     after = replace(_moved(bulk, BulkEvent.APPROVE), approved_by=who, approved_at=now)
     return BulkChange(after, _entry(after, who, "approved", bulk.reason))

@@ -94,6 +94,7 @@ async def console(store: HeadEndStore, language: str) -> AsyncIterator[Browser]:
             feeder_id=village.FEEDER,
             reason="unpaid",
             requested_by="erik",
+            first_person="erik",
             requested_at=now,
         )
         house = BulkMeter(

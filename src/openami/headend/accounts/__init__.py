@@ -56,6 +56,13 @@ class Principal:
     """Whether it is a token that was made, by an engineer who proved themselves, to order relays."""
     accounts: bool = False
     """Whether it is a token that was made in the same way to change accounts."""
+    maker: str = ""
+    """Who made the token; empty for a person."""
+
+    @property
+    def person(self) -> str:
+        """Return the person who answers for what is asked: of a token, whoever made it."""
+        return self.maker or self.name
 
     def sees(self, feeder_id: str) -> bool:
         """Return whether a feeder is within their scope."""

@@ -98,6 +98,7 @@ class AccountsDoorkeeper:
             means_id=token.id,
             relays=token.relays,
             accounts=token.accounts,
+            maker=token.created_by,
         )
 
     async def _by_proxy(

@@ -102,6 +102,13 @@ async def test_no_token_approves_and_a_person_does(village: Village) -> None:
     assert (ended.status_code, ended.json()["code"]) == (409, "ended-already")
 
 
+async def test_whose_token_proposed_it_is_no_second_person(village: Village) -> None:
+    answer = await village.post(PATH, "carlas", json=ASKED, headers=KEY)
+    assert answer.status_code == 201, answer.text
+    refused = await village.post(f"{PATH}/{answer.json()['id']}/approve", "colleague")
+    assert refused.json()["code"] == "same-person"
+
+
 async def test_who_proposed_it_is_no_second_person_and_too_late_is_too_late(
     village: Village,
 ) -> None:

@@ -72,6 +72,7 @@ PEOPLE: Final = {
     "engineer": token_of("erik", Role.ENGINEER, relays=True),
     "person": token_of("pia", Role.OPERATOR, proved_at=NOW),
     "colleague": Principal("carla", Role.OPERATOR, Means.PROXY, proved_at=NOW),
+    "carlas": token_of("vending", Role.ENGINEER, relays=True, maker="carla"),
     "himself": Principal("erik", Role.ENGINEER, Means.PROXY, proved_at=NOW),
     "late": Principal("carla", Role.OPERATOR, Means.PROXY, proved_at=NOW + timedelta(days=1)),
     "early": Principal("erik", Role.ENGINEER, Means.PROXY, proved_at=NOW - timedelta(hours=1)),

@@ -229,6 +229,7 @@ async def propose_bulk(
             feeder_id=asked.feeder_id,
             reason=asked.reason,
             who=principal.name,
+            first_person=principal.person,
             now=site.clock.now(),
             idempotency_key=owned_key(principal, key),
         )

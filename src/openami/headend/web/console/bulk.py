@@ -160,6 +160,7 @@ async def propose(
             feeder_id=feeder,
             reason=reason,
             who=who,
+            first_person=principal_of(request).person,
             now=site.clock.now(),
             idempotency_key=f"console-{key}" if key else None,
         )
@@ -216,7 +217,7 @@ def may_approve(principal: Principal, bulk: Bulk) -> bool:
         bulk.state is BulkState.PROPOSED
         and principal.may(Role.OPERATOR)
         and principal.means is not Means.TOKEN
-        and principal.name != bulk.requested_by
+        and principal.name not in (bulk.requested_by, bulk.first_person)
     )
 
 

@@ -6,6 +6,7 @@ CREATE TABLE bulk (
     reason          text COLLATE "C" NOT NULL,
     state           text COLLATE "C" NOT NULL,
     requested_by    text COLLATE "C" NOT NULL,
+    first_person    text NOT NULL,
     requested_at    bigint NOT NULL,
     approved_by     text,
     approved_at     bigint,

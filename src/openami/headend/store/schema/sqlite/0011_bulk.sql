@@ -6,6 +6,7 @@ CREATE TABLE bulk (
     reason          TEXT NOT NULL,
     state           TEXT NOT NULL,
     requested_by    TEXT NOT NULL,
+    first_person    TEXT NOT NULL,
     requested_at    INTEGER NOT NULL,
     approved_by     TEXT,
     approved_at     INTEGER,
