@@ -5,7 +5,8 @@ import contextlib
 import json
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from openami.conformance.hook import Hook
 from openami.conformance.house import House, HouseError, HouseSettings, instructions, open_house
 from openami.conformance.judgement import Kind
 from openami.conformance.observation import Act
-from openami.conformance.played_gateway import METERS, PlayedGateway
+from openami.conformance.played_gateway import METERS, Answer, PlayedGateway
 from openami.conformance.playing import play
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import TransportError
@@ -192,6 +193,44 @@ async def test_a_gateway_that_takes_sessions_and_looks_at_no_signature_is_warned
         assert said[broken] == "warning", broken
     for kept in ("OA-SES-003", "OA-SES-004", "OA-CMD-003", "OA-CMD-005"):
         assert said[kept] == "passed", kept
+
+
+class Renewing(PlayedGateway):
+    """Its nonce has grown old when the first command comes: it refuses it, and tells the one in force."""
+
+    heard: list[str]
+
+    def answers(
+        self, topic: str, payload: bytes, *, nonce: bytes, now: datetime
+    ) -> Iterable[Answer]:
+        was, first = dict(self.connected), not self.reports
+        said = list(super().answers(topic, payload, nonce=nonce, now=now))
+        if topic.endswith("/command"):
+            self.heard.append(json.loads(payload)["command"]["nonce"])
+        if first and self.reports:
+            self.connected = was
+            members = json.loads(said[0].payload)
+            members["report"] |= {"status": "refused", "code": "STALE_NONCE", "nonce": FRESH}
+            return [Answer(said[0].topic, json.dumps(members).encode())]
+        return said
+
+
+FRESH = "A" * 22
+
+
+async def test_a_command_is_given_again_under_the_nonce_its_report_brings(tmp_path: Path) -> None:
+    signer = KeySigner(Ed25519PrivateKey.generate())
+    iat = int(SystemClock().now().timestamp())
+    enrolment = make_request(NAME, signer, signer.public, new_transport_key(), iat=iat)
+    played = Renewing(NAME, signer)
+    played.heard = []
+    others = (*ALL_BUT_COMMANDS, Act.COMMAND_WITHOUT_SESSION)
+    async with house(tmp_path, *others, enrolment=enrolment) as opened:
+        playing = play(played, by_password(opened), SystemClock().now, interval_s=INTERVAL_S)
+        async with running(opened.run(), playing):
+            await until(lambda: len(played.heard) > 1)
+    assert played.heard[0] != FRESH
+    assert played.heard[1] == FRESH
 
 
 async def test_what_the_hook_took_away_it_brings_back_though_nobody_waits_for_it(
