@@ -265,13 +265,19 @@ class EnergyLedger(ABC):
         """Return the days of a window and their sound neighbours, by serial; those that are due folded anew."""
         due = cast(list[tuple[int, str, int]], await self._rows(_DUE, *of))
         rows = await self._rows(DAYS, *of, first, last)
-        folds: dict[str, dict[int, DayFold]] = defaultdict(dict)
+        told: dict[str, list[DayFold]] = defaultdict(list)
         for row in cast(Any, rows):
-            fold = read_day(row[2:])
-            folds[row[1]][fold.day] = fold
+            told[row[1]].append(read_day(row[2:]))
+        if (
+            not due
+        ):  # as nearly always, a minute after the last reading: the rows are in their order already
+            return told
+        folds = defaultdict(
+            dict, {serial: {each.day: each for each in days} for serial, days in told.items()}
+        )
         wanted = _that_matter(due, folds, first, last)
         if not wanted:
-            return {serial: list(days.values()) for serial, days in folds.items()}
+            return told
         if len(wanted) > FOLDS_FOR_AN_ANSWER_MAX:
             raise StoreError(
                 f"the energy of {len(wanted)} days of meters is still being put together",
