@@ -13,7 +13,7 @@ check: .venv/ready          ## format, lint, types, import contracts, all tests
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n 2 --dist loadgroup
+	$(BIN)/pytest -q -n 3 --dist loadgroup
 
 test: .venv/ready           ## the tests alone; T=tests/profile for a part
 	$(BIN)/pytest -q $(T)

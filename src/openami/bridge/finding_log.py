@@ -50,7 +50,8 @@ class FindingLog:
             said.since += 1
             return
         _log.warning(
-            each.reason.value,
+            "not passed on as it came",
+            reason=each.reason.value,
             pole=told.pole,
             topic=told.topic[:100],
             effect=each.effect.value,

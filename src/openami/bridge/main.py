@@ -155,7 +155,7 @@ class Bridge:
             except (TransportError, SpoolError) as error:
                 self._metrics.connect_failures.labels(side=side).inc()
                 if side in self._connected or str(error) != said:
-                    _log.warning(f"{side} down", reason=str(error), remedy=error.remedy)
+                    _log.warning("down", side=side, reason=str(error), remedy=error.remedy)
                 said = str(error)
             finally:
                 self._connected.discard(side)
@@ -168,7 +168,7 @@ class Bridge:
         self._connected.add(side)
         self._metrics.connected.labels(side=side).set(1)
         endpoint = (self._config.south if side == "south" else self._config.north).endpoint
-        _log.info(f"{side} connected", broker=str(endpoint))
+        _log.info("connected", side=side, broker=str(endpoint))
         if len(self._connected) == 2:
             both.set()
 
