@@ -103,6 +103,11 @@ def test_one_forgotten_for_newer_gaps_is_lost_and_not_closed() -> None:
     assert lost.missing == GAP.missing
 
 
+def test_one_proved_lost_and_then_forgotten_stays_lost_for_its_own_reason() -> None:
+    lost = replace(GAP, state=GapState.LOST, reason=GapReason.ANSWERED_WITHOUT, ended_at=NOON)
+    assert noticed([lost], numbers((1, 30), forgotten_until=20), GAP.gateway, NOON + MINUTE) == []
+
+
 def test_one_of_a_count_that_is_forgotten_stays_as_it_is() -> None:
     assert noticed([GAP], numbers((1, 5), epoch=3), GAP.gateway, NOON) == []
 

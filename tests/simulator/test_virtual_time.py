@@ -117,3 +117,14 @@ def test_a_crystal_drifts_and_a_hand_sets(loop: VirtualTimeLoop) -> None:
     clock.drift(0)
     lived(loop, lambda: asyncio.sleep(10_000))
     assert clock.now() - clock.true_now() == timedelta(seconds=1, hours=-2)
+
+
+def test_the_time_since_boot_never_goes_back_when_a_fast_crystal_is_set_right(
+    loop: VirtualTimeLoop,
+) -> None:
+    clock = MachineClock(loop, EPOCH)
+    clock.boot(drift_ppm=100)
+    lived(loop, lambda: asyncio.sleep(10_000))
+    assert clock.boottime() == pytest.approx(10_001)
+    clock.follow()
+    assert clock.boottime() == pytest.approx(10_001)

@@ -262,6 +262,8 @@ def _filled(
     if missing == gap.missing:
         return None
     if not missing and gap.last <= _forgotten_until(numbering, gap.epoch):
+        if gap.state is GapState.LOST:
+            return None  # forgotten after it was proved lost for another reason
         return ended(gap, GapEvent.PROVE, GapReason.TOO_MANY_GAPS, now)
     if not missing:
         return ended(gap, GapEvent.FILL, gap.reason, now)

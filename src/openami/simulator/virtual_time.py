@@ -98,7 +98,7 @@ class MachineClock:
     def __init__(self, loop: asyncio.AbstractEventLoop, epoch: datetime) -> None:
         self._loop = loop
         self._epoch = epoch
-        self._booted_s = 0.0
+        self._ran_s = 0.0
         self._set_s = 0.0
         self._set_to = epoch
         self._rate = 1.0
@@ -113,7 +113,8 @@ class MachineClock:
         return self._set_to + timedelta(seconds=round(passed_s, 6))
 
     def boottime(self) -> float:
-        return (self._loop.time() - self._booted_s) * self._rate
+        # Summed up at each change of the rate: this clock never goes back.
+        return self._ran_s + (self._loop.time() - self._set_s) * self._rate
 
     def synchronised(self) -> bool:
         return self._followed
@@ -121,8 +122,8 @@ class MachineClock:
     def boot(self, wall: datetime | None = None, *, drift_ppm: float = 0.0) -> None:
         """Start the machine; without ``wall`` a battery kept the time. Nobody vouches for it yet."""
         wall = wall or self.true_now()
-        self._booted_s = self._loop.time()
         self._set(wall, drift_ppm)
+        self._ran_s = 0.0
         self._followed = False
 
     def follow(self, *, drift_ppm: float = 0.0) -> None:
@@ -143,6 +144,7 @@ class MachineClock:
         self._set(self.now() + by, (self._rate - 1.0) * 1e6)
 
     def _set(self, wall: datetime, drift_ppm: float) -> None:
+        self._ran_s = self.boottime()
         self._set_s, self._set_to = self._loop.time(), wall
         self._rate = 1.0 + drift_ppm / 1e6
 
