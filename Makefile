@@ -20,6 +20,7 @@ test: .venv/ready           ## the tests alone; T=tests/profile for a part
 
 simulate: .venv/ready       ## ten thousand village-days of thrown faults, and each story ten times; DAYS=100 for fewer
 	$(BIN)/openami simulate --seeds $(or $(DAYS),10000)
+	OPENAMI_ALL_SEEDS=1 $(BIN)/pytest -q -n 2 --timeout 900 tests/simulation/test_seeds.py
 	for story in $(STORIES); do $(BIN)/openami simulate --scenario $$story --seeds 10 || exit 1; done
 
 bench: .venv/ready          ## the figures of benchmarks/RESULTS.md, measured on this machine

@@ -92,6 +92,21 @@ async def test_an_outbox_above_its_bound_is_a_breach(tmp_path: Path) -> None:
         card.check_bound(card.bytes_used - 1)
 
 
+async def test_what_a_broker_lost_is_struck_off_only_when_it_is_older_than_what_a_card_keeps(
+    tmp_path: Path,
+) -> None:
+    file = await a_card(tmp_path, 2)  # of one minute and of two after START
+    card = CardWitness("card")
+    card.look(file)
+    for seq in (1, 2):
+        card.acknowledged(seq, card.unsettled[seq])
+    change(file, "DELETE FROM outbox_entry")
+    kept_since = START + timedelta(minutes=1.5)
+    assert card.strike_what_is_not_kept(file, kept_since=kept_since) == 0
+    assert card.strike_what_is_not_kept(file, kept_since=START + timedelta(minutes=3)) == 2
+    assert not card.unsettled
+
+
 def test_more_acknowledged_than_committed_is_a_breach(tmp_path: Path) -> None:
     file = tmp_path / "headend.db"
     change(file, "CREATE TABLE tally (messages INTEGER)")
