@@ -400,7 +400,7 @@ _moves = st.lists(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(_moves, st.sampled_from([METER, CLINIC]))
 def test_every_command_ends_exactly_once_whatever_comes_in_whatever_order(
     moves: list[object], meter: str

@@ -88,7 +88,7 @@ def leads_somewhere(path: str, payload: bytes) -> bool:
     return isinstance(place, dict) or (isinstance(place, list) and int(last) < len(place))
 
 
-@settings(max_examples=1500)
+@settings(max_examples=600)
 @given(spoilt_messages)
 def test_fast_decoder_and_audit_have_one_verdict_on_spoilt_messages(payload: bytes) -> None:
     audit = holds(payload)

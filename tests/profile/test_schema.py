@@ -136,7 +136,7 @@ documents = st.builds(
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(documents)
 def test_schema_and_decoder_have_one_verdict_on_documents(document: dict[str, Any]) -> None:
     event(agree(json.dumps(document).encode()))
