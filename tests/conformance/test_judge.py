@@ -37,7 +37,7 @@ from openami.conformance.observation import (
     Subscribed,
 )
 from openami.conformance.recent import Recent
-from openami.conformance.rules import delivery, readings
+from openami.conformance.rules import readings
 from openami.conformance.summary import summary
 
 
@@ -271,14 +271,12 @@ def test_what_was_noted_longest_ago_goes_first() -> None:
     assert recent.forget(1) is None
 
 
-def test_moments_are_remembered_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readings, "MOMENTS_KEPT_MAX", 5)
-    monkeypatch.setattr(delivery, "UNDER_WAY_MAX", 5)
+def test_moments_are_remembered_up_to_the_bound() -> None:
     stream = ordinary()
     judge = Judge("gateway", began_at=BEGAN)
-    for _ in range(50):
+    for _ in range(readings.MOMENTS_KEPT_MAX + 5):
         stream.telemetry()
     for observation in stream.observations:
         judge.see(observation)
     kept: list[Any] = [group for group in judge._groups if isinstance(group, readings.Readings)]
-    assert len(kept[0]._moments) == 5
+    assert len(kept[0]._moments) == readings.MOMENTS_KEPT_MAX

@@ -9,9 +9,9 @@ went is counted in the file.
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -180,19 +180,25 @@ def _explained(error: sqlite3.Error, path: Path) -> SpoolError:
 
 
 def _append(connection: sqlite3.Connection, drafts: Sequence[Draft], bytes_max: int) -> int:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection):
         connection.executemany(
             "INSERT INTO message (is_event, topic, payload) VALUES (?, ?, ?)",
             [(draft.is_event, draft.topic, draft.payload) for draft in drafts],
         )
-        dropped = _make_room(connection, bytes_max)
+        return _make_room(connection, bytes_max)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is done within, whole, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # a cancellation as well: nothing half done stays open
         if connection.in_transaction:  # a full disk makes SQLite roll back by itself
             connection.execute("ROLLBACK")
         raise
-    return dropped
 
 
 def _make_room(connection: sqlite3.Connection, bytes_max: int) -> int:
@@ -234,14 +240,8 @@ def _due(connection: sqlite3.Connection, now_s: float, at_most: int) -> list[Ent
 def _each(
     connection: sqlite3.Connection, statement: str, values: Sequence[object], ids: Collection[int]
 ) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection):
         connection.executemany(statement, [(*values, id_) for id_ in ids])
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _figures(connection: sqlite3.Connection, now_s: float) -> Figures:

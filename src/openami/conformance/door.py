@@ -169,7 +169,7 @@ class Door:
             packets = PacketReader()
             try:
                 connect, hello = await _hello(reader, packets)
-            except BaseException:
+            except BaseException:  # a timeout's cancellation as well: nobody else would close it
                 writer.transport.abort()
                 raise
         encrypted = writer.get_extra_info("ssl_object") is not None
@@ -198,7 +198,7 @@ class Door:
             first = await _first_byte(client)
             if first not in (_TLS_FIRST, _CONNECT_FIRST):
                 raise PacketError(f"the first byte is {first:#04x}: neither TLS nor MQTT")
-        except BaseException:
+        except BaseException:  # as above; there is no transport yet that would
             client.close()
             raise
         if first != _TLS_FIRST:
