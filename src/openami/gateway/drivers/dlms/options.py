@@ -16,8 +16,9 @@ from openami.gateway.drivers.dlms.key_file import KeySet, Password, read_key_fil
 from openami.gateway.drivers.dlms.map_files import load_map, shipped_maps
 from openami.gateway.drivers.dlms.meter_map import MapError, MeterMap
 from openami.gateway.drivers.dlms.times import DeviationSign, Zone
+from openami.gateway.line_options import check_endpoint, converted
 from openami.gateway.strict import Path as TablePath
-from openami.gateway.strict import TableError, convert, did_you_mean
+from openami.gateway.strict import did_you_mean
 from openami.private_files import KeyFileError
 from openami.profile import MeterSerial
 
@@ -137,43 +138,15 @@ def line_plan(settings: LineSettings) -> LinePlan:
 
 
 def _convert_line(table: Mapping[str, object]) -> LineOptions:
-    try:
-        options = convert(table, LineOptions)
-    except TableError as error:
-        raise _options_error(error) from None
-    endpoint = _ENDPOINT_KEYS[options.transport]
-    for keys in _ENDPOINT_KEYS.values():
-        for key in keys:
-            if key in table and key not in endpoint:
-                raise OptionsError(
-                    f"{key!r} does not go with transport {options.transport.value!r}",
-                    path=(key,),
-                    known=endpoint,
-                )
-    if table.get(endpoint[0]) is None:
-        raise OptionsError(
-            f"transport {options.transport.value!r} needs {endpoint[0]!r}",
-            path=(endpoint[0],),
-            known=endpoint,
-        )
+    options = converted(table, LineOptions)
+    check_endpoint(table, options.transport, _ENDPOINT_KEYS)
     return options
-
-
-def _options_error(error: TableError, path: TablePath = ()) -> OptionsError:
-    return OptionsError(
-        error.message + did_you_mean(error.path, error.known),
-        path=(*path, *error.path),
-        known=error.known,
-    )
 
 
 def _meter_plan(
     settings: MeterSettings, path: TablePath, line: LineOptions, directory: Path
 ) -> MeterPlan:
-    try:
-        options = convert(settings.options, MeterOptions)
-    except TableError as error:
-        raise _options_error(error, path) from None
+    options = converted(settings.options, MeterOptions, path)
     meter_map = _load(options.map, directory, (*path, "map"))
     client_address, server_address = _addresses(options, line, path)
     return MeterPlan(

@@ -14,8 +14,9 @@ from openami.gateway.breaker import SILENT_SHARE
 from openami.gateway.driver import LineSettings, MeterSettings, OptionsError
 from openami.gateway.drivers.modbus.map_files import load_map, shipped_maps
 from openami.gateway.drivers.modbus.register_map import MapError, Ratio, RegisterMap, SerialDefaults
+from openami.gateway.line_options import check_endpoint, converted
 from openami.gateway.strict import Path as TablePath
-from openami.gateway.strict import TableError, convert, did_you_mean
+from openami.gateway.strict import did_you_mean
 from openami.profile import MeterSerial
 
 # Modbus over TCP names a device without a bus behind it 255.
@@ -146,43 +147,15 @@ def line_plan(settings: LineSettings) -> LinePlan:
 
 
 def _convert_line(table: Mapping[str, object]) -> LineOptions:
-    try:
-        options = convert(table, LineOptions)
-    except TableError as error:
-        raise _options_error(error) from None
-    endpoint = _ENDPOINT_KEYS[options.transport]
-    for keys in _ENDPOINT_KEYS.values():
-        for key in keys:
-            if key in table and key not in endpoint:
-                raise OptionsError(
-                    f"{key!r} does not go with transport {options.transport.value!r}",
-                    path=(key,),
-                    known=endpoint,
-                )
-    if table.get(endpoint[0]) is None:
-        raise OptionsError(
-            f"transport {options.transport.value!r} needs {endpoint[0]!r}",
-            path=(endpoint[0],),
-            known=endpoint,
-        )
+    options = converted(table, LineOptions)
+    check_endpoint(table, options.transport, _ENDPOINT_KEYS)
     return options
-
-
-def _options_error(error: TableError, path: TablePath = ()) -> OptionsError:
-    return OptionsError(
-        error.message + did_you_mean(error.path, error.known),
-        path=(*path, *error.path),
-        known=error.known,
-    )
 
 
 def _meter_plan(
     settings: MeterSettings, path: TablePath, line: LineOptions, directory: Path
 ) -> MeterPlan:
-    try:
-        options = convert(_exact(settings.options), MeterOptions)
-    except TableError as error:
-        raise _options_error(error, path) from None
+    options = converted(_exact(settings.options), MeterOptions, path)
     if options.unit > _SERIAL_UNIT_MAX and not (
         line.transport is Transport.TCP and options.unit == _TCP_DEVICE_UNIT
     ):
