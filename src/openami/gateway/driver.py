@@ -182,6 +182,55 @@ class TokenEntry(Protocol):
         ...
 
 
+@runtime_checkable
+class LoadProfile(Protocol):
+    """A meter that keeps its own history: what it measured while nobody asked can still be had."""
+
+    async def read_profile(self, first: datetime, last: datetime) -> Sequence[RawReading]:
+        """Return what was captured from ``first`` to ``last``, both included, each value with its own time.
+
+        The gateway asks for one bounded stretch at a time. Takes the line's turn. Raises DriverError.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """One entry of a meter's own event log, in the meter's own words.
+
+    The same number means different things in different logs and standards, so a code is never told without
+    them.
+    """
+
+    at: datetime
+    """The meter's time for it, in UTC."""
+    at_believed: bool
+    """False where the meter itself says that its clock is not to be trusted."""
+    log: str
+    """Which of the meter's logs, as the driver names it: ``0-0:99.98.1``."""
+    code: int
+    code_system: str
+    """Whose numbering: ``dsmr``, ``idis``, ``is15959``, or the vendor's own name."""
+
+
+@runtime_checkable
+class EventLog(Protocol):
+    """A meter that keeps event logs."""
+
+    async def read_events(self, first: datetime, last: datetime) -> Sequence[LoggedEvent]:
+        """Return what the logs hold from ``first`` to ``last``, both included. Raises DriverError."""
+        ...
+
+
+@runtime_checkable
+class MeterClock(Protocol):
+    """A meter with a clock of its own that can be set; it is read as the register 1.0.0."""
+
+    async def set_clock(self, now: datetime) -> None:
+        """Set the clock. Verifies the meter's identity first. Raises DriverError."""
+        ...
+
+
 class Line(Protocol):
     """An open line and the meters on it."""
 
