@@ -27,28 +27,39 @@ END = NOW + timedelta(minutes=10)
 END_MS = int(END.timestamp() * 1000)
 
 
-async def a_ledger(path: Path, state: str, *, sent: bool = True) -> Path:
-    """Return a store with one disconnect of M-1 in this state."""
+async def a_ledger(
+    path: Path, *states: str, sent: bool = True, after: timedelta = timedelta()
+) -> Path:
+    """Return a store with a disconnect of M-1 in each state, each ``after`` the one before was over."""
     file = path / "headend.db"
-    new = LedgerCommand(
-        id="cmd-1",
-        feeder_id="f-1",
-        gateway_id="g-1",
-        meter_serial="M-1",
-        action=Action.DISCONNECT,
-        requested_by="test",
-        reason="test",
-        requested_at=NOW,
-        not_after=END,
-    )
-    async with open_store(f"sqlite:///{file}") as store:
-        await store.request_command(new, NOW)
-    ended = state not in ("ISSUED", "ACCEPTED", "EXECUTING")
-    with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute(
-            "UPDATE command SET state = ?, sent_at = ?, ended_at = ?, code = ?",
-            (state, NOW_MS if sent else None, END_MS if ended else None, "OK" if ended else None),
+    for number, state in enumerate(states):
+        at = NOW + number * (END - NOW + after)
+        new = LedgerCommand(
+            id=f"cmd-{number}",
+            feeder_id="f-1",
+            gateway_id="g-1",
+            meter_serial="M-1",
+            action=Action.DISCONNECT,
+            requested_by="test",
+            reason="test",
+            requested_at=at,
+            not_after=at + (END - NOW),
         )
+        async with open_store(f"sqlite:///{file}") as store:
+            await store.request_command(new, at)
+        ended = state not in ("ISSUED", "ACCEPTED", "EXECUTING")
+        at_ms, end_ms = (int(each.timestamp() * 1000) for each in (at, new.not_after))
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute(
+                "UPDATE command SET state = ?, sent_at = ?, ended_at = ?, code = ? WHERE id = ?",
+                (
+                    state,
+                    at_ms if sent else None,
+                    end_ms if ended else None,
+                    "OK" if ended else None,
+                    new.id,
+                ),
+            )
     return file
 
 
@@ -102,6 +113,17 @@ async def test_confirmed_and_never_ordered_breaks_the_fifth_promise(tmp_path: Pa
     file = await a_ledger(tmp_path, "CONFIRMED")
     with pytest.raises(PromiseBroken, match="promise 5"):
         check_relays(file, moved(), now_ms=END_MS)
+
+
+async def test_an_order_that_two_commands_cover_is_the_one_s_that_needs_it(tmp_path: Path) -> None:
+    # The first failed and ordered nothing; a relay may wait for its turn, so the order lies in its time too.
+    file = await a_ledger(tmp_path, "FAILED", "CONFIRMED", after=timedelta(minutes=1))
+    second_ms = END_MS + 60_000
+    assert second_ms + 1 < END_MS + ORDERED_AFTER_END_MS_MAX
+    assert check_relays(file, moved(second_ms + 1), now_ms=END_MS) == (2, 1)
+    assert check_relays(file, moved(NOW_MS, second_ms + 1), now_ms=END_MS) == (2, 2)
+    with pytest.raises(PromiseBroken, match="promise 5.*cmd-1 is CONFIRMED"):
+        check_relays(file, moved(NOW_MS), now_ms=END_MS)
 
 
 async def test_a_command_that_is_over_and_never_ends_breaks_the_fifth_promise(

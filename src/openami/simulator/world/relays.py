@@ -97,26 +97,44 @@ def _first(said: str | None, sent_ms: int | None) -> int | None:
 
 
 def _match(movements: Sequence[Movement], orders: Sequence[_Order], serial: str) -> None:
-    """Give each movement a command of its own: the one that is over first, which wastes none."""
-    free = sorted(orders, key=lambda each: each.state in _NOTHING_DONE)
-    for movement in movements:
-        order = next((each for each in free if each.covers(movement)), None)
-        if order is not None:
-            free.remove(order)
+    """Raise PromiseBroken unless each movement has a command of its own, and each CONFIRMED one a movement.
+
+    Two pairings, not one: where each of them exists, one exists that does both (Mendelsohn and Dulmage).
+    """
+    unled, _ = _paired(movements, [each for each in orders if each.state not in _NOTHING_DONE])
+    for movement in unled:
+        covering = [each for each in orders if each.covers(movement)]
+        for order in covering:
             if order.state in _NOTHING_DONE:
                 raise PromiseBroken(
                     5, f"{order.id} ended {order.state.name}, and {serial} moved by it"
                 )
-            continue
-        used = any(each.covers(movement) for each in orders)
         raise PromiseBroken(
-            4 if used else 1,
+            4 if covering else 1,
             f"{serial} was ordered {movement.position} at {movement.at_ms} ms, and "
-            + ("the command that covers it had been used" if used else "no command covers it"),
+            + ("the command that covers it had been used" if covering else "no command covers it"),
         )
-    for order in free:
-        if order.state is CommandState.CONFIRMED:
-            raise PromiseBroken(5, f"{order.id} is CONFIRMED, and {serial} was never ordered")
+    _, unmoved = _paired(movements, [o for o in orders if o.state is CommandState.CONFIRMED])
+    for order in unmoved:
+        raise PromiseBroken(5, f"{order.id} is CONFIRMED, and {serial} was never ordered")
+
+
+def _paired(
+    movements: Sequence[Movement], orders: Sequence[_Order]
+) -> tuple[list[Movement], list[_Order]]:
+    """Pair as many as can be paired; return what is left on both sides.
+
+    Each movement in its turn takes, of the commands that cover it, the one that is over first: with windows of
+    time no other choice pairs more. ``orders`` stand in the order of their ends.
+    """
+    free, unled = list(orders), []
+    for movement in movements:
+        order = next((each for each in free if each.covers(movement)), None)
+        if order is None:
+            unled.append(movement)
+        else:
+            free.remove(order)
+    return unled, free
 
 
 def check_ends(connection: sqlite3.Connection, now_ms: int) -> None:
