@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STORIES := clock-lost full-disk mast-dark monsoon-week stolen-card tamper-night two-headends
 
-.PHONY: demo check test simulate bench fuzz mutants promise-mutants format lock clean
+.PHONY: demo check types all-tests test simulate bench fuzz mutants promise-mutants format lock clean
 
 demo: .venv/ready           ## a village of simulated meters, gateway, broker and head-end on this machine
 	$(BIN)/openami demo $(DEMO)
@@ -11,17 +11,23 @@ demo: .venv/ready           ## a village of simulated meters, gateway, broker an
 check: .venv/ready          ## format, lint, types, import contracts, all tests
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/ruff check src tests benchmarks tools
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n 3 --dist loadgroup
+	$(MAKE) --no-print-directory --jobs 2 types all-tests
+
+types:                      # half a minute of one core, while most of the first tests wait
+	$(BIN)/mypy
+
+all-tests:                  # more processes than cores: many tests wait for a clock or a line
+	$(BIN)/pytest -q -n 4 --dist loadgroup
 
 test: .venv/ready           ## the tests alone; T=tests/profile for a part
 	$(BIN)/pytest -q $(T)
 
-simulate: .venv/ready       ## ten thousand village-days of thrown faults, and each story ten times; DAYS=100 for fewer
+simulate: .venv/ready       ## ten thousand village-days of thrown faults, each story ten times, each mutant; DAYS=100 for fewer
 	$(BIN)/openami simulate --seeds $(or $(DAYS),10000)
 	OPENAMI_ALL_SEEDS=1 $(BIN)/pytest -q -n 2 --timeout 900 tests/simulation/test_seeds.py
 	for story in $(STORIES); do $(BIN)/openami simulate --scenario $$story --seeds 10 || exit 1; done
+	$(BIN)/python -m tools.promise_mutants
 
 bench: .venv/ready          ## the figures of benchmarks/RESULTS.md, measured on this machine
 	$(BIN)/python -m benchmarks
