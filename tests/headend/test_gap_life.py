@@ -84,6 +84,19 @@ def test_what_comes_at_its_edge_narrows_the_window() -> None:
     assert (less.measured_from, less.measured_to) == (GAP.measured_from, NOON - DAY + 15 * MINUTE)
 
 
+def test_an_edge_that_becomes_known_later_is_learnt_and_it_can_be_asked_for() -> None:
+    at = to_ms(NOON - DAY)
+    below, undated = Run(1, 10, at, at + 60_000), Run(21, 22, None, None)
+    [gap] = noticed([], Numbering(Epoch(1, (below, undated), 0, 0)), (FEEDER, GATEWAY), NOON)
+    assert gap.measured_to is None
+    assert next_step(gap, WELL, PATIENCE, QUIET) == gap
+    later = Numbering(Epoch(1, (below, Run(21, 30, at + 3_600_000, at + 4_000_000)), 0, 0))
+    [dated] = noticed([gap], later, gap.gateway, NOON + MINUTE)
+    assert dated == replace(gap, measured_to=NOON - DAY + HOUR)
+    assert isinstance(next_step(dated, WELL, PATIENCE, QUIET), Ask)
+    assert noticed([dated], later, gap.gateway, NOON + 2 * MINUTE) == []
+
+
 def test_it_is_closed_when_all_has_come() -> None:
     [closed] = noticed([GAP], numbers((1, 30)), GAP.gateway, NOON + MINUTE)
     assert (closed.state, closed.missing, closed.ended_at) == (GapState.CLOSED, 0, NOON + MINUTE)

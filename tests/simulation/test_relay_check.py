@@ -122,7 +122,7 @@ async def test_an_order_that_two_commands_cover_is_the_one_s_that_needs_it(tmp_p
     assert second_ms + 1 < END_MS + ORDERED_AFTER_END_MS_MAX
     assert check_relays(file, moved(second_ms + 1), now_ms=END_MS) == (2, 1)
     assert check_relays(file, moved(NOW_MS, second_ms + 1), now_ms=END_MS) == (2, 2)
-    with pytest.raises(PromiseBroken, match="promise 5.*cmd-1 is CONFIRMED"):
+    with pytest.raises(PromiseBroken, match=r"promise 5.*cmd-1 is CONFIRMED"):
         check_relays(file, moved(NOW_MS), now_ms=END_MS)
 
 

@@ -251,7 +251,7 @@ def noticed(
 def _filled(
     gap: Gap, holes: Mapping[int, Sequence[Hole]], numbering: Numbering, now: datetime
 ) -> Gap | None:
-    """Return a gap after what came; None if nothing of it did."""
+    """Return a gap after what came, of it or around it; None if that changes nothing."""
     if gap.state is GapState.CLOSED:
         return None
     counts = {epoch.number for epoch in (numbering.current, numbering.previous) if epoch}
@@ -259,23 +259,30 @@ def _filled(
         return None  # forgotten with its count, not filled
     within = _within(gap, holes)
     missing = sum(_overlap(gap, hole) for hole in within)
+    times = [_moment(hole.from_ms) for hole in within], [_moment(hole.to_ms) for hole in within]
+    begins, ends = ([each for each in side if each is not None] for side in times)
+    begin, end = min(begins, default=None), max(ends, default=None)
     if missing == gap.missing:
-        return None
+        return _dated(gap, begin, end)
     if not missing and gap.last <= _forgotten_until(numbering, gap.epoch):
         if gap.state is GapState.LOST:
             return None  # forgotten after it was proved lost for another reason
         return ended(gap, GapEvent.PROVE, GapReason.TOO_MANY_GAPS, now)
     if not missing:
         return ended(gap, GapEvent.FILL, gap.reason, now)
-    times = [_moment(hole.from_ms) for hole in within], [_moment(hole.to_ms) for hole in within]
-    begins, ends = ([each for each in side if each is not None] for side in times)
-    return replace(
-        gap,
-        missing=missing,
-        changed_at=now,
-        measured_from=min(begins, default=None),
-        measured_to=max(ends, default=None),
-    )
+    return replace(gap, missing=missing, changed_at=now, measured_from=begin, measured_to=end)
+
+
+def _dated(gap: Gap, begin: datetime | None, end: datetime | None) -> Gap | None:
+    """Return a gap with an edge that was not known when it was noticed; None if there is none.
+
+    What came just above it may have repeated old values, which date nothing; what comes later does. Without both
+    edges it would never be asked for.
+    """
+    begin, end = gap.measured_from or begin, gap.measured_to or end
+    if (begin, end) == (gap.measured_from, gap.measured_to):
+        return None
+    return replace(gap, measured_from=begin, measured_to=end)
 
 
 def _within(gap: Gap, holes: Mapping[int, Sequence[Hole]]) -> Sequence[Hole]:
