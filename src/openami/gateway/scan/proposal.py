@@ -1,0 +1,146 @@
+"""From findings to what a person does next: addresses that are free, and the lines of a configuration. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from openami.gateway.scan.findings import Clash, Found, PortSetting, Protocol, ScanResult
+from openami.gateway.scan.modbus import UNIT_MAX
+
+_DRIVERS: Final = {
+    Protocol.MODBUS_RTU: "modbus",
+    Protocol.MODBUS_TCP: "modbus",
+    Protocol.DLMS_HDLC: "dlms",
+    Protocol.DLMS_TCP: "dlms",
+    Protocol.IEC_62056_21: "iec62056-21",
+}
+_SERIAL_TRANSPORTS: Final = {Protocol.MODBUS_RTU: "rtu", Protocol.DLMS_HDLC: "hdlc"}
+_NETWORK_TRANSPORTS: Final = {
+    Protocol.MODBUS_TCP: "tcp",
+    Protocol.MODBUS_RTU: "rtu-over-tcp",
+    Protocol.DLMS_TCP: "tcp",
+    Protocol.DLMS_HDLC: "hdlc-over-tcp",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A serial port, as a configuration names it."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        return self.path.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A TCP endpoint, as a configuration names it."""
+
+    host: str
+    port: int
+
+    @property
+    def name(self) -> str:
+        return self.host
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One address to be changed, at the meter, while no other with the old address is on the line."""
+
+    clash: Clash
+    unit: int
+    """The free address one of the meters is to get."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.clash.address} is more than one meter's: leave one of them alone on the line, set it to "
+            f"{self.unit} at the meter, and scan again"
+        )
+
+
+def moves(result: ScanResult, *, taken: Iterable[int] = ()) -> tuple[Move, ...]:
+    """Propose a free address for each Modbus clash.
+
+    ``taken`` are addresses that are somebody's though he did not answer: those of a configuration.
+    """
+    clashes = [clash for clash in result.clashes if clash.address.is_modbus]
+    known = {found.address["unit"] for found in result.meters if found.address.is_modbus}
+    free = _free({*known, *taken, *(clash.address["unit"] for clash in clashes)})
+    return tuple(Move(clash, unit) for clash, unit in zip(clashes, free, strict=False))
+
+
+def _free(taken: set[int]) -> Iterator[int]:
+    # Upwards from 2: every meter comes out of its box with address 1, and the next one will too.
+    return (unit for unit in range(2, UNIT_MAX + 1) if unit not in taken)
+
+
+UNKNOWABLE: Final = (
+    "Two meters at one address that answer with the same bytes in the same moment look like one: count the meters "
+    "on the wall.",
+    "A meter without power, or behind a broken wire, is not there.",
+)
+"""What no scan can know, to be said beside what it found."""
+
+
+def configuration(result: ScanResult, place: Device | Endpoint) -> str:
+    """Return the ``[[line]]`` tables for what was found, one for each way and setting; "" for nothing."""
+    lines: dict[tuple[Protocol, PortSetting | None], list[Found]] = {}
+    for found in result.meters:
+        lines.setdefault((found.address.protocol, found.setting), []).append(found)
+    tables = [
+        _line(protocol, setting, meters, place, number)
+        for number, ((protocol, setting), meters) in enumerate(lines.items(), 1)
+    ]
+    return "\n".join(tables)
+
+
+def _line(
+    protocol: Protocol,
+    setting: PortSetting | None,
+    meters: Sequence[Found],
+    place: Device | Endpoint,
+    number: int,
+) -> str:
+    name = place.name if number == 1 else f"{place.name}-{number}"
+    text = ["[[line]]", f'driver = "{_DRIVERS[protocol]}"', f'name = "{name}"']
+    if number > 1:
+        text.insert(
+            0,
+            "# A port has one setting: give these meters the setting of the first line, or their own port.",
+        )
+    if isinstance(place, Device):
+        if protocol in _SERIAL_TRANSPORTS:
+            text.append(f'transport = "{_SERIAL_TRANSPORTS[protocol]}"')
+        text.append(f'device = "{place.path}"')
+    else:
+        if protocol in _NETWORK_TRANSPORTS:
+            text.append(f'transport = "{_NETWORK_TRANSPORTS[protocol]}"')
+        text += [f'host = "{place.host}"', f"port = {place.port}"]
+    if setting is not None and protocol is not Protocol.IEC_62056_21:
+        text += [f"baudrate = {setting.baudrate}", f'parity = "{setting.parity}"']
+        text.append(f"stopbits = {setting.stopbits}")
+    for at, found in enumerate(sorted(meters, key=lambda meter: meter.address), 1):
+        text += ["", *_meter(found, f"{name}-{at}")]
+    return "\n".join(text) + "\n"
+
+
+def _meter(found: Found, substitute: str) -> Iterator[str]:
+    yield "[[line.meter]]"
+    if found.serial is None:
+        yield f'serial = "{substitute}"  # put the number on its nameplate here'
+    else:
+        yield f'serial = "{found.serial}"'
+    for key, value in found.address.options:
+        yield f"{key} = {value}"
+    if not found.address.is_modbus:
+        return
+    if found.maps:
+        others = f"  # {', '.join(found.maps[1:])} would fit as well" if found.maps[1:] else ""
+        yield f'map = "{found.maps[0]}"{others}'
+    else:
+        yield 'map = "my-meter.toml"  # no shipped map fits: openami driver new my-meter'
+    if found.serial is not None:
+        yield f'identity = "{found.serial}"'

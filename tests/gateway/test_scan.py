@@ -1,0 +1,197 @@
+"""The scan on lines in software: which meters it finds, which clashes it sees, and that it only reads."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TypeVar
+
+import pytest
+from tests.drivers.dlms_bench import bench_meter
+from tests.drivers.dlms_double import DlmsBus
+from tests.drivers.line_double import crc
+from tests.gateway.scan_line import GoldenBank, HdlcMeters, OpticalMeter, RtuMeter, SoftwarePort
+
+from openami.gateway.scan import Address, PortSetting, Protocol, ScanResult
+from openami.gateway.scan.scanning import run
+from openami.gateway.scan.search import Wanted, serial_search
+from openami.simulator.virtual_time import VirtualTimeLoop
+
+T = TypeVar("T")
+SERIAL = frozenset({Protocol.MODBUS_RTU, Protocol.DLMS_HDLC, Protocol.IEC_62056_21})
+
+
+def on_virtual_time(coroutine: Coroutine[object, object, T]) -> T:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(coroutine)
+
+
+def scanned(port: SoftwarePort, *, within_s: float = 600.0, **wanted: object) -> ScanResult:
+    search = serial_search(Wanted(protocols=SERIAL, **wanted))  # type: ignore[arg-type]
+    return on_virtual_time(run(search, port, within_s=within_s))
+
+
+def unit(number: int) -> Address:
+    return Address(Protocol.MODBUS_RTU, (("unit", number),))
+
+
+def test_meters_of_three_protocols_and_speeds_are_found_on_one_line() -> None:
+    slow, even = PortSetting(2400), PortSetting(19200, "E")
+    result = scanned(
+        SoftwarePort(
+            RtuMeter(1, GoldenBank("sdm630", serial=20_123_456)),
+            RtuMeter(77, GoldenBank("dds238")),
+            RtuMeter(2, GoldenBank("sdm120", serial=17_000_001), slow),
+            RtuMeter(3, GoldenBank("iem3155", serial=9_001), even),
+            HdlcMeters(DlmsBus({bytes((2, 0x21)): bench_meter("KS-001")}, hdlc=True)),
+            OpticalMeter(b"/HXE5HXE110\r\n", b"C.1.0(00417702)\r\n1.8.0(001842.5*kWh)\r\n"),
+        )
+    )
+    told = {(found.address, found.setting): found for found in result.meters}
+    assert result.clashes == ()
+    assert {place: found.serial for place, found in told.items()} == {
+        (unit(1), PortSetting(9600)): "20123456",
+        (unit(77), PortSetting(9600)): None,
+        (unit(2), slow): "17000001",
+        (unit(3), even): "9001",
+        (
+            Address(Protocol.DLMS_HDLC, (("server", 1), ("physical", 16))),
+            PortSetting(9600),
+        ): "KS-001",
+        (Address(Protocol.IEC_62056_21), PortSetting(300, "E", 1, 7)): "00417702",
+    }
+    assert told[unit(77), PortSetting(9600)].maps == ("dds238",)
+    assert "sdm630" in told[unit(1), PortSetting(9600)].maps
+
+
+def test_the_first_meter_of_a_usual_line_is_found_in_three_seconds() -> None:
+    port = SoftwarePort(RtuMeter(1, GoldenBank("sdm630", serial=20_123_456)))
+    assert [found.address for found in scanned(port, within_s=3.0).meters] == [unit(1)]
+
+
+def test_a_scan_ends_in_its_time_and_says_what_it_has_not_tried() -> None:
+    result = scanned(SoftwarePort(), within_s=20.0)
+    assert 20.0 <= result.elapsed_s < 25.0
+    assert "modbus-rtu at 115200 8N1" in result.untried
+    assert result.findings == ()
+
+
+def test_a_silent_line_is_searched_to_its_end() -> None:
+    result = scanned(SoftwarePort(), within_s=3600.0)
+    assert result.untried == ()
+    assert result.questions > 12 * 247
+
+
+def test_two_meters_at_one_address_whose_answers_follow_one_another_are_a_clash() -> None:
+    port = SoftwarePort(
+        RtuMeter(1, GoldenBank("sdm630", serial=1_001)),
+        RtuMeter(1, GoldenBank("sdm630", serial=1_002), thinks_s=0.12),
+        RtuMeter(2, GoldenBank("sdm630", serial=1_003)),
+    )
+    result = scanned(port)
+    assert [(clash.address, clash.certain) for clash in result.clashes] == [(unit(1), True)]
+    assert [found.address for found in result.meters] == [unit(2)]
+
+
+def test_two_meters_that_talk_at_once_are_a_clash_or_a_bad_line() -> None:
+    port = SoftwarePort(
+        RtuMeter(1, GoldenBank("sdm630", serial=1_001)),
+        RtuMeter(1, GoldenBank("dds238"), thinks_s=0.0415),
+    )
+    result = scanned(port)
+    assert [(clash.address, clash.certain) for clash in result.clashes] == [(unit(1), False)]
+    assert result.meters == ()
+
+
+def test_two_meters_in_step_are_told_apart_by_their_serial_numbers() -> None:
+    """They garble one another only where they differ."""
+    port = SoftwarePort(
+        RtuMeter(1, GoldenBank("sdm630", serial=1_001)),
+        RtuMeter(1, GoldenBank("sdm630", serial=1_002)),
+    )
+    result = scanned(port)
+    assert [(clash.address, clash.certain) for clash in result.clashes] == [(unit(1), False)]
+
+
+def test_a_late_answer_is_booked_to_the_meter_it_came_from() -> None:
+    port = SoftwarePort(RtuMeter(3, GoldenBank("dds238"), thinks_s=0.35))
+    (found,) = scanned(port).meters
+    assert found.address == unit(3)
+    assert "answers late" in found.remarks[0]
+
+
+def test_an_adapter_that_hears_itself_is_no_meter() -> None:
+    result = scanned(SoftwarePort(echo=True), within_s=60.0)
+    assert result.meters == ()
+    assert result.clashes == ()
+
+
+def test_a_meter_behind_an_adapter_that_hears_itself_is_found() -> None:
+    (found,) = scanned(SoftwarePort(RtuMeter(1, GoldenBank("dds238")), echo=True)).meters
+    assert any("echo" in remark for remark in found.remarks)
+
+
+def test_a_setting_the_adapter_does_not_take_is_said_and_passed_over() -> None:
+    refused = PortSetting(19200, "E")
+    result = scanned(SoftwarePort(RtuMeter(1, GoldenBank("dds238")), refuses=(refused,)))
+    assert result.remarks == ("the line in software does not take 19200 8E1",)
+    assert len(result.meters) == 1
+
+
+@pytest.mark.parametrize("thinks_s", [0.35, 1.0])
+def test_several_meters_that_hear_one_sign_on_are_a_clash(thinks_s: float) -> None:
+    first = OpticalMeter(b"/HXE5HXE110\r\n", b"")
+    second = OpticalMeter(b"/CLU3DDS26\r\n", b"", thinks_s=thinks_s)
+    result = scanned(SoftwarePort(first, second), within_s=60.0)
+    (clash,) = result.clashes
+    assert clash.address.protocol is Protocol.IEC_62056_21
+
+
+def test_nothing_is_sent_but_reads() -> None:
+    """Functions 3 and 4 to one unit; the public client's GETs; a sign-on and a read-out (decision 0060)."""
+    port = SoftwarePort(
+        RtuMeter(1, GoldenBank("sdm630", serial=20_123_456)),
+        RtuMeter(2, GoldenBank("sdm120", serial=17_000_001), PortSetting(2400)),
+        HdlcMeters(DlmsBus({bytes((2, 0x21)): bench_meter("KS-001")}, hdlc=True)),
+        OpticalMeter(b"/HXE5HXE110\r\n", b"C.1.0(00417702)\r\n"),
+    )
+    scanned(port, within_s=3600.0)
+    kinds = {_kind(octets) for _, octets in port.sent}
+    assert kinds == {
+        "read 3",
+        "read 4",
+        "SNRM",
+        "DISC",
+        "AARQ",
+        "RLRQ",
+        "GET",
+        "sign-on",
+        "read-out",
+    }
+
+
+def _kind(octets: bytes) -> str:
+    text = bytes(octet & 0x7F for octet in octets)
+    if text == b"/?!\r\n":
+        return "sign-on"
+    if text == b"\x06000\r\n":
+        return "read-out"
+    if octets[-1] == 0x7E and octets[1] >> 4 == 0xA:
+        return _hdlc_kind(octets)
+    assert len(octets) == 8
+    assert crc(octets[:-2]) == octets[-2:]
+    assert 1 <= octets[0] <= 247
+    return f"read {octets[1]}"
+
+
+def _hdlc_kind(frame: bytes) -> str:
+    at = 3
+    for _ in range(2):
+        while not frame[at] & 1:
+            at += 1
+        at += 1
+    assert frame[at - 1] == 16 << 1 | 1, "not the public client"
+    if frame[at] in (0x93, 0x53):
+        return {0x93: "SNRM", 0x53: "DISC"}[frame[at]]
+    message = frame[at + 3 : -3]
+    assert message[:3] == b"\xe6\xe6\x00"
+    assert b"\x8b" not in message[3:6], "an authentication"
+    return {0x60: "AARQ", 0x62: "RLRQ", 0xC0: "GET"}[message[3]]
