@@ -1,14 +1,21 @@
 """The scan on lines in software: which meters it finds, which clashes it sees, and that it only reads."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import TypeVar
 
 import pytest
 from tests.drivers.dlms_bench import bench_meter
 from tests.drivers.dlms_double import DlmsBus
 from tests.drivers.line_double import crc
-from tests.gateway.scan_line import GoldenBank, HdlcMeters, OpticalMeter, RtuMeter, SoftwarePort
+from tests.gateway.scan_line import (
+    GoldenBank,
+    HdlcMeters,
+    OpticalMeter,
+    RtuMeter,
+    Said,
+    SoftwarePort,
+)
 
 from openami.gateway.scan import Address, PortSetting, Protocol, ScanResult
 from openami.gateway.scan.scanning import run
@@ -195,3 +202,12 @@ def _hdlc_kind(frame: bytes) -> str:
     assert message[:3] == b"\xe6\xe6\x00"
     assert b"\x8b" not in message[3:6], "an authentication"
     return {0x60: "AARQ", 0x62: "RLRQ", 0xC0: "GET"}[message[3]]
+
+
+def test_a_meter_that_hears_two_stop_bits_as_well_is_one_meter() -> None:
+    class Tolerant(RtuMeter):
+        def hear(self, octets: bytes, setting: PortSetting) -> Iterable[Said]:
+            return super().hear(octets, PortSetting(setting.baudrate, setting.parity))
+
+    (found,) = scanned(SoftwarePort(Tolerant(1, GoldenBank("dds238")))).meters
+    assert found.setting == PortSetting(9600)

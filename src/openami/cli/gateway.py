@@ -55,7 +55,7 @@ def run(file: Path) -> None:
     from openami.gateway.main import run as run_gateway
 
     configure_logs()
-    config = _loaded(file)
+    config = loaded(file)
     try:
         asyncio.run(
             run_gateway(
@@ -73,7 +73,7 @@ def run(file: Path) -> None:
 @config_option
 def check(file: Path) -> None:
     """Check a configuration, register maps and named files included; touch no wire."""
-    say(f"{file}: ok: {_summary(_loaded(file))}")
+    say(f"{file}: ok: {_summary(loaded(file))}")
 
 
 @gateway.command()
@@ -85,7 +85,7 @@ def backlog(file: Path, as_json: bool) -> None:
     from openami.gateway.database import DatabaseError
     from openami.gateway.main import DATABASE_FILE
 
-    config = _loaded(file)
+    config = loaded(file)
     try:
         figures = read_figures(config.data_dir / DATABASE_FILE, config.outbox)
     except DatabaseError as error:
@@ -124,7 +124,7 @@ def export(
     the network is back all of it is published too, and the head-end ignores what it has.
     """
     export_backlog(
-        _loaded(file),
+        loaded(file),
         out,
         since=since,
         everything=everything,
@@ -148,7 +148,7 @@ def ticket(file: Path, document: Path, wait_s: float) -> None:
 
     from openami.gateway import tickets
 
-    config = _loaded(file)
+    config = loaded(file)
     content = document.read_bytes()
     name = f"{document.stem[:40]}-{sha256(content).hexdigest()[:12]}"
     try:
@@ -187,7 +187,7 @@ def _tell_ticket(answer: Path) -> NoReturn:
             )
 
 
-def _loaded(file: Path) -> "GatewayConfig":
+def loaded(file: Path) -> "GatewayConfig":
     from openami.gateway.config import ConfigError, load_config
     from openami.gateway.main import InstalledDrivers
 

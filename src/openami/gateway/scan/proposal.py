@@ -1,11 +1,13 @@
 """From findings to what a person does next: addresses that are free, and the lines of a configuration. Pure."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from openami.gateway.scan.findings import Clash, Found, PortSetting, Protocol, ScanResult
 from openami.gateway.scan.modbus import UNIT_MAX
+from openami.profile import is_id
 
 _DRIVERS: Final = {
     Protocol.MODBUS_RTU: "modbus",
@@ -105,7 +107,7 @@ def _line(
     number: int,
 ) -> str:
     name = place.name if number == 1 else f"{place.name}-{number}"
-    text = ["[[line]]", f'driver = "{_DRIVERS[protocol]}"', f'name = "{name}"']
+    text = ["[[line]]", f'driver = "{_DRIVERS[protocol]}"', f"name = {_quoted(name)}"]
     if number > 1:
         text.insert(
             0,
@@ -114,11 +116,11 @@ def _line(
     if isinstance(place, Device):
         if protocol in _SERIAL_TRANSPORTS:
             text.append(f'transport = "{_SERIAL_TRANSPORTS[protocol]}"')
-        text.append(f'device = "{place.path}"')
+        text.append(f"device = {_quoted(place.path)}")
     else:
         if protocol in _NETWORK_TRANSPORTS:
             text.append(f'transport = "{_NETWORK_TRANSPORTS[protocol]}"')
-        text += [f'host = "{place.host}"', f"port = {place.port}"]
+        text += [f"host = {_quoted(place.host)}", f"port = {place.port}"]
     if setting is not None and protocol is not Protocol.IEC_62056_21:
         text += [f"baudrate = {setting.baudrate}", f'parity = "{setting.parity}"']
         text.append(f"stopbits = {setting.stopbits}")
@@ -129,10 +131,10 @@ def _line(
 
 def _meter(found: Found, substitute: str) -> Iterator[str]:
     yield "[[line.meter]]"
-    if found.serial is None:
-        yield f'serial = "{substitute}"  # put the number on its nameplate here'
+    if found.serial is None or not is_id(found.serial):
+        yield f"serial = {_quoted(substitute)}  # put the number on its nameplate here"
     else:
-        yield f'serial = "{found.serial}"'
+        yield f"serial = {_quoted(found.serial)}"
     for key, value in found.address.options:
         yield f"{key} = {value}"
     if not found.address.is_modbus:
@@ -143,4 +145,9 @@ def _meter(found: Found, substitute: str) -> Iterator[str]:
     else:
         yield 'map = "my-meter.toml"  # no shipped map fits: openami driver new my-meter'
     if found.serial is not None:
-        yield f'identity = "{found.serial}"'
+        yield f"identity = {_quoted(found.serial)}"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as TOML spells it, whatever a meter put into it."""
+    return json.dumps(text)

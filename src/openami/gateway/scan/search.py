@@ -8,6 +8,7 @@ A search is a generator: it yields trials and is sent what each one found.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
@@ -101,7 +102,7 @@ _Guesses: TypeAlias = Generator[Trial, Sequence[Finding], bool]
 def serial_search(wanted: Wanted) -> Search:
     """Search a serial port: the likely first, then where somebody answered, then the rest."""
     met: list[PortSetting] = []
-    asked: set[tuple[PortSetting, int]] = set()
+    asked = _Asked()
     for at, setting in enumerate(wanted.settings):
         answered = yield from _guesses(wanted, setting, asked)
         if answered:
@@ -114,7 +115,7 @@ def serial_search(wanted: Wanted) -> Search:
         yield from _sign_on(wanted, setting)
     # A meter that knows only one of the two functions may be silent to the other.
     for setting in met:
-        yield from _sweep(wanted, setting, set(), functions=(4,))
+        yield from _sweep(wanted, setting, _Asked(asked.met), functions=(4,))
     if not met:
         for setting in wanted.settings:
             yield from _sweep(wanted, setting, asked)
@@ -143,29 +144,54 @@ _MODBUS_PORT, _WRAPPER_PORT = 502, 4059
 # --- serial --------------------------------------------------------------------------------------
 
 
-def _guesses(wanted: Wanted, setting: PortSetting, asked: set[tuple[PortSetting, int]]) -> _Guesses:
+class _Asked:
+    """Which units were asked at which setting, and which of them have been met at which speed."""
+
+    def __init__(self, met: AbstractSet[tuple[int, int]] = frozenset()) -> None:
+        self._asked: set[tuple[PortSetting, int]] = set()
+        self.met = set(met)
+
+    def add(self, setting: PortSetting, unit: int) -> bool:
+        """Note the question; False where it is not worth asking.
+
+        A meter met at a speed is not looked for there with another parity: one with 8N1 hears 8N2 as well.
+        """
+        if (setting, unit) in self._asked or (setting.baudrate, unit) in self.met:
+            return False
+        self._asked.add((setting, unit))
+        return True
+
+    def note(self, findings: Sequence[Finding]) -> None:
+        """Note who was met."""
+        for finding in findings:
+            if isinstance(finding, Found | Clash) and finding.setting is not None:
+                self.met.add((finding.setting.baudrate, finding.address["unit"]))
+
+
+def _guesses(wanted: Wanted, setting: PortSetting, asked: _Asked) -> _Guesses:
     if Protocol.MODBUS_RTU not in wanted.protocols:
         return False
     answered = False
     for unit in (unit for unit in FIRST_UNITS if unit in wanted.units):
-        asked.add((setting, unit))
-        findings = yield _unit(wanted, modbus.RtuFraming(), unit, setting)
-        answered |= _is_somebody(findings)
+        if asked.add(setting, unit):
+            findings = yield _unit(wanted, modbus.RtuFraming(), unit, setting)
+            asked.note(findings)
+            answered |= _is_somebody(findings)
     return answered
 
 
 def _sweep(
     wanted: Wanted,
     setting: PortSetting,
-    asked: set[tuple[PortSetting, int]],
+    asked: _Asked,
     functions: Sequence[int] = (3,),
 ) -> Search:
     if Protocol.MODBUS_RTU not in wanted.protocols:
         return
     for unit in wanted.units:
-        if (setting, unit) not in asked:
-            asked.add((setting, unit))
-            yield _unit(wanted, modbus.RtuFraming(), unit, setting, functions)
+        if asked.add(setting, unit):
+            findings = yield _unit(wanted, modbus.RtuFraming(), unit, setting, functions)
+            asked.note(findings)
 
 
 def _hdlc(wanted: Wanted, setting: PortSetting | None) -> Search:
