@@ -8,9 +8,10 @@ tests.
 
 import asyncio
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeVar
 
 from tests.drivers.dlms_double import DlmsBus
 from tests.drivers.line_double import crc
@@ -20,6 +21,7 @@ from openami.gateway.drivers.modbus.map_files import load_map
 from openami.gateway.scan.findings import PortSetting
 from openami.gateway.scan.ports import SettingRefused
 from openami.simulator.modbus_server import Area, Write, WriteRefused, answer
+from openami.simulator.virtual_time import VirtualTimeLoop
 
 USUAL = PortSetting(9600)
 OPTICAL = PortSetting(300, "E", 1, 7)
@@ -201,3 +203,12 @@ def _collided(spread: Sequence[tuple[float, int]], character_s: float) -> list[t
         else:
             heard.append((at_s, octet))
     return heard
+
+
+T = TypeVar("T")
+
+
+def on_virtual_time(coroutine: Coroutine[object, object, T]) -> T:
+    """Run it on a loop where waiting takes no time."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(coroutine)

@@ -1,8 +1,6 @@
 """The scan on lines in software: which meters it finds, which clashes it sees, and that it only reads."""
 
-import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import TypeVar
+from collections.abc import Iterable
 
 import pytest
 from tests.drivers.dlms_bench import bench_meter
@@ -15,20 +13,14 @@ from tests.gateway.scan_line import (
     RtuMeter,
     Said,
     SoftwarePort,
+    on_virtual_time,
 )
 
 from openami.gateway.scan import Address, PortSetting, Protocol, ScanResult
 from openami.gateway.scan.scanning import run
 from openami.gateway.scan.search import Wanted, serial_search
-from openami.simulator.virtual_time import VirtualTimeLoop
 
-T = TypeVar("T")
 SERIAL = frozenset({Protocol.MODBUS_RTU, Protocol.DLMS_HDLC, Protocol.IEC_62056_21})
-
-
-def on_virtual_time(coroutine: Coroutine[object, object, T]) -> T:
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        return runner.run(coroutine)
 
 
 def scanned(port: SoftwarePort, *, within_s: float = 600.0, **wanted: object) -> ScanResult:
