@@ -64,6 +64,14 @@ class _Case:
 @click.option("--shows", metavar="VALUE", help="What the meter's display shows.")
 @click.option("--raw", metavar="HEX", help="Bytes you have already: no meter is asked.")
 @click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0.05, 10),
+    default=1.0,
+    show_default=True,
+    help="Seconds the meter may think.",
+)
+@click.option(
     "-c", "--config", "file", type=click.Path(path_type=Path), help="A gateway's TOML file …"
 )
 @click.option("--serial", metavar="SERIAL", help="… and which meter of it.")
@@ -77,6 +85,7 @@ def meter(
     obis: str | None,
     shows: str | None,
     raw: str | None,
+    timeout_s: float,
     file: Path | None,
     serial: str | None,
     as_json: bool,
@@ -101,7 +110,7 @@ def meter(
         case = _case_of(
             where, _setting(where, map_name), unit, address, int(count), area, map_name, obis
         )
-    examination = _examined(case)
+    examination = _examined(case, timeout_s)
     _show_symptoms(examination, as_json)
     words = _good_bytes(examination)
     if words is None:
@@ -224,7 +233,7 @@ def _setting(place: Place, map_name: str | None) -> "PortSetting | None":
 # --- asking --------------------------------------------------------------------------------------
 
 
-def _examined(case: _Case) -> "Examination":
+def _examined(case: _Case, timeout_s: float) -> "Examination":
     from openami.gateway.doctor.examining import examine
     from openami.gateway.driver import LineDown
     from openami.gateway.scan.modbus import MbapFraming, RtuFraming
@@ -240,7 +249,9 @@ def _examined(case: _Case) -> "Examination":
 
     async def asked() -> "Examination":
         try:
-            return await examine(port, framing, case.unit, case.block, setting=case.setting)
+            return await examine(
+                port, framing, case.unit, case.block, setting=case.setting, wait_s=timeout_s
+            )
         finally:
             port.close()
 

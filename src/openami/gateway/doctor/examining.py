@@ -14,9 +14,9 @@ from openami.gateway.scan.search import SETTINGS
 QUESTIONS: Final = 5  # enough to see "at times", and done in seconds
 OVERHEAR_S: Final = 0.5  # a second master polls at least so often while it polls
 WAIT_S: Final = 1.0  # the driver's own timeout, unless the line says otherwise
-LATE_S: Final = 3.0
-"""How much longer an answer is waited for, to tell a late meter from a dead one."""
-_ELSEWHERE_WAIT_S: Final = 0.4  # a dozen settings are asked so: five seconds
+LATE_WAITS: Final = 3
+"""So many waits more an answer is listened for, to tell a late meter from a dead one."""
+_ELSEWHERE_WAIT_S: Final = 0.4  # at most; a dozen settings are asked so: five seconds
 _QUIET_S: Final = 0.1  # the longest pause within an answer: a device server's
 _CHUNKS_MAX = 512  # of one answer; the longest has 256 bytes
 
@@ -39,7 +39,13 @@ async def examine(
     overheard = await port.receive(OVERHEAR_S)
     exchanges = [
         await _ask(
-            port, framing, unit, block, setting, wait_s=wait_s, late_s=LATE_S if at == 0 else 0.0
+            port,
+            framing,
+            unit,
+            block,
+            setting,
+            wait_s=wait_s,
+            late_s=LATE_WAITS * wait_s if at == 0 else 0.0,
         )
         for at in range(QUESTIONS)
     ]
@@ -48,7 +54,8 @@ async def examine(
         elsewhere = [
             other
             for other in others
-            if other != setting and await _answers(port, framing, unit, block, other)
+            if other != setting
+            and await _answers(port, framing, unit, block, other, min(wait_s, _ELSEWHERE_WAIT_S))
         ]
     return Examination(
         setting=setting, overheard=overheard, exchanges=exchanges, elsewhere=elsewhere
@@ -56,13 +63,13 @@ async def examine(
 
 
 async def _answers(
-    port: Port, framing: Framing, unit: int, block: Block, setting: PortSetting
+    port: Port, framing: Framing, unit: int, block: Block, setting: PortSetting, wait_s: float
 ) -> bool:
     try:
         await port.prepare(setting)
     except SettingRefused:
         return False
-    exchange = await _ask(port, framing, unit, block, setting, wait_s=_ELSEWHERE_WAIT_S, late_s=0.0)
+    exchange = await _ask(port, framing, unit, block, setting, wait_s=wait_s, late_s=0.0)
     return any(answer.unit == unit for answer in exchange.heard.answers)
 
 
