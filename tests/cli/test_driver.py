@@ -172,6 +172,25 @@ async def test_golden_frames_of_a_probe_are_the_maps_own_test(
     assert "golden: what a meter answered, from 0x0008  9 registers" in tested.stdout
 
 
+async def test_a_silent_meter_of_a_configuration_keeps_no_other_from_being_read(
+    endpoint: str, tmp_path: Path
+) -> None:
+    host, _, port = endpoint.partition(":")
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        'feeder_id = "f"\ngateway_id = "g"\ndata_dir = "data"\n[mqtt]\nurl = "mqtt://127.0.0.1"\n'
+        f'[[line]]\ndriver = "modbus"\nname = "pole"\ntransport = "tcp"\nhost = "{host}"\nport = {port}\n'
+        'timeout_s = 0.2\n[[line.meter]]\nserial = "DEAD"\nunit = 9\nmap = "sdm120"\n'
+        '[[line.meter]]\nserial = "ALIVE"\nunit = 1\nmap = "sdm120"\nidentity = "17000001"\n'
+    )
+    probed = await beside("driver", "probe", "-c", str(file), "--json")
+    assert probed.exit_code == 3
+    assert "no answer from DEAD" in probed.stderr
+    assert {json.loads(line)["meterSerial"] for line in probed.stdout.splitlines()} == {"ALIVE"}
+    alone = await beside("driver", "probe", "-c", str(file), "--serial", "ALIVE")
+    assert alone.exit_code == 0, alone.stderr
+
+
 async def test_any_driver_is_probed_by_its_keys(tmp_path: Path) -> None:
     async with on_port(DlmsBus({bytes((0, 1)): bench_meter("KS-001")}, hdlc=False)) as port:
         probed = await beside(

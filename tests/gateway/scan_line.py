@@ -20,7 +20,7 @@ from openami.gateway.drivers.modbus.frames import block_of, rtu_pdu, words_of
 from openami.gateway.drivers.modbus.map_files import load_map
 from openami.gateway.scan.findings import PortSetting
 from openami.gateway.scan.ports import SettingRefused
-from openami.simulator.modbus_server import Area, Write, WriteRefused, answer
+from openami.simulator.modbus_server import Area, RegisterBank, Write, WriteRefused, answer
 from openami.simulator.virtual_time import VirtualTimeLoop
 
 USUAL = PortSetting(9600)
@@ -68,7 +68,7 @@ class RtuMeter:
     """One Modbus meter: heard only by who speaks at its speed and parity."""
 
     unit: int
-    bank: GoldenBank
+    bank: RegisterBank
     setting: PortSetting = USUAL
     thinks_s: float = 0.04
     asked: list[bytes] = field(default_factory=list)

@@ -108,10 +108,17 @@ def _probe_configured(file: Path, serial: str | None, as_json: bool) -> None:
         if serial in (None, meter.serial)
     ]
     rows: list[Probed] = []
+    silent: list[str] = []
     for each, meter_serial in shown:
-        told = _probed(_driver(each.driver), each.settings, meter_serial)
-        show(told, meter_serial, as_json)
-        rows += told
+        told = _answered(_driver(each.driver), each.settings, meter_serial)
+        if isinstance(told, str):
+            say(f"{meter_serial}: {told}")
+            silent.append(meter_serial)
+        else:
+            show(told, meter_serial, as_json)
+            rows += told
+    if silent:
+        fail(f"no answer from {', '.join(silent)}", Exit.CANNOT_CONNECT)
     _end(rows)
 
 
@@ -129,6 +136,17 @@ def _driver(name: str) -> "type[Driver]":
 
 
 def _probed(driver: "type[Driver]", settings: "LineSettings", serial: str) -> "list[Probed]":
+    told = _answered(driver, settings, serial)
+    if isinstance(told, str):
+        remedy = "`openami doctor meter` looks at the line" if driver.name == "modbus" else ""
+        fail(told, Exit.CANNOT_CONNECT, remedy)
+    return told
+
+
+def _answered(
+    driver: "type[Driver]", settings: "LineSettings", serial: str
+) -> "list[Probed] | str":
+    """Return what a meter holds, or why it does not tell."""
     from openami.gateway.driver import DriverError, OptionsError
     from openami.gateway.driver_kit import probing
     from openami.gateway.strict import dotted
@@ -139,8 +157,7 @@ def _probed(driver: "type[Driver]", settings: "LineSettings", serial: str) -> "l
     except OptionsError as error:
         fail(f"{dotted(error.path)}: {error}", Exit.USAGE)
     except DriverError as error:
-        remedy = "`openami doctor meter` looks at the line" if driver.name == "modbus" else ""
-        fail(str(error), Exit.CANNOT_CONNECT, remedy)
+        return str(error)
 
 
 def show(rows: "Sequence[Probed]", serial: str | None, as_json: bool) -> None:

@@ -124,7 +124,8 @@ def _golden(register_map: RegisterMap, golden: Golden) -> Check:
         if got.get(code, "") != golden.expect.get(code, ""):
             said = f"{code} is {got.get(code) or 'no value'}, expected {golden.expect.get(code) or 'none'}"
             return Check(Mark.WRONG, what, said)
-    return Check(Mark.GOOD, what, f"{len(golden.expect)} registers")
+    count = len(golden.expect)
+    return Check(Mark.GOOD, what, f"{count} register{'s' * (count != 1)}")
 
 
 def _not_shown(register_map: RegisterMap) -> Iterator[Check]:

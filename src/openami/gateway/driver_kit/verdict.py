@@ -25,14 +25,14 @@ def verdict(info: RegisterInfo, value: int | Decimal | str | bool | None) -> Ver
     if low is None and high is None:
         return Verdict(None, "no range in the map")
     if low is not None and value < low:
-        return Verdict(False, f"below {low:g} {info.unit}")
+        return Verdict(False, f"below {low:.10g} {info.unit}")
     if high is not None and value > high:
-        return Verdict(False, f"above {high:g} {info.unit}")
+        return Verdict(False, f"above {high:.10g} {info.unit}")
     return Verdict(True, f"within {range_text(low, high)}")
 
 
 def range_text(low: float | None, high: float | None) -> str:
     """Print a range as a person would: ``0 to 300``, ``0 and more``."""
     if low is None:
-        return f"up to {high:g}"
-    return f"{low:g} and more" if high is None else f"{low:g} to {high:g}"
+        return f"up to {high:.10g}"
+    return f"{low:.10g} and more" if high is None else f"{low:.10g} to {high:.10g}"
