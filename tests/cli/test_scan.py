@@ -46,10 +46,10 @@ async def test_a_serial_line_is_found_at_its_speed_and_its_configuration_is_take
     async with paced_pty(
         device,
         RtuMeter(1, GoldenBank("sdm120", serial=17_000_001), slow, thinks_s=0.01),
-        RtuMeter(7, GoldenBank("dds238"), slow, thinks_s=0.01),
+        RtuMeter(2, GoldenBank("dds238"), slow, thinks_s=0.01),
     ):
         result = await scanned(
-            "--device", device, "--protocol", "modbus", "--unit", "1-8", "--within", "5s"
+            "--device", device, "--protocol", "modbus", "--unit", "1-3", "--within", "5s"
         )
     assert result.exit_code == 0, result.stderr
     (line,) = configured(result, tmp_path)
@@ -72,6 +72,15 @@ async def test_units_behind_an_endpoint_are_found(tmp_path: Path) -> None:
     ]
     assert {row["protocol"] for row in found} == {"modbus-tcp"}
     assert rows[-1]["meters"] == 2
+
+
+async def test_a_meter_that_answers_to_every_unit_is_one_meter() -> None:
+    bank = GoldenBank("sdm630", serial=20_123_456)
+    async with serving(ModbusLine(dict.fromkeys(range(1, 248), bank))) as port:
+        result = await scanned("--connect", f"127.0.0.1:{port}", "--protocol", "modbus")
+    (line,) = tomllib.loads(result.stdout)["line"]
+    assert [meter["unit"] for meter in line["meter"]] == [1]
+    assert "every unit" in result.stderr
 
 
 async def test_a_dlms_meter_behind_the_wrapper_is_found() -> None:

@@ -15,6 +15,7 @@ from tests.fuzz import (
     modbus_targets,
     profile_targets,
     report_targets,
+    scan_targets,
     sip_targets,
 )
 from tests.fuzz.target import Target
@@ -35,6 +36,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         conformance_targets,
         bridge_targets,
         report_targets,
+        scan_targets,
     )
     for target in module.TARGETS
 }

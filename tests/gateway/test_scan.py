@@ -1,5 +1,6 @@
 """The scan on lines in software: which meters it finds, which clashes it sees, and that it only reads."""
 
+import tomllib
 from collections.abc import Iterable
 
 import pytest
@@ -7,6 +8,7 @@ from tests.drivers.dlms_bench import bench_meter
 from tests.drivers.dlms_double import DlmsBus
 from tests.drivers.line_double import crc
 from tests.gateway.scan_line import (
+    USUAL,
     GoldenBank,
     HdlcMeters,
     OpticalMeter,
@@ -16,7 +18,16 @@ from tests.gateway.scan_line import (
     on_virtual_time,
 )
 
-from openami.gateway.scan import Address, PortSetting, Protocol, ScanResult
+from openami.gateway.scan import (
+    Address,
+    Clash,
+    Finding,
+    Found,
+    PortSetting,
+    Protocol,
+    ScanResult,
+)
+from openami.gateway.scan.proposal import Device, configuration, moves
 from openami.gateway.scan.scanning import run
 from openami.gateway.scan.search import Wanted, serial_search
 
@@ -203,3 +214,43 @@ def test_a_meter_that_hears_two_stop_bits_as_well_is_one_meter() -> None:
 
     (found,) = scanned(SoftwarePort(Tolerant(1, GoldenBank("dds238")))).meters
     assert found.setting == PortSetting(9600)
+
+
+# --- what a person does next -----------------------------------------------------------------------
+
+
+def result(*findings: Finding) -> ScanResult:
+    return ScanResult(findings=findings, questions=1, elapsed_s=1.0)
+
+
+def test_a_clash_gets_the_lowest_address_that_is_nobodys() -> None:
+    found = [Found(unit(number), USUAL) for number in (2, 4)]
+    clashes = [Clash(unit(1), USUAL, True, "two answers"), Clash(unit(7), USUAL, False, "bent")]
+    proposed = moves(result(*found, *clashes), taken=[3, 6])
+    assert [(move.clash.address["unit"], move.unit) for move in proposed] == [(1, 5), (7, 8)]
+
+
+def test_a_full_line_gets_no_proposal() -> None:
+    found = [Found(unit(number), USUAL) for number in range(2, 248)]
+    assert moves(result(*found, Clash(unit(1), USUAL, True, "two answers"))) == ()
+
+
+def test_whatever_a_meter_calls_itself_the_configuration_is_toml() -> None:
+    serial = 'a"b\\c\n]'
+    text = configuration(
+        result(Found(unit(1), USUAL, serial=serial, maps=("sdm120",))), Device("/dev/ttyUSB0")
+    )
+    (line,) = tomllib.loads(text)["line"]
+    (meter,) = line["meter"]
+    assert meter["identity"] == serial
+    assert meter["serial"] == "ttyUSB0-1"  # what it says is no name a message may have
+
+
+def test_meters_at_two_settings_are_two_lines_and_one_has_to_move() -> None:
+    found = (
+        Found(unit(1), USUAL, maps=("dds238",)),
+        Found(unit(2), PortSetting(2400), maps=("sdm120",)),
+    )
+    text = configuration(result(*found), Device("/dev/ttyUSB0"))
+    assert [line["baudrate"] for line in tomllib.loads(text)["line"]] == [9600, 2400]
+    assert "A port has one setting" in text

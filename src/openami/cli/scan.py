@@ -173,10 +173,11 @@ def _tell(finding: "Finding", as_json: bool) -> None:
     if as_json:
         print_json(finding_row(finding))
     else:
-        say(_sentence(finding))
+        say(sentence(finding))
 
 
-def _sentence(finding: "Finding") -> str:
+def sentence(finding: "Finding") -> str:
+    """One finding as a person reads it, in one printable line."""
     from openami.gateway.scan import Clash, Found
 
     at = f" at {finding.setting}" if finding.setting else ""

@@ -77,6 +77,8 @@ def _text_of(association: Association, attribute: Attribute, pace: Pace) -> Conv
         value = yield from _driven(association.get(attribute), pace)
     except (_Silence, DlmsError):
         return ""
+    if not isinstance(value, bytes | str | int):
+        return ""
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
     return text if text.isprintable() and len(text) <= _TEXT_CHARS_MAX else ""
 

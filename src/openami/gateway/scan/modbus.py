@@ -103,7 +103,7 @@ def _rtu_frame(buffer: bytes, at: int) -> bytes | None:
 
 
 class MbapFraming:
-    """Frames of Modbus TCP; each question has its number, and only its own answer is heard."""
+    """Frames of Modbus TCP; each question has its number, and only its own answer is heard, as by the driver."""
 
     protocol: Final = Protocol.MODBUS_TCP
 
@@ -123,8 +123,10 @@ class MbapFraming:
             end = at + 6 + int.from_bytes(received[at + 4 : at + 6], "big")
             if len(received) < end or end < at + 9:
                 break
-            if received[at : at + 2] == question[:2]:
-                answers.append(Answer(received[at + 6], received[at + 7 : end]))
+            answer = Answer(received[at + 6], received[at + 7 : end])
+            ours = received[at : at + 2] == question[:2] and answer.unit == question[6]
+            if ours and answer.pdu[0] & ~EXCEPTION_BIT == question[7]:
+                answers.append(answer)
             at = end
         return Heard(tuple(answers), received[at:])
 

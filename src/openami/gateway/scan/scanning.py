@@ -8,7 +8,7 @@ from typing import Final
 from openami.gateway.scan.conversation import Conversation
 from openami.gateway.scan.findings import Finding, Noise, PortSetting, ScanResult
 from openami.gateway.scan.ports import Port, SettingRefused
-from openami.gateway.scan.search import Search, Trial, one_for_all
+from openami.gateway.scan.search import ONE_FOR_ALL, Search, Trial, one_for_all
 
 WITHIN_S: Final = 180.0
 """How long a scan takes at most, unless told otherwise: what a person waits beside a meter."""
@@ -77,8 +77,11 @@ async def run(
     finally:
         search.close()
         port.close()
+    folded = one_for_all(findings)
+    if len(folded) < len(findings):
+        remarks[ONE_FOR_ALL] = None
     return ScanResult(
-        findings=one_for_all(findings),
+        findings=folded,
         questions=questions,
         elapsed_s=loop.time() - began_at,
         untried=tuple(untried),

@@ -280,6 +280,9 @@ def _is_somebody(findings: Sequence[Finding]) -> bool:
     return any(isinstance(finding, Found | Clash) for finding in findings)
 
 
+ONE_FOR_ALL: Final = "it answers to every unit: one meter with a network port of its own"
+
+
 def one_for_all(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Fold what answers to every unit of an endpoint to the one meter it is."""
     meters = [
@@ -288,7 +291,6 @@ def one_for_all(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     units = {found.address["unit"] for found in meters}
     if not units >= set(UNLIKELY_UNITS) or len({(f.serial, f.maps) for f in meters}) > 1:
         return tuple(findings)
-    remark = "answers to every unit: one meter with a network port of its own"
     first = min(meters, key=lambda found: found.address)
     folded = Found(
         Address(Protocol.MODBUS_TCP, first.address.options),
@@ -296,6 +298,6 @@ def one_for_all(findings: Sequence[Finding]) -> tuple[Finding, ...]:
         serial=first.serial,
         says=first.says,
         maps=first.maps,
-        remarks=(*first.remarks, remark),
+        remarks=(*first.remarks, ONE_FOR_ALL),
     )
     return (folded, *(finding for finding in findings if finding not in meters))
