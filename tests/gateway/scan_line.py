@@ -26,6 +26,8 @@ from openami.simulator.virtual_time import VirtualTimeLoop
 USUAL = PortSetting(9600)
 OPTICAL = PortSetting(300, "E", 1, 7)
 
+_BABBLE_S = 0.03
+
 Said = tuple[float, bytes]
 """How long after the question, and what."""
 
@@ -144,12 +146,17 @@ class SoftwarePort:
     place = "the line in software"
 
     def __init__(
-        self, *meters: Meter, echo: bool = False, refuses: Sequence[PortSetting] = ()
+        self,
+        *meters: Meter,
+        echo: bool = False,
+        refuses: Sequence[PortSetting] = (),
+        babbles: bool = False,
     ) -> None:
         self.meters = meters
         self.sent: list[tuple[PortSetting, bytes]] = []
         self._echo = echo
         self._refuses = refuses
+        self._babbles = babbles
         self._setting = PortSetting(9600)
         self._order = count()
         self._coming: list[tuple[float, int, int]] = []
@@ -184,6 +191,9 @@ class SoftwarePort:
 
     async def receive(self, wait_s: float) -> bytes:
         loop = asyncio.get_running_loop()
+        if self._babbles and wait_s > _BABBLE_S:
+            await asyncio.sleep(_BABBLE_S)
+            return b"\x00\xf8\xff"
         if not self._coming or self._coming[0][0] > loop.time() + wait_s:
             await asyncio.sleep(wait_s)
             return b""

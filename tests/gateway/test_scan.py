@@ -23,6 +23,7 @@ from openami.gateway.scan import (
     Clash,
     Finding,
     Found,
+    Noise,
     PortSetting,
     Protocol,
     ScanResult,
@@ -153,6 +154,13 @@ def test_several_meters_that_hear_one_sign_on_are_a_clash(thinks_s: float) -> No
     result = scanned(SoftwarePort(first, second), within_s=60.0)
     (clash,) = result.clashes
     assert clash.address.protocol is Protocol.IEC_62056_21
+
+
+def test_a_line_that_is_never_quiet_is_noise_and_no_clash() -> None:
+    told = scanned(SoftwarePort(babbles=True), within_s=30.0)
+    assert told.clashes == ()
+    assert told.meters == ()
+    assert {type(finding) for finding in told.findings} == {Noise}
 
 
 def test_nothing_is_sent_but_reads() -> None:

@@ -22,6 +22,7 @@ from openami.gateway.scan.findings import (
 
 SIGN_ON: Final = b"/?!\r\n"
 READ_OUT_PAUSE_S: Final = 1.5  # IEC 62056-21: the longest reaction time of a meter
+READ_OUT_BYTES_MAX: Final = 2048  # 70 s at 300 baud; the serial number stands in its first lines
 _BAUDRATES: Final = {"0": 300, "1": 600, "2": 1200, "3": 2400, "4": 4800, "5": 9600, "6": 19200}
 _END: Final = 0x03  # ETX; one check character follows
 _SECOND_WITHIN_S = 0.6  # a second meter answers later; our choice is due within 1.5 s
@@ -69,7 +70,11 @@ def _serial(pace: Pace, setting: PortSetting) -> Conversation[str | None]:
     """Return the serial number of the read-out. It is heard to its end: until then the line is the meter's."""
     patient = Pace(READ_OUT_PAUSE_S, max(pace.quiet_s, _LINE_PAUSE_S))
     question = with_even_parity(read_out_at(setting))
-    received = yield from hear(question, patient, whole=lambda heard: _END in heard[-2:])
+    received = yield from hear(
+        question,
+        patient,
+        whole=lambda heard: _END in heard[-2:] or len(heard) >= READ_OUT_BYTES_MAX,
+    )
     text, _ = without_parity(received)
     found = _serial_number(text)
     return found[1].decode("ascii", "replace").strip() or None if found else None

@@ -6,7 +6,7 @@ exception too: "no such register" is said by somebody.
 RTU answers name their unit, so a late one is booked to the meter it came from and not to the one asked.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
@@ -33,7 +33,11 @@ CONFIRMATIONS: Final = 3
 """How often a meter that answered is asked again, so that two at one address show themselves."""
 LATE_WAIT_FACTOR: Final = 5
 """A meter that answered late is asked again with so many times the patience."""
+UNASKED_WAITS: Final = (
+    3  # so many waits the line is listened to before bent answers are called a clash
+)
 LATE_ANSWERS_MAX: Final = 8  # chunks of them are let go by before the meter is asked again
+TWO_ANSWERS_BYTES_MAX: Final = 2 * 256  # a frame has at most 256 bytes; more is a line that babbles
 FUNCTIONS: Final = (3, 4)
 _EXPLAINED = {0x0A, 0x0B}  # a network gateway's word for "no meter there"
 _VOLTAGE, _FREQUENCY = Obis.parse("32.7.0"), Obis.parse("14.7.0")
@@ -152,12 +156,17 @@ class Asker:
         pdu = bytes((block.area.function,)) + _two(block.address) + _two(block.count)
         question = self.framing.question(self.unit, pdu)
 
-        def whole(received: bytes) -> bool:
-            return bool(self.framing.heard(received, question).answers)
+        def answered(received: bytes) -> bool:
+            return enough(received) or bool(self.framing.heard(received, question).answers)
 
-        pace = replace(self.pace, quiet_s=self.pace.wait_s) if patiently else self.pace
-        never: Callable[[bytes], bool] = lambda _: False  # noqa: E731
-        received = yield from hear(question, pace, whole=never if patiently else whole)
+        def enough(received: bytes) -> bool:
+            return len(received) >= TWO_ANSWERS_BYTES_MAX
+
+        if patiently:
+            patient = replace(self.pace, quiet_s=self.pace.wait_s)
+            received = yield from hear(question, patient, whole=enough)
+        else:
+            received = yield from hear(question, self.pace, whole=answered)
         return self.framing.heard(received, question)
 
 
@@ -223,6 +232,10 @@ def _confirmed(asker: Asker, block: Block, *, late: bool) -> Conversation[tuple[
     if twice:
         clash = "two answers came to one question"
         return (Clash(asker.address, asker.setting, certain=True, evidence=clash),)
+    if bent:
+        unasked = yield Ask(b"", asker.pace.wait_s * UNASKED_WAITS)
+        if unasked:
+            return (Noise(asker.setting, unasked, "the line talks though nobody asks"),)
     if bent and whole + bent >= 2:
         clash = f"{bent} of {CONFIRMATIONS} answers were no whole frames: two meters talking at once, or a bad line"
         return (Clash(asker.address, asker.setting, certain=False, evidence=clash),)
