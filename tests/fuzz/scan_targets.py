@@ -11,7 +11,7 @@ from openami.gateway.doctor.spellings import Expected, plausible, spellings
 from openami.gateway.doctor.symptoms import Examination, Exchange, Sign, symptoms
 from openami.gateway.drivers.modbus.plan import Block
 from openami.gateway.drivers.modbus.register_map import Area
-from openami.gateway.scan import dlms, iec, modbus
+from openami.gateway.scan import dlms, framing, iec, modbus
 from openami.gateway.scan.conversation import Conversation, Pace
 from openami.gateway.scan.findings import Clash, Finding, Found, PortSetting, ScanResult
 from openami.gateway.scan.proposal import Device, configuration, moves
@@ -24,8 +24,8 @@ _OPTICAL = PortSetting(300, "E", 1, 7)
 _BLOCK = Block(Area.HOLDING, 0x000C, 2)
 
 _BEGINNINGS: Sequence[Callable[[], Conversation[tuple[Finding, ...]]]] = (
-    lambda: modbus.look_for(modbus.RtuFraming(), 1, _PACE, _AT),
-    lambda: modbus.look_for(modbus.MbapFraming(), 1, _PACE, None),
+    lambda: modbus.look_for(framing.RtuFraming(), 1, _PACE, _AT),
+    lambda: modbus.look_for(framing.MbapFraming(), 1, _PACE, None),
     lambda: dlms.look_for_hdlc(1, 16, _PACE, _AT),
     lambda: dlms.look_for_wrapper(1, _PACE),
     lambda: iec.look_for(_PACE, _OPTICAL),
@@ -73,11 +73,11 @@ def _held(
 
 def doctor(data: bytes) -> None:
     """Every sign says what to look at, and answers that are good are told; bytes have spellings in every order."""
-    framing = modbus.RtuFraming()
-    question = framing.question(1, b"\x03\x00\x0c\x00\x02")
+    rtu = framing.RtuFraming()
+    question = rtu.question(1, b"\x03\x00\x0c\x00\x02")
     arriving = _chunks(data)
     exchanges = [
-        Exchange(1, _BLOCK, question, received, framing.heard(received, question), 0.05)
+        Exchange(1, _BLOCK, question, received, rtu.heard(received, question), 0.05)
         for received in (next(arriving) for _ in range(5))
     ]
     found = symptoms(Examination(setting=_AT, overheard=next(arriving), exchanges=exchanges))

@@ -25,7 +25,7 @@ from openami.gateway.doctor.symptoms import Examination, Sign, Symptom, symptoms
 from openami.gateway.drivers.modbus.plan import Block
 from openami.gateway.drivers.modbus.register_map import Area
 from openami.gateway.scan.findings import PortSetting
-from openami.gateway.scan.modbus import RtuFraming
+from openami.gateway.scan.framing import RtuFraming
 
 VOLTAGE = Expected("32.7.0", "V", Fraction(80), Fraction(300))
 

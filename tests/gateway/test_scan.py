@@ -1,7 +1,7 @@
 """The scan on lines in software: which meters it finds, which clashes it sees, and that it only reads."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pytest
 from tests.drivers.dlms_bench import bench_meter
@@ -14,6 +14,7 @@ from tests.gateway.scan_line import (
     OpticalMeter,
     RtuMeter,
     Said,
+    SoftwareEndpoint,
     SoftwarePort,
     on_virtual_time,
 )
@@ -30,7 +31,7 @@ from openami.gateway.scan import (
 )
 from openami.gateway.scan.proposal import Device, configuration, moves
 from openami.gateway.scan.scanning import run
-from openami.gateway.scan.search import Wanted, serial_search
+from openami.gateway.scan.search import ONE_FOR_ALL, Wanted, network_search, serial_search
 
 SERIAL = frozenset({Protocol.MODBUS_RTU, Protocol.DLMS_HDLC, Protocol.IEC_62056_21})
 
@@ -262,3 +263,72 @@ def test_meters_at_two_settings_are_two_lines_and_one_has_to_move() -> None:
     text = configuration(result(*found), Device("/dev/ttyUSB0"))
     assert [line["baudrate"] for line in tomllib.loads(text)["line"]] == [9600, 2400]
     assert "A port has one setting" in text
+
+
+# --- DLMS ------------------------------------------------------------------------------------------
+
+
+def test_a_meter_that_opens_a_link_and_refuses_the_public_client_is_found() -> None:
+    locked = bench_meter("KS-001")
+    locked.password = b"secret"
+    (found,) = scanned(
+        SoftwarePort(HdlcMeters(DlmsBus({bytes((2, 0x21)): locked}, hdlc=True)))
+    ).meters
+    assert found.serial is None
+    assert "does not let the public client in" in found.remarks[0]
+
+
+def test_a_meter_that_hears_two_forms_of_its_address_is_one_meter() -> None:
+    meter = bench_meter("KS-001")
+    forms = {bytes((2, 0x21)): meter, bytes((0, 2, 0, 0x21)): meter}
+    (found,) = scanned(SoftwarePort(HdlcMeters(DlmsBus(forms, hdlc=True)))).meters
+    assert found.address.options == (("server", 1), ("physical", 16))
+
+
+def test_a_physical_address_the_person_knows_is_tried() -> None:
+    meter = HdlcMeters(
+        DlmsBus(
+            {bytes((0, 2, 1234 >> 7 << 1, (1234 & 0x7F) << 1 | 1)): bench_meter("KS-002")},
+            hdlc=True,
+        )
+    )
+    (found,) = scanned(SoftwarePort(meter), physical=(1234,)).meters
+    assert found.address.options == (("server", 1), ("physical", 1234), ("address_bytes", 4))
+
+
+def test_an_answer_under_the_address_of_everybody_is_nobodys_and_unit_0_is_never_asked() -> None:
+    class Everybody(RtuMeter):
+        def hear(self, octets: bytes, setting: PortSetting) -> Iterable[Said]:
+            for delay_s, told in super().hear(octets, setting):
+                body = b"\x00" + told[1:-2]
+                yield delay_s, body + crc(body)
+
+    port = SoftwarePort(Everybody(1, GoldenBank("dds238")))
+    assert scanned(port).meters == ()
+    assert all(octets[0] for _, octets in port.sent)
+
+
+# --- network ---------------------------------------------------------------------------------------
+
+
+def scanned_network(banks: Mapping[int, GoldenBank]) -> ScanResult:
+    search = network_search(Wanted(protocols=frozenset({Protocol.MODBUS_TCP})), 502)
+    return on_virtual_time(run(search, SoftwareEndpoint(banks), within_s=600.0))
+
+
+def test_a_meter_that_answers_to_every_unit_is_one_meter() -> None:
+    bank = GoldenBank("sdm630", serial=20_123_456)
+    told = scanned_network(dict.fromkeys(range(256), bank))
+    assert [found.address["unit"] for found in told.meters] == [1]
+    assert told.remarks == (ONE_FOR_ALL,)
+
+
+def test_two_meters_behind_a_bridge_stay_two_though_one_has_an_unlikely_address() -> None:
+    banks = {unit: GoldenBank("sdm630", serial=unit) for unit in (100, 203, 255)}
+    told = scanned_network(banks)
+    assert {found.address["unit"]: found.serial for found in told.meters} == {
+        100: "100",
+        203: "203",
+        255: "255",
+    }
+    assert told.remarks == ()

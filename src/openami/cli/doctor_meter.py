@@ -1,7 +1,6 @@
 """``openami doctor meter``: why a meter is not read, or is read wrongly."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openami.cli.doctor_bytes import show_bytes
 from openami.cli.meter_line import Place, place_of, place_options, port_at
-from openami.cli.report import Exit, fail, print_json, print_table, say
+from openami.cli.report import Exit, fail, print_json, say
 
 if TYPE_CHECKING:
-    from openami.gateway.doctor.spellings import Expected, Plausible, Spelling
+    from openami.gateway.doctor.spellings import Expected
     from openami.gateway.doctor.symptoms import Examination
     from openami.gateway.drivers.modbus.plan import Block
     from openami.gateway.drivers.modbus.register_map import RegisterMap
@@ -101,7 +101,7 @@ def meter(
     shown = None if shows is None else _number(shows, "--shows")
     if raw is not None:
         case = _case_of(None, None, unit, "0", _registers_in(raw), area, map_name, obis)
-        _show_bytes(_hex(raw), _with_shown(case.expected, shown), as_json)
+        show_bytes(_hex(raw), _with_shown(case.expected, shown), as_json)
         return
     if file is not None:
         case = _configured(file, serial, obis)
@@ -116,7 +116,7 @@ def meter(
     if words is None:
         fail("no good answer", Exit.FAILED)
     if case.value:
-        _show_bytes(words, _with_shown(case.expected, shown), as_json)
+        show_bytes(words, _with_shown(case.expected, shown), as_json)
 
 
 # --- the case ------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def _setting(place: Place, map_name: str | None) -> "PortSetting | None":
 def _examined(case: _Case, timeout_s: float) -> "Examination":
     from openami.gateway.doctor.examining import examine
     from openami.gateway.driver import LineDown
-    from openami.gateway.scan.modbus import MbapFraming, RtuFraming
+    from openami.gateway.scan.framing import MbapFraming, RtuFraming
     from openami.gateway.scan.ports import SettingRefused
 
     assert case.place is not None
@@ -284,87 +284,6 @@ def _show_symptoms(examination: "Examination", as_json: bool) -> None:
                 f"{one.sign}: {one.evidence}"
                 + (f"\n  look at: {one.look_at}" if one.look_at else "")
             )
-
-
-def _show_bytes(raw: bytes, expected: "Expected | None", as_json: bool) -> None:
-    from openami.gateway.doctor.spellings import RAW_BYTES, plausible, spellings
-
-    if len(raw) not in RAW_BYTES:
-        say(f"bytes: {raw.hex(' ')}")
-        return
-    read = spellings(raw)
-    good = () if expected is None else plausible(read, expected)
-    if as_json:
-        _print_rows(raw, read, good)
-    else:
-        _print_orders(raw, read, good)
-    if expected is None:
-        say("--obis CODE, or --shows with what the display shows, marks what is plausible")
-    elif not good:
-        fail(_nothing(expected, raw), Exit.FAILED)
-    elif not as_json:
-        _print_best(good)
-
-
-def _nothing(expected: "Expected", raw: bytes) -> str:
-    if not any(raw):
-        return (
-            "the bytes are 0, which is 0 in every type and order: look when something is measured"
-        )
-    if expected.shown is not None:
-        return f"none of these is {float(expected.shown):g}: another register?"
-    if expected.high is None:
-        return f"{expected.what} has no range: say --shows with what the display shows"
-    return f"none of these is a {expected.what}: another register, or another scale?"
-
-
-def _print_rows(raw: bytes, read: "Sequence[Spelling]", good: "Sequence[Plausible]") -> None:
-    reasons = {one.spelling: one for one in good}
-    for one in read:
-        found = reasons.get(one)
-        print_json(
-            {
-                "raw": raw.hex(),
-                "order": one.order,
-                "type": one.type,
-                "value": one.text,
-                "plausible": found is not None,
-                "scale": None if found is None else str(found.scale),
-                "reason": None if found is None else found.reason,
-            }
-        )
-
-
-def _print_orders(raw: bytes, read: "Sequence[Spelling]", good: "Sequence[Plausible]") -> None:
-    marked = {one.spelling for one in good}
-    types = list(dict.fromkeys(one.type for one in read))
-    orders = list(dict.fromkeys(one.order for one in read))
-    by_place = {(one.order, one.type): one for one in read}
-    rows = [[order, *(_cell(by_place[order, kind], marked) for kind in types)] for order in orders]
-    click.echo(f"bytes {raw.hex(' ')}")
-    print_table(["order", *types], rows)
-
-
-def _cell(one: "Spelling", marked: "set[Spelling]") -> str:
-    return one.text + " *" * (one in marked)
-
-
-def _print_best(good: "Sequence[Plausible]") -> None:
-    best = good[0]
-    order = best.spelling.order
-    click.echo(f"* {best.spelling.type} {order} x {best.scale}: {best.reason}")
-    for other in good[1:]:
-        click.echo(
-            f"* {other.spelling.type} {other.spelling.order} x {other.scale}: {other.reason}"
-        )
-    if best.spelling.type == "float64" or order.word_order is None:
-        click.echo("no register map can say this: it is a driver's affair")
-        return
-    click.echo(f'\ntype = "{best.spelling.type}"')
-    if not best.spelling.type.endswith("16"):
-        click.echo(f'word_order = "{order.word_order}"')
-    if best.scale != 1:
-        click.echo(f'scale = "{best.scale}"')
 
 
 # --- options -------------------------------------------------------------------------------------

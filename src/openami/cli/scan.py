@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from openami.gateway.scan.scanning import Progress
     from openami.gateway.scan.search import Wanted
 
-_PROTOCOLS = ("modbus", "dlms", "iec62056-21")
+_OPTICAL = "iec62056-21"
+_PROTOCOLS = ("modbus", "dlms", _OPTICAL)
 
 
 @click.command()
@@ -84,6 +85,8 @@ def scan(
     from openami.gateway.scan.search import network_search, serial_search
 
     where = place_of(**place)
+    if where.host is not None and protocols == (_OPTICAL,):
+        fail(f"{_OPTICAL} is looked for on a serial port", Exit.USAGE, "name it with --device")
     wanted = _wanted(
         where,
         protocols,

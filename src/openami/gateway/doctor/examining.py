@@ -7,7 +7,7 @@ from typing import Final
 from openami.gateway.doctor.symptoms import Examination, Exchange
 from openami.gateway.drivers.modbus.plan import Block
 from openami.gateway.scan.findings import PortSetting
-from openami.gateway.scan.modbus import Framing, Heard
+from openami.gateway.scan.framing import Framing, Heard
 from openami.gateway.scan.ports import Port, SettingRefused
 from openami.gateway.scan.search import SETTINGS
 

@@ -11,7 +11,7 @@ from typing import Final
 from openami.gateway.drivers.modbus.frames import EXCEPTION_BIT
 from openami.gateway.drivers.modbus.plan import Block
 from openami.gateway.scan.findings import PortSetting
-from openami.gateway.scan.modbus import Answer, Heard
+from openami.gateway.scan.framing import Answer, Heard
 
 CHARACTERS_MIN: Final = 4
 """Fewer characters show no pattern: three have even parity by chance once in eight times."""

@@ -2,6 +2,7 @@
 
 findings                        pure: what a scan can say: meters, clashes, noise
 conversation                    pure: one question after the other, as a generator without a port
+framing                         pure: Modbus frames as a scan hears them
 modbus, dlms, iec               pure: a protocol's questions, and what their answers prove
 search                          pure: what is asked in which order, led by what was found
 proposal                        pure: findings → addresses that are free, and the lines of a configuration

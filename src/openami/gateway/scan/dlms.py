@@ -56,16 +56,22 @@ def _met(
     link: Link, address: Address, pace: Pace, setting: PortSetting | None
 ) -> Conversation[tuple[Finding, ...]]:
     association = Association(link, Credentials())
+    linked = False
     try:
+        yield from _driven(link.open(), pace)
+        linked = isinstance(link, HdlcLink)  # the wrapper says nothing when it is opened
         yield from _driven(association.open(), pace)
-    except _Silence:
-        return ()
     except AssociationRefused as refusal:
-        remarks = (f"answers, and lets the public client not in: {refusal}",)
+        remark = f"answers, and does not let the public client in: {refusal}"
+    except (_Silence, DlmsError):
+        if not linked:
+            return ()
+        remark = "opens an HDLC link, and no association with the public client"
+    else:
+        remark = ""
+    if remark:
         yield from _left(link.close(), pace)
-        return (Found(address, setting, remarks=remarks),)
-    except DlmsError:
-        return ()
+        return (Found(address, setting, remarks=(remark,)),)
     serial = yield from _text_of(association, _SERIAL, pace)
     name = yield from _text_of(association, _DEVICE_NAME, pace)
     yield from _left(association.close(), pace)

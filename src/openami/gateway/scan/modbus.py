@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from openami.gateway.drivers.modbus.decode import identity_of, value_of
-from openami.gateway.drivers.modbus.frames import EXCEPTION_BIT, FrameError, crc16, words_of
+from openami.gateway.drivers.modbus.frames import EXCEPTION_BIT, FrameError, words_of
 from openami.gateway.drivers.modbus.map_files import load_map, shipped_maps
 from openami.gateway.drivers.modbus.plan import Block, block_for
 from openami.gateway.drivers.modbus.register_map import Area, Field, Ratio, Register, RegisterMap
@@ -24,8 +24,8 @@ from openami.gateway.scan.findings import (
     Found,
     Noise,
     PortSetting,
-    Protocol,
 )
+from openami.gateway.scan.framing import FUNCTIONS, Answer, Framing, Heard
 from openami.profile import Obis
 
 UNIT_MAX: Final = 247  # the serial line's last address (Modbus over serial line 1.02, 2.2)
@@ -33,109 +33,18 @@ CONFIRMATIONS: Final = 3
 """How often a meter that answered is asked again, so that two at one address show themselves."""
 LATE_WAIT_FACTOR: Final = 5
 """A meter that answered late is asked again with so many times the patience."""
-UNASKED_WAITS: Final = (
-    3  # so many waits the line is listened to before bent answers are called a clash
-)
+KNOWN_WAIT_FACTOR: Final = 3
+"""A meter that is known to be there is waited for so many times longer: silence is rare, and costs a map."""
+UNASKED_WAITS: Final = 3
+"""So many waits the line is listened to before bent answers are called a clash."""
 LATE_ANSWERS_MAX: Final = 8  # chunks of them are let go by before the meter is asked again
 TWO_ANSWERS_BYTES_MAX: Final = 2 * 256  # a frame has at most 256 bytes; more is a line that babbles
-FUNCTIONS: Final = (3, 4)
 _EXPLAINED = {0x0A, 0x0B}  # a network gateway's word for "no meter there"
 _VOLTAGE, _FREQUENCY = Obis.parse("32.7.0"), Obis.parse("14.7.0")
 # Every meter on a live line has a voltage, and 80 V is less than any of its nominal voltages.
 _VOLTAGE_MIN = 80
 _RATIOS: Final[Mapping[Ratio, Decimal]] = dict.fromkeys(Ratio, Decimal(1))
 _SERIAL_CHARS_MAX = 40  # the longest serial number on a nameplate we know has 20
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One frame that may answer: who says it is its own, and its PDU."""
-
-    unit: int
-    pdu: bytes
-
-    @property
-    def is_exception(self) -> bool:
-        return bool(self.pdu[0] & EXCEPTION_BIT)
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What a question brought: whole answers, and bytes that are none."""
-
-    answers: tuple[Answer, ...]
-    rest: bytes = b""
-    echoed: bool = False
-    """The question itself came back first: a two-wire adapter that hears itself."""
-
-
-class RtuFraming:
-    """Frames as they stand on a serial line, also where a device server carries them over TCP."""
-
-    protocol: Final = Protocol.MODBUS_RTU
-
-    def question(self, unit: int, pdu: bytes) -> bytes:
-        """Return the bytes of a question."""
-        body = bytes((unit,)) + pdu
-        return body + crc16(body)
-
-    def heard(self, received: bytes, question: bytes) -> Heard:
-        """Return what came after a question: its echo, whole answers to a read, and what is left."""
-        echoed = received.startswith(question)
-        buffer = received[len(question) :] if echoed else received
-        answers, rest, at = [], bytearray(), 0
-        while at < len(buffer):
-            frame = _rtu_frame(buffer, at)
-            if frame is None:
-                rest.append(buffer[at])
-                at += 1
-            else:
-                answers.append(Answer(frame[0], frame[1:-2]))
-                at += len(frame)
-        return Heard(tuple(answers), bytes(rest), echoed)
-
-
-def _rtu_frame(buffer: bytes, at: int) -> bytes | None:
-    if len(buffer) < at + 5:
-        return None
-    function = buffer[at + 1]
-    if function & ~EXCEPTION_BIT not in FUNCTIONS:
-        return None
-    size = 5 if function & EXCEPTION_BIT else buffer[at + 2] + 5
-    frame = buffer[at : at + size]
-    return frame if len(frame) == size and crc16(frame[:-2]) == frame[-2:] else None
-
-
-class MbapFraming:
-    """Frames of Modbus TCP; each question has its number, and only its own answer is heard, as by the driver."""
-
-    protocol: Final = Protocol.MODBUS_TCP
-
-    def __init__(self) -> None:
-        self._transaction = 0
-
-    def question(self, unit: int, pdu: bytes) -> bytes:
-        """Return the bytes of a question, under the next number."""
-        self._transaction = (self._transaction + 1) & 0xFFFF
-        head = self._transaction.to_bytes(2, "big") + bytes(2) + (len(pdu) + 1).to_bytes(2, "big")
-        return head + bytes((unit,)) + pdu
-
-    def heard(self, received: bytes, question: bytes) -> Heard:
-        """Return the answers under the question's number; older ones are passed over."""
-        answers, at = [], 0
-        while len(received) >= at + 9 and not any(received[at + 2 : at + 4]):
-            end = at + 6 + int.from_bytes(received[at + 4 : at + 6], "big")
-            if len(received) < end or end < at + 9:
-                break
-            answer = Answer(received[at + 6], received[at + 7 : end])
-            ours = received[at : at + 2] == question[:2] and answer.unit == question[6]
-            if ours and answer.pdu[0] & ~EXCEPTION_BIT == question[7]:
-                answers.append(answer)
-            at = end
-        return Heard(tuple(answers), received[at:])
-
-
-Framing = RtuFraming | MbapFraming
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +107,8 @@ def look_for(
 def _late(answers: Sequence[Answer], unit: int, function: int) -> Answer | None:
     """Return the first answer that is to an older question: of another unit or another function."""
     for answer in answers:
+        if not 1 <= answer.unit <= UNIT_MAX:
+            continue  # 0 is everybody, and is never asked
         if answer.unit != unit or answer.pdu[0] & ~EXCEPTION_BIT != function:
             return answer
     return None
@@ -255,7 +166,8 @@ def _confirmed(asker: Asker, block: Block, *, late: bool) -> Conversation[tuple[
 
 
 def _identified(asker: Asker, remarks: tuple[str, ...]) -> Conversation[tuple[Finding, ...]]:
-    inquiry = _Inquiry(asker)
+    pace = Pace(asker.pace.wait_s * KNOWN_WAIT_FACTOR, asker.pace.quiet_s * KNOWN_WAIT_FACTOR)
+    inquiry = _Inquiry(replace(asker, pace=pace))
     fitting = []
     for register_map in _shipped():
         fits = yield from _fits(inquiry, register_map)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from openami.gateway.scan.conversation import Conversation
-from openami.gateway.scan.findings import Finding, Noise, PortSetting, ScanResult
+from openami.gateway.scan.findings import Clash, Finding, Found, Noise, PortSetting, ScanResult
 from openami.gateway.scan.ports import Port, SettingRefused
 from openami.gateway.scan.search import ONE_FOR_ALL, Search, Trial, one_for_all
 
 WITHIN_S: Final = 180.0
-"""How long a scan takes at most, unless told otherwise: what a person waits beside a meter."""
+"""How long a scan takes at most, unless told otherwise: what a person waits beside a meter. What has been begun is
+ended: the read-out of an optical meter takes up to 70 s."""
 FINDINGS_MAX: Final = 1000  # a line has 247 addresses; more is a line that babbles
 NOISES_MAX: Final = 5  # the first few show what the others are like
 _UNTRIED_MAX: Final = 40  # stages named as untried; there are 30 at most
@@ -113,11 +114,18 @@ async def _converse(
 def _is_new(finding: Finding, known: list[Finding]) -> bool:
     if isinstance(finding, Noise):
         return sum(isinstance(one, Noise) for one in known) < NOISES_MAX
-    return not any(
-        not isinstance(one, Noise)
-        and (one.address, one.setting) == (finding.address, finding.setting)
-        for one in known
-    )
+    return not any(_is_same(finding, one) for one in known if not isinstance(one, Noise))
+
+
+def _is_same(finding: Found | Clash, known: Found | Clash) -> bool:
+    if finding.setting != known.setting or finding.address.protocol != known.address.protocol:
+        return False
+    if finding.address == known.address:
+        return True
+    if finding.address.is_modbus or not (isinstance(finding, Found) and isinstance(known, Found)):
+        return False
+    # A DLMS meter may hear its address in two bytes and in four.
+    return finding.serial is not None and finding.serial == known.serial
 
 
 def _stages(trial: Trial, search: Search) -> dict[str, None]:

@@ -23,6 +23,7 @@ from openami.gateway.scan.findings import (
     PortSetting,
     Protocol,
 )
+from openami.gateway.scan.framing import FUNCTIONS, Framing, MbapFraming, RtuFraming
 
 SETTINGS: Final = (
     # By how often meters leave the factory so; the shipped maps name the first four.
@@ -48,6 +49,8 @@ FIRST_UNITS: Final[tuple[int, ...]] = (1, 2, 3, 4, 5)
 """The addresses asked at every setting: a new meter has 1, a bench counts on from there."""
 UNLIKELY_UNITS: Final[tuple[int, ...]] = (203, 231)
 """Addresses nobody gives: a network meter that answers there too answers to every address."""
+DEVICE_UNIT: Final = 255
+"""How a meter with a network port and no line behind it is addressed (implementation guide 1.0b)."""
 WRAPPER_SERVERS: Final = (1, 2, 16)
 HDLC_PLACES: Final = ((1, None, 1), (1, 16, 2), (1, 17, 2), (1, 16, 4), (1, 17, 4))
 """Logical device, physical device, bytes of the address: 16 is the first that IEC 62056-46 leaves free."""
@@ -132,7 +135,7 @@ def network_search(wanted: Wanted, port: int) -> Search:
     if port == _WRAPPER_PORT:
         steps[0], steps[1] = steps[1], steps[0]
     elif port != _MODBUS_PORT:
-        steps = [steps[2], steps[0], steps[3], steps[1]]
+        steps = [steps[2], steps[0], steps[1], steps[3]]
     for protocol, step in steps:
         if protocol in wanted.protocols:
             yield from step()
@@ -174,7 +177,7 @@ def _guesses(wanted: Wanted, setting: PortSetting, asked: _Asked) -> _Guesses:
     answered = False
     for unit in (unit for unit in FIRST_UNITS if unit in wanted.units):
         if asked.add(setting, unit):
-            findings = yield _unit(wanted, modbus.RtuFraming(), unit, setting)
+            findings = yield _unit(wanted, RtuFraming(), unit, setting)
             asked.note(findings)
             answered |= _is_somebody(findings)
     return answered
@@ -190,7 +193,7 @@ def _sweep(
         return
     for unit in wanted.units:
         if asked.add(setting, unit):
-            findings = yield _unit(wanted, modbus.RtuFraming(), unit, setting, functions)
+            findings = yield _unit(wanted, RtuFraming(), unit, setting, functions)
             asked.note(findings)
 
 
@@ -227,10 +230,10 @@ def _sign_on(wanted: Wanted, setting: PortSetting) -> Search:
 
 
 def _modbus_tcp(wanted: Wanted) -> Search:
-    framing = modbus.MbapFraming()
+    framing = MbapFraming()
     first = [unit for unit in FIRST_UNITS if unit in wanted.units]
     answered: list[Found] = []
-    for unit in (*first, *UNLIKELY_UNITS):
+    for unit in (*first, DEVICE_UNIT, *UNLIKELY_UNITS):
         findings = yield _unit(wanted, framing, unit, None)
         answered += [finding for finding in findings if isinstance(finding, Found)]
     everywhere = {found.address["unit"] for found in answered} >= set(UNLIKELY_UNITS)
@@ -242,7 +245,7 @@ def _modbus_tcp(wanted: Wanted) -> Search:
 
 
 def _rtu_over_tcp(wanted: Wanted) -> Search:
-    framing = modbus.RtuFraming()
+    framing = RtuFraming()
     answered = False
     for unit in (unit for unit in FIRST_UNITS if unit in wanted.units):
         findings = yield _unit(wanted, framing, unit, None)
@@ -266,10 +269,10 @@ def _wrapper(wanted: Wanted) -> Search:
 
 def _unit(
     wanted: Wanted,
-    framing: modbus.Framing,
+    framing: Framing,
     unit: int,
     setting: PortSetting | None,
-    functions: Sequence[int] = modbus.FUNCTIONS,
+    functions: Sequence[int] = FUNCTIONS,
 ) -> Trial:
     pace = wanted.pace(MODBUS_WAIT_S, setting)
     begin = partial(modbus.look_for, framing, unit, pace, setting, functions=functions)
