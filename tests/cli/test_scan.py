@@ -84,7 +84,7 @@ async def test_a_dlms_meter_behind_the_wrapper_is_found() -> None:
             "transport": "tcp",
             "host": "127.0.0.1",
             "port": port.number,
-            "meter": [{"serial": "KS-001", "server": 1}],
+            "meter": [{"serial": "KS-001", "server": 1, "identity": "KS-001"}],
         }
     ]
 

@@ -130,28 +130,12 @@ def plausible(read: Sequence[Spelling], expected: Expected) -> tuple[Plausible, 
         if not (spelling.type.startswith("i") and (spelling.order, spelling.number) in unsigned)
         for good in _good(spelling, expected)
     ]
-    if expected.shown is not None:
-        return tuple(
-            sorted(found, key=lambda good: _rank(good, abs(good.value - _shown(expected))))
-        )
-    return tuple(sorted(found, key=lambda good: _rank(good, Fraction(0))))
+    return tuple(sorted(found, key=_rank))
 
 
-def _shown(expected: Expected) -> Fraction:
-    assert expected.shown is not None
-    return expected.shown
-
-
-def _rank(good: Plausible, away: Fraction) -> tuple[object, ...]:
-    spelling = good.spelling
-    # Of two that say the same, the unsigned one: a value that is never negative needs no sign.
-    types = ("float32", "float64", "u16", "u32", "u64", "i16", "i32", "i64")
-    return (
-        list(Order).index(spelling.order),
-        away,
-        types.index(spelling.type),
-        abs(good.scale.adjusted()),
-    )
+def _rank(good: Plausible) -> tuple[int, bool, int]:
+    by_order = list(Order).index(good.spelling.order)
+    return by_order, not good.spelling.type.startswith("float"), abs(good.scale.adjusted())
 
 
 def _good(spelling: Spelling, expected: Expected) -> Iterator[Plausible]:

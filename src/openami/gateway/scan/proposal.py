@@ -66,7 +66,7 @@ class Move:
 def moves(result: ScanResult, *, taken: Iterable[int] = ()) -> tuple[Move, ...]:
     """Propose a free address for each Modbus clash.
 
-    ``taken`` are addresses that are somebody's though he did not answer: those of a configuration.
+    ``taken`` are addresses of meters that did not answer and are known all the same.
     """
     clashes = [clash for clash in result.clashes if clash.address.is_modbus]
     known = {found.address["unit"] for found in result.meters if found.address.is_modbus}
@@ -137,17 +137,19 @@ def _meter(found: Found, substitute: str) -> Iterator[str]:
         yield f"serial = {_quoted(found.serial)}"
     for key, value in found.address.options:
         yield f"{key} = {value}"
-    if not found.address.is_modbus:
-        return
-    if found.maps:
-        others = f"  # {', '.join(found.maps[1:])} would fit as well" if found.maps[1:] else ""
-        yield f'map = "{found.maps[0]}"{others}'
-    else:
-        yield 'map = "my-meter.toml"  # no shipped map fits: openami driver new my-meter'
-    if found.serial is not None:
+    if found.address.is_modbus:
+        yield _map(found.maps)
+    if found.serial is not None and found.address.protocol is not Protocol.IEC_62056_21:
         yield f"identity = {_quoted(found.serial)}"
+
+
+def _map(fitting: Sequence[str]) -> str:
+    if not fitting:
+        return 'map = "my-meter.toml"  # no shipped map fits: openami driver new my-meter'
+    first, *others = fitting
+    return f'map = "{first}"' + f"  # {', '.join(others)} would fit as well" * bool(others)
 
 
 def _quoted(text: str) -> str:
     """Return a text as TOML spells it, whatever a meter put into it."""
-    return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False)
