@@ -8,6 +8,7 @@ from tests.drivers.dlms_bench import bench_meter
 from tests.drivers.dlms_double import DlmsBus
 from tests.drivers.line_double import crc
 from tests.gateway.scan_line import (
+    OPTICAL,
     USUAL,
     GoldenBank,
     HdlcMeters,
@@ -251,8 +252,23 @@ def test_whatever_a_meter_calls_itself_the_configuration_is_toml() -> None:
     )
     (line,) = tomllib.loads(text)["line"]
     (meter,) = line["meter"]
-    assert meter["identity"] == serial
+    assert meter["identity"] == 'a"b\\c]'
     assert meter["serial"] == "ttyUSB0-1"  # what it says is no name a message may have
+
+
+def test_an_optical_meter_is_configured_as_its_driver_wants_it() -> None:
+    found = Found(Address(Protocol.IEC_62056_21), OPTICAL, serial="00417702")
+    (line,) = tomllib.loads(configuration(result(found), Device("/dev/ttyUSB0")))["line"]
+    assert line.pop("meter") == [
+        {"serial": "00417702", "map": "generic-single-phase", "identity": "00417702"}
+    ]
+    assert line == {
+        "driver": "iec62056-21",
+        "name": "ttyUSB0",
+        "transport": "serial",
+        "device": "/dev/ttyUSB0",
+        "baudrate": 300,
+    }
 
 
 def test_meters_at_two_settings_are_two_lines_and_one_has_to_move() -> None:

@@ -16,7 +16,11 @@ _DRIVERS: Final = {
     Protocol.DLMS_TCP: "dlms",
     Protocol.IEC_62056_21: "iec62056-21",
 }
-_SERIAL_TRANSPORTS: Final = {Protocol.MODBUS_RTU: "rtu", Protocol.DLMS_HDLC: "hdlc"}
+_SERIAL_TRANSPORTS: Final = {
+    Protocol.MODBUS_RTU: "rtu",
+    Protocol.DLMS_HDLC: "hdlc",
+    Protocol.IEC_62056_21: "serial",
+}
 _NETWORK_TRANSPORTS: Final = {
     Protocol.MODBUS_TCP: "tcp",
     Protocol.MODBUS_RTU: "rtu-over-tcp",
@@ -114,16 +118,15 @@ def _line(
             "# A port has one setting: give these meters the setting of the first line, or their own port.",
         )
     if isinstance(place, Device):
-        if protocol in _SERIAL_TRANSPORTS:
-            text.append(f'transport = "{_SERIAL_TRANSPORTS[protocol]}"')
+        text.append(f'transport = "{_SERIAL_TRANSPORTS[protocol]}"')
         text.append(f"device = {_quoted(place.path)}")
     else:
-        if protocol in _NETWORK_TRANSPORTS:
-            text.append(f'transport = "{_NETWORK_TRANSPORTS[protocol]}"')
+        text.append(f'transport = "{_NETWORK_TRANSPORTS[protocol]}"')
         text += [f"host = {_quoted(place.host)}", f"port = {place.port}"]
-    if setting is not None and protocol is not Protocol.IEC_62056_21:
-        text += [f"baudrate = {setting.baudrate}", f'parity = "{setting.parity}"']
-        text.append(f"stopbits = {setting.stopbits}")
+    if setting is not None:
+        text.append(f"baudrate = {setting.baudrate}")
+    if setting is not None and protocol is not Protocol.IEC_62056_21:  # whose parity is a standard
+        text += [f'parity = "{setting.parity}"', f"stopbits = {setting.stopbits}"]
     for at, found in enumerate(sorted(meters, key=lambda meter: meter.address), 1):
         text += ["", *_meter(found, f"{name}-{at}")]
     return "\n".join(text) + "\n"
@@ -139,7 +142,9 @@ def _meter(found: Found, substitute: str) -> Iterator[str]:
         yield f"{key} = {value}"
     if found.address.is_modbus:
         yield _map(found.maps)
-    if found.serial is not None and found.address.protocol is not Protocol.IEC_62056_21:
+    elif found.address.protocol is Protocol.IEC_62056_21:
+        yield 'map = "generic-single-phase"'
+    if found.serial is not None:
         yield f"identity = {_quoted(found.serial)}"
 
 
@@ -151,5 +156,6 @@ def _map(fitting: Sequence[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text as TOML spells it, whatever a meter put into it."""
-    return json.dumps(text, ensure_ascii=False)
+    """Return a text as TOML spells it; what a meter put into it that nobody can print is left out."""
+    printable = "".join(character for character in text if character.isprintable())
+    return json.dumps(printable, ensure_ascii=False)
