@@ -122,6 +122,12 @@ def test_a_map_nobody_has_is_said_with_what_to_do() -> None:
     assert "`openami driver new sm-9` begins one" in missing.stderr
 
 
+def test_a_driver_without_a_bench_is_told_from_a_map_nobody_has() -> None:
+    told = run("driver", "test", "dlms")
+    assert (told.exit_code, "brings no bench" in told.stderr) == (2, True)
+    assert "lists maps and drivers" in run("driver", "test", "sdm12").stderr
+
+
 # --- probe ---------------------------------------------------------------------------------------
 
 

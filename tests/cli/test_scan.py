@@ -56,6 +56,23 @@ async def test_a_serial_line_is_found_at_its_speed_and_its_configuration_is_take
     assert "found  modbus-rtu at 2400 8N1, unit 1: serial number 17000001" in result.stderr
 
 
+async def test_two_meters_at_one_address_get_an_address_that_is_free(tmp_path: Path) -> None:
+    device = str(tmp_path / "ttyUSB0")
+    async with paced_pty(
+        device,
+        RtuMeter(1, GoldenBank("dds238"), thinks_s=0.01),
+        RtuMeter(1, GoldenBank("dds238"), thinks_s=0.08),
+    ):
+        result = await scanned(
+            *("--device", device, "--protocol", "modbus", "--baudrate", "9600"),
+            *("--parity", "N", "--stopbits", "1", "--unit", "1", "--taken", "2,3"),
+        )
+    assert result.exit_code == 1
+    assert "CLASH  modbus-rtu at 9600 8N1, unit 1: two answers" in result.stderr
+    assert "set it to 4 at the meter" in result.stderr
+    assert result.stdout == ""
+
+
 async def test_units_behind_an_endpoint_are_found(tmp_path: Path) -> None:
     bank = GoldenBank("sdm630", serial=20_123_456)
     async with serving(ModbusLine({1: bank, 2: GoldenBank("dds238")})) as port:

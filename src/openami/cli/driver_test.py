@@ -46,11 +46,15 @@ def test(
     Exit code 1: something is wrong.
     """
     from openami.gateway.driver_kit.contract_run import benches
+    from openami.gateway.main import InstalledDrivers
 
     if name is None:
         _list(as_json)
     elif name in benches():
         _run_contract(name, as_json)
+    elif name in InstalledDrivers():
+        remedy = "a package names it by an entry point of openami.driver_benches (docs/drivers.md)"
+        fail(f"the driver {name!r} brings no bench", Exit.USAGE, remedy)
     else:
         _test_map(name, driver_name, against, rtu, unit, as_json)
 
