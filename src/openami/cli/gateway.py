@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from openami.cli.gateway_commission import commission
 from openami.cli.gateway_enroll import enroll
 from openami.cli.gateway_export import export_backlog, since_option
 from openami.cli.logs import configure_logs
@@ -39,6 +40,7 @@ def gateway() -> None:
     """The gateway: reads meters, stores their registers, publishes them."""
 
 
+gateway.add_command(commission)
 gateway.add_command(enroll)
 
 
