@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.fuzz import (
     bridge_targets,
+    commissioning_targets,
     configuration_targets,
     conformance_targets,
     dlms_targets,
@@ -37,6 +38,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         bridge_targets,
         report_targets,
         scan_targets,
+        commissioning_targets,
     )
     for target in module.TARGETS
 }
