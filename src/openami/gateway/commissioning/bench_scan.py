@@ -12,7 +12,6 @@ from openami.gateway.scan.ports import NetworkPort, Port, SerialPort
 from openami.gateway.scan.scanning import Progress, run
 from openami.gateway.scan.search import (
     SETTINGS,
-    SIGN_ON_SETTINGS,
     Search,
     Wanted,
     network_search,
@@ -24,16 +23,24 @@ from openami.sip.commissioning import WORDS_CHARS_MAX, BenchFinding, BenchVerdic
 METER_TIMEOUT_S: Final = 20.0
 # Where a line does not name its port: Modbus TCP's own, and that of the DLMS wrapper.
 _PORTS: Final = {"modbus": 502, "dlms": 4059}
+# By driver and transport: what is not configured would cost minutes of waiting for answers that cannot come.
 _PROTOCOLS: Final = {
-    "modbus": frozenset({Protocol.MODBUS_RTU, Protocol.MODBUS_TCP}),
-    "dlms": frozenset({Protocol.DLMS_HDLC, Protocol.DLMS_TCP}),
-    "iec62056-21": frozenset({Protocol.IEC_62056_21}),
+    ("modbus", "rtu"): Protocol.MODBUS_RTU,
+    ("modbus", "rtu-over-tcp"): Protocol.MODBUS_RTU,
+    ("modbus", "tcp"): Protocol.MODBUS_TCP,
+    ("dlms", "hdlc"): Protocol.DLMS_HDLC,
+    ("dlms", "hdlc-over-tcp"): Protocol.DLMS_HDLC,
+    ("dlms", "tcp"): Protocol.DLMS_TCP,
 }
 
 
 def is_searchable(line: LineConfig) -> bool:
     """Whether a search knows the line's protocol."""
-    return line.driver in _PROTOCOLS and bool({"device", "host"} & set(line.settings.options))
+    return _protocol(line) is not None
+
+
+def _protocol(line: LineConfig) -> Protocol | None:
+    return _PROTOCOLS.get((line.driver, str(line.settings.options.get("transport"))))
 
 
 async def search_line(
@@ -60,7 +67,8 @@ def configured_setting(line: LineConfig) -> PortSetting | None:
 
 
 def _port_and_search(line: LineConfig, setting: PortSetting | None) -> tuple[Port, Search]:
-    options = line.settings.options
+    options, protocol = line.settings.options, _protocol(line)
+    assert protocol is not None, "only what is searchable is searched"
     physical = tuple(
         number
         for meter in line.settings.meters
@@ -68,9 +76,8 @@ def _port_and_search(line: LineConfig, setting: PortSetting | None) -> tuple[Por
     )
     settings = SETTINGS if setting is None else (setting, *(s for s in SETTINGS if s != setting))
     wanted = Wanted(
-        protocols=_PROTOCOLS[line.driver],
+        protocols=frozenset({protocol}),
         settings=settings,
-        sign_on_settings=SIGN_ON_SETTINGS,
         physical=physical,
     )
     if "device" in options:
