@@ -105,7 +105,7 @@ async def _all_of(loop: asyncio.AbstractEventLoop, connection: socket.socket) ->
     return answered
 
 
-def _status_of(answered: bytes) -> int:
+def status_of(answered: bytes) -> int:
     """Return the first answer's status; 0 where nothing was answered."""
     found = _statuses(answered)
     assert found or not answered, answered[:80]
@@ -136,19 +136,19 @@ _SECRET = bytes(16)
 
 def status_http(data: bytes) -> None:
     """An answer that is no server's fault, whatever path, method, header or body."""
-    assert _status_of(_status().ask(data)) < 500
+    assert status_of(_status().ask(data)) < 500
 
 
 def enrolment_http(data: bytes) -> None:
     """An answer that is no server's fault, and one printable line of log for it."""
     connection, told = _enrolment()
     told.clear()
-    assert _status_of(connection.ask(data)) < 500
+    assert status_of(connection.ask(data)) < 500
     for line in told:
         assert line.isprintable(), line
 
 
-def _request(line: str, *headers: str, body: bytes = b"") -> bytes:
+def request(line: str, *headers: str, body: bytes = b"") -> bytes:
     length = (f"Content-Length: {len(body)}",) if body else ()
     return "\r\n".join((line, "Host: gateway", *headers, *length, "", "")).encode() + body
 
@@ -157,10 +157,10 @@ def _statuses_asked() -> Sequence[bytes]:
     accept = "Accept: application/openmetrics-text; version=1.0.0; escaping=underscores; q=0.5, text/plain"
     paths = ("/", "/style.css", "/healthz", "/readyz", "/metrics/", "/version?x=%00", "/nothing")
     return [
-        *(_request(f"GET {path} HTTP/1.1") for path in paths),
-        _request("GET /metrics HTTP/1.1", accept),
-        _request("HEAD / HTTP/1.1", "Connection: close"),
-        _request("POST / HTTP/1.1", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n",
+        *(request(f"GET {path} HTTP/1.1") for path in paths),
+        request("GET /metrics HTTP/1.1", accept),
+        request("HEAD / HTTP/1.1", "Connection: close"),
+        request("POST / HTTP/1.1", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n",
     ]
 
 
@@ -168,13 +168,13 @@ def _enrolments() -> Sequence[bytes]:
     bearer = f"Authorization: Bearer {token_text(_SECRET, 'A' * 43)}"
     payload = enrolling().payload
     return [
-        _request("GET /v1/village HTTP/1.1"),
-        _request("POST /v1/enrol HTTP/1.1", bearer, body=payload),
-        _request("POST /v1/enrol HTTP/1.1", "Authorization: Basic eA==", body=payload),
-        _request("POST /v1/renew HTTP/1.1", body=payload),
-        _request("POST /v1/renew HTTP/1.1", body=b'{"enrolment":"x","feederId":1,"seq":[]}'),
-        _request("POST /v1/renew HTTP/1.1", "Expect: 100-continue") + b"{}",
-        _request("POST /v1/renew HTTP/1.1", body=b"{}").replace(b"gateway", b"[::1]:8080"),
+        request("GET /v1/village HTTP/1.1"),
+        request("POST /v1/enrol HTTP/1.1", bearer, body=payload),
+        request("POST /v1/enrol HTTP/1.1", "Authorization: Basic eA==", body=payload),
+        request("POST /v1/renew HTTP/1.1", body=payload),
+        request("POST /v1/renew HTTP/1.1", body=b'{"enrolment":"x","feederId":1,"seq":[]}'),
+        request("POST /v1/renew HTTP/1.1", "Expect: 100-continue") + b"{}",
+        request("POST /v1/renew HTTP/1.1", body=b"{}").replace(b"gateway", b"[::1]:8080"),
     ]
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.fuzz import (
     bridge_targets,
+    commissioning_targets,
     configuration_targets,
     conformance_targets,
     dlms_targets,
@@ -15,6 +16,7 @@ from tests.fuzz import (
     modbus_targets,
     profile_targets,
     report_targets,
+    scan_targets,
     sip_targets,
 )
 from tests.fuzz.target import Target
@@ -35,6 +37,8 @@ TARGETS: Final[Mapping[str, Target]] = {
         conformance_targets,
         bridge_targets,
         report_targets,
+        scan_targets,
+        commissioning_targets,
     )
     for target in module.TARGETS
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from openami.cli.gateway_commission import commission
 from openami.cli.gateway_enroll import enroll
 from openami.cli.gateway_export import export_backlog, since_option
 from openami.cli.logs import configure_logs
@@ -39,6 +40,7 @@ def gateway() -> None:
     """The gateway: reads meters, stores their registers, publishes them."""
 
 
+gateway.add_command(commission)
 gateway.add_command(enroll)
 
 
@@ -55,7 +57,7 @@ def run(file: Path) -> None:
     from openami.gateway.main import run as run_gateway
 
     configure_logs()
-    config = _loaded(file)
+    config = loaded(file)
     try:
         asyncio.run(
             run_gateway(
@@ -73,7 +75,7 @@ def run(file: Path) -> None:
 @config_option
 def check(file: Path) -> None:
     """Check a configuration, register maps and named files included; touch no wire."""
-    say(f"{file}: ok: {_summary(_loaded(file))}")
+    say(f"{file}: ok: {_summary(loaded(file))}")
 
 
 @gateway.command()
@@ -85,7 +87,7 @@ def backlog(file: Path, as_json: bool) -> None:
     from openami.gateway.database import DatabaseError
     from openami.gateway.main import DATABASE_FILE
 
-    config = _loaded(file)
+    config = loaded(file)
     try:
         figures = read_figures(config.data_dir / DATABASE_FILE, config.outbox)
     except DatabaseError as error:
@@ -124,7 +126,7 @@ def export(
     the network is back all of it is published too, and the head-end ignores what it has.
     """
     export_backlog(
-        _loaded(file),
+        loaded(file),
         out,
         since=since,
         everything=everything,
@@ -148,7 +150,7 @@ def ticket(file: Path, document: Path, wait_s: float) -> None:
 
     from openami.gateway import tickets
 
-    config = _loaded(file)
+    config = loaded(file)
     content = document.read_bytes()
     name = f"{document.stem[:40]}-{sha256(content).hexdigest()[:12]}"
     try:
@@ -187,7 +189,7 @@ def _tell_ticket(answer: Path) -> NoReturn:
             )
 
 
-def _loaded(file: Path) -> "GatewayConfig":
+def loaded(file: Path) -> "GatewayConfig":
     from openami.gateway.config import ConfigError, load_config
     from openami.gateway.main import InstalledDrivers
 

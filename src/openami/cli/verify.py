@@ -38,19 +38,22 @@ _ROOTS_BYTES_MAX = 64 * 1024
     metavar="FILE",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="For a carried backlog: the feeder's keyring, and older ones first where roots have changed.",
+    help="For a carried backlog, or a record without one: the feeder's keyring, older ones first.",
 )
 @json_option
 def verify(file: Path, roots_file: Path, keyring_files: tuple[Path, ...], as_json: bool) -> None:
     """Say who signed FILE, whether the roots vouch for them, and what it proves.
 
-    FILE is a daily certificate (`openami feeder certificate`) or a carried backlog (`openami gateway export`). Exit
-    code 0: every signature holds, and a certificate's two accounts agree; 1: the accounts differ, or the file is
+    FILE is a daily certificate (`openami feeder certificate`), a carried backlog (`openami gateway export`) or a
+    commissioning record (`openami gateway commission record`). Exit code 0: every signature holds, a certificate's
+    two accounts agree, a record was accepted; 1: the accounts differ, the record was not accepted, or the file is
     damaged; 4: somebody has to be disbelieved.
     """
     roots = _roots(roots_file)
     if _is_backlog(file):
         _verify_backlog(file, roots, keyring_files, as_json=as_json)
+    elif _is_record(file):
+        _verify_record(file, roots, keyring_files, as_json=as_json)
     else:
         _verify_certificate(file, roots, as_json=as_json)
 
@@ -188,6 +191,72 @@ def _verify_backlog(
             f"{header.feeder_id}/{header.gateway_id}: {header.messages} messages, whole, and signed by that "
             f"gateway on {header.made_at:%F %T}"
         )
+
+
+# --- commissioning records -----------------------------------------------------------------------
+
+
+def _is_record(file: Path) -> bool:
+    from openami.sip.commissioning_record import is_record
+
+    return is_record(_record_bytes(file))
+
+
+def _record_bytes(file: Path) -> bytes:
+    from openami.sip.commissioning_record import RECORD_BYTES_MAX
+
+    with file.open("rb") as opened:
+        return opened.read(RECORD_BYTES_MAX + 1)
+
+
+def _verify_record(
+    file: Path, roots: "Roots", keyring_files: tuple[Path, ...], *, as_json: bool
+) -> None:
+    from openami.cli.headend_enrolment import read_small
+    from openami.gateway.commissioning.readable import record_text
+    from openami.sip.commissioning_record import RecordError, RecordFault, verify_record
+
+    keyrings = [read_small(each) for each in keyring_files]
+    try:
+        verified = verify_record(_record_bytes(file), roots, keyrings=keyrings)
+    except RecordError as error:
+        damaged = error.fault is RecordFault.NOT_A_RECORD
+        _refuse(
+            f"{file}: {error.fault}: {error}",
+            str(error.fault),
+            Exit.FAILED if damaged else Exit.REFUSED,
+            error.remedy,
+            as_json=as_json,
+        )
+    content = verified.content
+    if as_json:
+        print_json(
+            {
+                "kind": "commissioning",
+                "verified": True,
+                "fault": None,
+                "feederId": content.feeder_id,
+                "gatewayId": content.gateway_id,
+                "signedBy": verified.signed_by.key.kid,
+                "signedAt": utc_text(verified.signed_at),
+                "madeBy": content.made_by,
+                "sha256": verified.sha256,
+                "meters": len(content.meters),
+                "accepted": verified.accepted,
+                "deviations": len(content.deviations),
+                "open": [
+                    {"rule": p.rule, "about": p.about or None, "what": p.words}
+                    for p in verified.open_points
+                ],
+            }
+        )
+    else:
+        say(record_text(content, verified.sha256).rstrip())
+        say(
+            f"signed by {content.gateway_id}'s key {verified.signed_by.key.kid}, as the roots vouch"
+        )
+    if not verified.accepted:
+        sys.exit(Exit.FAILED)
 
 
 def _newest(

@@ -174,6 +174,7 @@ def schema_files() -> dict[int, str]:
     scripts: dict[int, str] = {}
     for file in resources.files("openami.gateway").joinpath("schema").iterdir():
         if name := _schema_name(file.name):
+            assert int(name[1]) not in scripts, f"two schema files have the number {name[1]}"
             scripts[int(name[1])] = file.read_text("utf-8")
     assert sorted(scripts) == list(range(1, len(scripts) + 1))
     return scripts

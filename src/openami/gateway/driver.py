@@ -231,6 +231,30 @@ class MeterClock(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """One register as it was read: what stood on the line, where, and what was made of it."""
+
+    obis: Obis
+    where: str
+    """As the meter's manual would name it: ``holding 0x000A x2``."""
+    raw: bytes
+    reading: RawReading | None
+    """None where the meter says that it has no value."""
+
+
+@runtime_checkable
+class Inspection(Protocol):
+    """A meter that can show the bytes behind its values, for who sets it up."""
+
+    async def inspect(self, wanted: Sequence[Obis]) -> Sequence[Inspected]:
+        """Read as `Meter.read` does, and show the bytes too; what was not read is left out.
+
+        Raises DriverError.
+        """
+        ...
+
+
 class Line(Protocol):
     """An open line and the meters on it."""
 

@@ -12,14 +12,17 @@ A driver whose meters have relays makes it a `RelayBench` and runs `RELAY_CHECKS
 `token_contract`.
 
 Each check opens the line itself and raises AssertionError with what was broken. This module needs no
-test framework.
+test framework. ``openami driver test NAME`` runs the checks too, on the bench that a package names by an entry
+point of the group ``openami.driver_benches``: a function that takes an empty directory and gives the bench as
+an asynchronous context manager (`OpenBench`). ``examples/driver-python`` shows all of it.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 from openami.gateway.driver import (
     Driver,
@@ -109,6 +112,8 @@ class RelayBench(Bench, Protocol):
         ...
 
 
+OpenBench = Callable[[Path], AbstractAsyncContextManager[Bench]]
+"""What an entry point of ``openami.driver_benches`` names; the directory is the bench's own."""
 Check = Callable[[Bench], Awaitable[None]]
 RelayCheck = Callable[[RelayBench], Awaitable[None]]
 
@@ -298,6 +303,12 @@ RELAY_CHECKS: Final[tuple[RelayCheck, ...]] = (
     orders_nothing_of_a_silent_meter,
     moves_no_other_meters_relay,
 )
+
+
+def checks_for(bench: Bench) -> tuple[Callable[[Any], Awaitable[None]], ...]:
+    """Return the checks a bench is to keep: those of relays too, where its meters have them."""
+    has_relays = all(hasattr(bench, name) for name in ("relay", "orders", "mute_orders"))
+    return (*CHECKS, *RELAY_CHECKS) if has_relays else CHECKS
 
 
 def _switch(line: Line, serial: MeterSerial) -> RelayControl:

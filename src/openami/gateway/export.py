@@ -88,7 +88,7 @@ def export_backlog(
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             connection.execute("BEGIN")  # count and messages are of the same moment
             header = _header(connection, selection, now)
-            with _new_file(out) as file:
+            with new_file(out) as file:
                 write_backlog(file, header, _messages(connection, selection), signer)
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
@@ -132,7 +132,7 @@ def _asked(selection: Selection) -> dict[str, object]:
 
 
 @contextmanager
-def _new_file(out: Path) -> Iterator[BinaryIO]:
+def new_file(out: Path) -> Iterator[BinaryIO]:
     """Write under another name; let the file appear when it is whole and on the disk. Raises ExportError."""
     unfinished = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -35,9 +35,12 @@ from openami.gateway.collector import (
     Surroundings,
 )
 from openami.gateway.commanding import TICK_S, Commanding, secret_nonce
+from openami.gateway.commissioning.load_test import ASKED_NOW
+from openami.gateway.commissioning.view import View
+from openami.gateway.commissioning.web import Walk
 from openami.gateway.config import ConfigError, GatewayConfig, LineConfig
 from openami.gateway.database import DatabaseError
-from openami.gateway.driver import Driver, Meter
+from openami.gateway.driver import Driver, LineDown, Meter, MeterSilent, RawReading
 from openami.gateway.enrolment import GatewayKeys
 from openami.gateway.entries import Draft
 from openami.gateway.handshake import Self
@@ -50,7 +53,7 @@ from openami.gateway.reconnect import Loop, Reconnector
 from openami.gateway.service_manager import ServiceManager
 from openami.gateway.snapshot import Snapshot, UplinkView
 from openami.gateway.statements import DayStatements
-from openami.gateway.status import serve, status_app
+from openami.gateway.status import WALK_HEADERS, serve, status_app
 from openami.gateway.timekeeping import Facts, read_boot_id
 from openami.keyfiles import KeyFileError, load_roots, load_signer
 from openami.mqtt.backoff import Backoff
@@ -66,6 +69,8 @@ DRIVERS_GROUP: Final = "openami.drivers"
 LIFE_LOOK_INTERVAL_S: Final = 30.0
 # A snapshot serves everybody who asks within this time: no number of browsers slows the disk down.
 SNAPSHOT_AGE_S_MAX: Final = 1.0
+# A person on a pole waits for it; the line's own deadlines are shorter.
+ASK_TIMEOUT_S: Final = 20.0
 # Pending connections the kernel keeps for the status server.
 LISTEN_BACKLOG: Final = 16
 
@@ -162,6 +167,7 @@ class Gateway:
     def __init__(
         self,
         config: GatewayConfig,
+        drivers: Mapping[str, type[Driver]],
         *,
         outbox: Outbox,
         machine: Machine,
@@ -171,6 +177,7 @@ class Gateway:
         statements: DayStatements | None = None,
     ) -> None:
         self._config = config
+        self._drivers = drivers
         self._outbox = outbox
         self._machine = machine
         self._clock = machine.clock
@@ -184,6 +191,7 @@ class Gateway:
         self._service = ServiceManager(config.service.notify_socket)
         self._snapshot: tuple[float, Snapshot] | None = None
         self._snapshot_turn = asyncio.Lock()
+        self._asking = asyncio.Lock()
 
     @classmethod
     async def made(
@@ -217,6 +225,7 @@ class Gateway:
         commanding = await _commanding(config, outbox, machine, metrics, collectors)
         return cls(
             config,
+            drivers,
             outbox=outbox,
             machine=machine,
             metrics=metrics,
@@ -251,7 +260,7 @@ class Gateway:
             if self._statements is not None:
                 tasks.append(group.create_task(self._statements.run(), name="day statements"))
             if listener is not None:
-                app = status_app(self.snapshot, self._metrics)
+                app = status_app(self.snapshot, self._metrics, more=self._walk().routes)
                 tasks.append(group.create_task(serve(app, listener), name="status"))
             self._service.ready()
             on_ready()
@@ -337,6 +346,31 @@ class Gateway:
             outbox_fault=fault,
             stuck_lines=self._stuck_lines(),
         )
+
+    def _walk(self) -> Walk:
+        view = View(
+            self._config,
+            self._drivers,
+            self._outbox.database,
+            snapshot=self.snapshot,
+            clock=self._clock,
+        )
+        return Walk(view, self._ask_now, WALK_HEADERS)
+
+    async def _ask_now(self, serial: MeterSerial) -> Sequence[RawReading]:
+        """Read what tells a meter and its house apart, now and between the polls' turns. Raises DriverError."""
+        meter = next(
+            (c.open_meters[serial] for c in self._collectors if serial in c.open_meters), None
+        )
+        if meter is None:
+            raise LineDown("its line is not open")
+        wanted = [info.obis for info in meter.registers if info.obis in ASKED_NOW]
+        async with self._asking:
+            try:
+                async with asyncio.timeout(ASK_TIMEOUT_S):
+                    return await meter.read(wanted)
+            except TimeoutError:
+                raise MeterSilent(f"no answer within {ASK_TIMEOUT_S:g} s") from None
 
     def _stuck_lines(self) -> list[str]:
         now_s = asyncio.get_running_loop().time()

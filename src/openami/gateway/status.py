@@ -1,5 +1,7 @@
 """What the gateway tells on its own LAN: one page for a phone, health checks, metrics. Read-only.
 
+The walk of commissioning stands beside it (`commissioning.web`), where ticking costs a sign-in (decision 0062).
+
     /          the page: meters, what waits, how long the room lasts, clock, broker
     /healthz   200 while the process lives
     /readyz    200 while it can do its work (store readings), else 503; JSON with each check
@@ -13,7 +15,7 @@ can read off the meters, and how the gateway is doing. Everything in it is escap
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib import resources
 from typing import Final
 
@@ -40,13 +42,22 @@ _NO_STORE = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; frame-ancestors 'none'; form-action 'none'",
 }
+WALK_HEADERS: Final = {
+    **_NO_STORE,
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; frame-ancestors 'none'; form-action 'self'",
+    # Not no-referrer: with it a browser sends no Origin with our own forms, and it is asked for.
+    "Referrer-Policy": "same-origin",
+}
+"""Of the pages a person presses something on."""
 _SERVICE_UNAVAILABLE = 503
 
 
-def status_app(take_snapshot: TakeSnapshot, metrics: GatewayMetrics) -> Starlette:
-    """Return the application that answers the paths above."""
+def status_app(
+    take_snapshot: TakeSnapshot, metrics: GatewayMetrics, *, more: Sequence[Route] = ()
+) -> Starlette:
+    """Return the application that answers the paths above, and ``more``."""
 
     async def page(_: Request) -> Response:
         return Response(
@@ -88,6 +99,7 @@ def status_app(take_snapshot: TakeSnapshot, metrics: GatewayMetrics) -> Starlett
             Route("/readyz", readyz),
             Route("/metrics", metrics_text),
             Route("/version", version),
+            *more,
         ]
     )
 

@@ -50,6 +50,7 @@ class ActType(StrEnum):
     STATEMENT = "sip-statement"
     CERTIFICATE = "sip-certificate"
     CONFORMANCE = "sip-conformance"
+    COMMISSIONING = "sip-commissioning"
 
 
 _WITH_REASON = frozenset({ActType.REJECT, ActType.CLOSE, ActType.REVOKE})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from openami.gateway.driver import (
+    Inspected,
     Line,
     LineSettings,
     Meter,
@@ -30,6 +31,10 @@ class ModbusMeter:
     async def read(self, wanted: Sequence[Obis]) -> Sequence[RawReading]:
         """See `openami.gateway.driver.Meter.read`."""
         return await self._line.read(self.serial, wanted)
+
+    async def inspect(self, wanted: Sequence[Obis]) -> Sequence[Inspected]:
+        """See `openami.gateway.driver.Inspection.inspect`."""
+        return await self._line.inspect(self.serial, wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from openami.gateway.breaker import Breaker
 from openami.gateway.driver import (
     DriverError,
     IdentityMismatch,
+    Inspected,
     LineDown,
     MeterRefused,
     MeterSilent,
@@ -30,7 +31,7 @@ from openami.gateway.drivers.modbus.decode import identity_of
 from openami.gateway.drivers.modbus.doubt import Doubt
 from openami.gateway.drivers.modbus.options import LinePlan, MeterPlan, Transport
 from openami.gateway.drivers.modbus.plan import Block, block_for, plan, sync_block
-from openami.gateway.drivers.modbus.readings import readings_of
+from openami.gateway.drivers.modbus.readings import inspected_of, readings_of
 from openami.gateway.drivers.modbus.register_map import Field, RegisterMap, Relay, wanted
 from openami.gateway.drivers.modbus.wire import Refusal, Unanswered, Wire
 from openami.profile import MeterSerial, Obis
@@ -113,6 +114,16 @@ class ModbusLine:
         async with self._turn_of(unit):
             words = await self._words(unit, {register.field for register in registers})
         return readings_of(registers, words, unit.meter.ratios)
+
+    async def inspect(self, serial: MeterSerial, codes: Sequence[Obis]) -> Sequence[Inspected]:
+        """Read as `read` does, and tell the registers behind each value. Raises DriverError."""
+        unit = self._units[serial]
+        registers = wanted(unit.meter.map, codes)
+        if not registers:
+            return ()
+        async with self._turn_of(unit):
+            words = await self._words(unit, {register.field for register in registers})
+        return inspected_of(registers, words, unit.meter.ratios)
 
     async def relay_position(self, serial: MeterSerial) -> RelayPosition:
         """Read where a meter's contactor stands. Raises DriverError."""

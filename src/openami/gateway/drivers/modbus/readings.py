@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from openami.gateway.driver import RawReading
+from openami.gateway.driver import Inspected, RawReading
 from openami.gateway.drivers.modbus.decode import value_of
 from openami.gateway.drivers.modbus.frames import block_of, words_of
 from openami.gateway.drivers.modbus.register_map import Field, Ratio, Register, RegisterMap
@@ -22,6 +22,27 @@ def readings_of(
             if value is not None:
                 readings.append(RawReading(register.info.obis, value, register.info.unit))
     return tuple(readings)
+
+
+def inspected_of(
+    registers: Sequence[Register], words: Words, ratios: Mapping[Ratio, Decimal]
+) -> tuple[Inspected, ...]:
+    """Return the registers whose words are there, each with its place, its bytes and its reading."""
+    found = {reading.obis: reading for reading in readings_of(registers, words, ratios)}
+    return tuple(
+        Inspected(
+            register.info.obis,
+            _place(register.field),
+            b"".join(word.to_bytes(2, "big") for word in words[register.field]),
+            found.get(register.info.obis),
+        )
+        for register in registers
+        if register.field in words
+    )
+
+
+def _place(field: Field) -> str:
+    return f"{field.area.value} 0x{field.address:04X}" + f" x{field.count}" * (field.count > 1)
 
 
 def decode_exchange(

@@ -1,0 +1,1 @@
+"""Boxes that count a meter's pulses, for the OpenAMI gateway."""

@@ -1,0 +1,14 @@
+"""``openami doctor``: what is wrong, and what to look at."""
+
+from collections.abc import Mapping
+
+import click
+
+from openami.cli.lazy_group import LazyGroup
+
+_COMMANDS: Mapping[str, str] = {"meter": "doctor_meter:meter"}
+
+
+@click.group(cls=LazyGroup, places=_COMMANDS)
+def doctor() -> None:
+    """Find out what is wrong, and what to look at."""
