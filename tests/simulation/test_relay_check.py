@@ -123,7 +123,16 @@ async def test_an_order_that_two_commands_cover_is_the_one_s_that_needs_it(tmp_p
     assert check_relays(file, moved(second_ms + 1), now_ms=END_MS) == (2, 1)
     assert check_relays(file, moved(NOW_MS, second_ms + 1), now_ms=END_MS) == (2, 2)
     with pytest.raises(PromiseBroken, match=r"promise 5.*cmd-1 is CONFIRMED"):
-        check_relays(file, moved(NOW_MS), now_ms=END_MS)
+        check_relays(file, moved(), now_ms=END_MS)
+
+
+async def test_confirmed_without_an_order_is_right_where_the_contactor_stood_so(
+    tmp_path: Path,
+) -> None:
+    file = await a_ledger(tmp_path, "CONFIRMED", "CONFIRMED", after=timedelta(minutes=10))
+    assert check_relays(file, moved(NOW_MS), now_ms=END_MS) == (2, 1)  # nobody moved it back
+    with pytest.raises(PromiseBroken, match=r"promise 5.*cmd-0 is CONFIRMED"):
+        check_relays(file, moved(), now_ms=END_MS)
 
 
 async def test_a_command_that_is_over_and_never_ends_breaks_the_fifth_promise(

@@ -9,7 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -116,7 +116,19 @@ def _match(movements: Sequence[Movement], orders: Sequence[_Order], serial: str)
         )
     _, unmoved = _paired(movements, [o for o in orders if o.state is CommandState.CONFIRMED])
     for order in unmoved:
-        raise PromiseBroken(5, f"{order.id} is CONFIRMED, and {serial} was never ordered")
+        # A gateway whose power failed between the intent and the order reads back and does not order again.
+        if order.wanted not in _stood(movements, order):
+            raise PromiseBroken(5, f"{order.id} is CONFIRMED, and {serial} was never ordered")
+
+
+def _stood(movements: Sequence[Movement], order: _Order) -> set[RelayPosition]:
+    """Return where a contactor stood while a command could be read back, whoever had ordered it there."""
+    assert order.sent_ms is not None, "confirmed by a report, which answers what was sent"
+    before = [each.position for each in movements if each.at_ms <= order.sent_ms]
+    during = {
+        each.position for each in movements if order.covers(replace(each, position=order.wanted))
+    }
+    return {before[-1] if before else RelayPosition.CONNECTED} | during
 
 
 def _paired(
