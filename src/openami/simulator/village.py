@@ -15,7 +15,7 @@ whatever the credit; one that was ordered closed still waits for credit.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from openami.gateway.driver import RelayPosition
@@ -150,9 +150,14 @@ class Village:
         self._head_reactive_uj = plan.head_counter_uj // 3  # as if at a power factor of 0.95
         self._losses_uj = 0
         self._theft_uj = 0
+        self._watched: tuple[int, Callable[[], None]] | None = None
         for account in self._accounts:
             account.settle(self._now_ms)
         self._moment = self._flows()
+
+    def watch(self, period_ms: int, then: Callable[[], None]) -> None:
+        """Have ``then`` called at each whole multiple of the period, in the millisecond it comes."""
+        self._watched = (period_ms, then)
 
     @property
     def now_ms(self) -> int:
@@ -169,6 +174,8 @@ class Village:
                 for account in self._accounts:
                     account.settle(self._now_ms)
                 self._moment = self._flows()
+                if self._watched is not None and self._now_ms % self._watched[0] == 0:
+                    self._watched[1]()
 
     def measured(self, serial: MeterSerial) -> Measured:
         """Return what this meter knows now. Raises KeyError for a serial the village does not have."""
@@ -206,12 +213,14 @@ class Village:
         )
 
     def _next_change_ms(self) -> int:
+        period_ms = MS_PER_MINUTE if self._watched is None else self._watched[0]
         to_minute = MS_PER_MINUTE - self._now_ms % MS_PER_MINUTE
+        to_watched = period_ms - self._now_ms % period_ms
         changes = (
             account.unchanged_ms(self._now_ms, metered)
             for account, (metered, _) in zip(self._accounts, self._moment.demands, strict=True)
         )
-        return self._now_ms + min([to_minute, *(c for c in changes if c is not None)])
+        return self._now_ms + min([to_minute, to_watched, *(c for c in changes if c is not None)])
 
     def _count(self, elapsed_ms: int) -> None:
         for account, (metered, bypassed) in zip(self._accounts, self._moment.demands, strict=True):
