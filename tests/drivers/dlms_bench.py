@@ -72,7 +72,7 @@ class DlmsBench:
         return self.bus.overlaps
 
     def relay(self, serial: MeterSerial) -> RelayPosition:
-        return _POSITIONS[self.meter(serial).control_state]
+        return _POSITIONS[self.meter(serial).control.state]
 
     def orders(self, serial: MeterSerial) -> int:
         return self.meter(serial).orders

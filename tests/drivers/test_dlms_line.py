@@ -61,7 +61,7 @@ async def test_a_meter_that_forgets_the_association_is_associated_with_again(
 ) -> None:
     async with dlms_bench(transport, tmp_path) as bench, _opened(bench) as line:
         values = await _read(line)
-        bench.meter(_SERIAL).associated.clear()
+        bench.meter(_SERIAL).forget()
         assert await _read(line) == values
 
 
@@ -122,7 +122,7 @@ async def test_another_scaler_after_a_new_association_is_believed(tmp_path: Path
         meter = bench.meter(_SERIAL)
         meter.objects[3, _VOLTAGE, 3] = lambda _: scaler(-2, 35)
         meter.objects[3, _VOLTAGE, 2] = lambda _: number(23010)
-        meter.associated.clear()
+        meter.forget()
         assert (await _read(line))["32.7.0"] == Decimal("230.10")
 
 
@@ -131,7 +131,7 @@ async def test_a_remote_reconnection_that_only_arms_is_told_so(tmp_path: Path) -
     async with dlms_bench("hdlc", tmp_path) as bench, _opened(bench) as line:
         meter = line.meters[_SERIAL]
         assert isinstance(meter, RelayControl)
-        bench.meter(_SERIAL).arms_only = True
+        bench.meter(_SERIAL).arm_only()
         await meter.set_relay(RelayPosition.DISCONNECTED)
         await meter.set_relay(RelayPosition.CONNECTED)
         assert await meter.relay_position() is RelayPosition.READY_FOR_RECONNECTION

@@ -80,8 +80,9 @@ class Wrapper:
     def answer(self, question: Question, device: LogicalDevice) -> bytes | None:
         """See `Framing.answer`."""
         key = (device, question.client)
-        dialogue = self._dialogues.setdefault(key, device.dialogue(question.client))
-        told = dialogue.answer(question.content)
+        if key not in self._dialogues:
+            self._dialogues[key] = device.dialogue(question.client)
+        told = self._dialogues[key].answer(question.content)
         if told is None:
             return None
         station = int.from_bytes(question.station, "big")

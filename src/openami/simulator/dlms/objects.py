@@ -256,8 +256,8 @@ class Transition(Enum):
 class DisconnectControl(InterfaceObject):
     """Class 70, with its third state: ready for reconnection.
 
-    ``closed`` tells where the contactor stands, ``order`` moves it and is told why. What moves it otherwise (credit,
-    a load limit) leaves the object's own state to follow.
+    ``closed`` tells where the contactor stands, ``order`` moves it and is told why. What moves it otherwise
+    (credit, a load limit) leaves the object's own state to follow.
     """
 
     class_id = 70

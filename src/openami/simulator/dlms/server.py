@@ -81,7 +81,9 @@ class Objects(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Public:
-    """Comes without a secret; reads."""
+    """Comes without a secret; reads. There are meters that let it order, too."""
+
+    orders: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,8 @@ class Dialogue:
                 return _NOT_ALLOWED
             if isinstance(access, Ciphered):
                 return self._sealed_service(message, access)
-            return self._service(message, orders=isinstance(access, Password))
+            orders = access.orders if isinstance(access, Public) else True
+            return self._service(message, orders=orders)
         except Malformed:
             return _NOT_UNDERSTOOD
 
