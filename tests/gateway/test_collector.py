@@ -34,7 +34,7 @@ from openami.gateway.driver import (
     RegisterInfo,
 )
 from openami.gateway.driver_contract import CHECKS, Check
-from openami.gateway.entries import AppendResult, Draft, OutboxError
+from openami.gateway.entries import Alongside, AppendResult, Draft, OutboxError
 from openami.gateway.memory import MeterMemories
 from openami.gateway.meter_record import MeterRecord, MeterState
 from openami.gateway.metrics import GatewayMetrics
@@ -451,10 +451,12 @@ class FullStore:
         self.outbox = outbox
         self.full = True
 
-    async def append(self, drafts: Sequence[Draft]) -> AppendResult:
+    async def append(
+        self, drafts: Sequence[Draft], *, alongside: Alongside | None = None
+    ) -> AppendResult:
         if self.full:
             raise OutboxError("the disk is full", remedy="free some space", permanent=False)
-        return await self.outbox.append(drafts)
+        return await self.outbox.append(drafts, alongside=alongside)
 
 
 async def test_a_disk_that_takes_no_more_is_said_and_counted_and_tried_again(

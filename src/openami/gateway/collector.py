@@ -28,12 +28,13 @@ from openami.gateway.driver import (
     IdentityMismatch,
     Line,
     LineDown,
+    LoadProfile,
     Meter,
     MeterSilent,
     PollGroup,
     RawReading,
 )
-from openami.gateway.entries import AppendResult, Draft, OutboxError, OutboxFull
+from openami.gateway.entries import Alongside, AppendResult, Draft, OutboxError, OutboxFull
 from openami.gateway.events import EventType
 from openami.gateway.meter_record import (
     MeterRecord,
@@ -45,7 +46,9 @@ from openami.gateway.meter_record import (
 )
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.normalise import Source, unit_faults
+from openami.gateway.outages import BillingInstants
 from openami.gateway.outbox import APPEND_ENTRIES_MAX
+from openami.gateway.rereading import Rereading
 from openami.gateway.schedule import LINE_LOAD_HIGH, Polled, due, next_due
 from openami.gateway.snapshot import LineView
 from openami.profile import EventState, MeterSerial, Obis, RegisterCatalogue
@@ -58,6 +61,11 @@ CLOCK_LOOK_S = 10.0
 LINE_REOPEN_AFTER_CYCLES = 5
 # The collector is alive if it has shown so within this time: a meter's read, a commit, some patience.
 ALIVE_WITHIN_S = METER_READ_TIMEOUT_S + 30.0
+# Of a cycle, together a day of one meter's quarter hours: live readings that come next wait on a slow uplink for
+# some thirty kilobytes of late ones, and no longer.
+STRETCHES_PER_CYCLE_MAX = 4
+# Less than this share of the interval is left to itself: of a minute, what a stretch may take on a slow line.
+SPARE_SHARE_MIN = 0.1
 # Last values are written at the end; a disk that hangs must not hold up the end for ever.
 LAST_SAVE_TIMEOUT_S = 5.0
 
@@ -67,8 +75,10 @@ _log = structlog.get_logger(__name__)
 class Store(Protocol):
     """Where a cycle's drafts go: the outbox."""
 
-    async def append(self, drafts: Sequence[Draft]) -> AppendResult:
-        """Store a batch durably. Raises OutboxError."""
+    async def append(
+        self, drafts: Sequence[Draft], *, alongside: Alongside | None = None
+    ) -> AppendResult:
+        """Store a batch durably, and do the work alongside in the same transaction. Raises OutboxError."""
         ...
 
 
@@ -77,6 +87,10 @@ class Memories(Protocol):
 
     async def save(self, records: Iterable[MeterRecord]) -> None:
         """Remember these meters. Raises DatabaseError."""
+        ...
+
+    def saving(self, records: Iterable[MeterRecord]) -> Alongside:
+        """Return what remembers these meters within a transaction of the store's."""
         ...
 
 
@@ -120,11 +134,20 @@ class LineCollector:
         self._driver = driver
         self._around = around
         self._schedule = around.settings.schedule
+        self._instants = BillingInstants.of(self._schedule)
         self._polled: Mapping[PollGroup, Polled] = {}
         self.records = dict(records)
         self.view = LineView(line.settings.name)
         self.open_meters: Mapping[MeterSerial, Meter] = {}
         """The line's meters while it is open: the downlink orders relays between the polls' turns."""
+
+        self._rereading = Rereading(
+            line=line.settings.name,
+            store=around.store,
+            memories=around.memories,
+            metrics=around.metrics,
+            context=lambda: self._context(frozenset()),
+        )
 
     def _close_meters(self) -> None:
         self.open_meters = {}
@@ -168,6 +191,7 @@ class LineCollector:
             cycles_down = 0 if is_up else cycles_down + 1
             if cycles_down >= LINE_REOPEN_AFTER_CYCLES:
                 return
+            await self._use_spare_time(line)
             groups = await self._due()
 
     def _learn_registers(self, line: Line) -> None:
@@ -177,7 +201,9 @@ class LineCollector:
                 raise ConfigError(
                     f"line {self.view.name!r}", f"meter {serial}", faults[0], "correct the map"
                 )
-            self.records[serial] = self.records[serial].with_registers(meter.registers)
+            self.records[serial] = self.records[serial].with_registers(
+                meter.registers, keeps_profile=isinstance(meter, LoadProfile)
+            )
 
     # --- waiting ---------------------------------------------------------------------------------
 
@@ -197,6 +223,17 @@ class LineCollector:
             assert at is not None
             wait_s = min((at - now).total_seconds(), self._around.clock_look_s)
             await self._around.sleep(max(wait_s, 0.001))
+
+    async def _use_spare_time(self, line: Line) -> None:
+        """Read what is missing until the next poll is due; it waits for nothing."""
+        for _ in range(STRETCHES_PER_CYCLE_MAX):
+            at = next_due(self._schedule, self._polled)
+            spare_s = 0.0 if at is None else (at - self._around.clock.now()).total_seconds()
+            if spare_s < SPARE_SHARE_MIN * self._schedule.fast_s:
+                return
+            self._beat()
+            if not await self._rereading.reread(line.meters, self.records, within_s=spare_s):
+                return
 
     def _beat(self) -> None:
         self.view.beat_at = asyncio.get_running_loop().time()
@@ -274,6 +311,7 @@ class LineCollector:
             boottime_s=around.clock.boottime(),
             clock_trusted=around.clock_trusted(),
             misses_max=around.settings.comms_lost_after_misses,
+            instants=self._instants,
         )
 
     # --- storing ---------------------------------------------------------------------------------

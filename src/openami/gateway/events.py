@@ -43,6 +43,8 @@ class EventType(StrEnum):
     IMPLAUSIBLE_VALUE = "implausible_value"
     CLOCK_INVALID = "clock_invalid"
     CLOCK_ADJUSTED = "clock_adjusted"
+    INTERVALS_LOST = "intervals_lost"
+    """Billing intervals of an outage that the meter's load profile does not hold (decision 0058)."""
     CERTIFICATE_EXPIRING = "certificate_expiring"
     COMMANDS_REFUSED = "commands_refused"
     """Messages nobody could be told a refusal of: unsigned, forged, or not for us."""
@@ -56,6 +58,7 @@ _SEVERITY: Mapping[EventType, Severity] = {
     EventType.IMPLAUSIBLE_VALUE: Severity.MINOR,
     EventType.CLOCK_INVALID: Severity.MINOR,
     EventType.CLOCK_ADJUSTED: Severity.INFO,
+    EventType.INTERVALS_LOST: Severity.MINOR,  # the registers are totals: no energy is lost with them
     EventType.CERTIFICATE_EXPIRING: Severity.MAJOR,  # without one, nothing gets to the broker
     EventType.COMMANDS_REFUSED: Severity.MINOR,
 }

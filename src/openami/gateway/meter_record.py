@@ -20,10 +20,13 @@ from msgspec.structs import replace
 
 from openami.gateway.driver import IdentityMismatch, PollGroup, RawReading, RegisterInfo
 from openami.gateway.entries import Draft, Kind
-from openami.gateway.events import EventType, event_envelope, serial_reading
+from openami.gateway.events import CLOCK, EventType, event_envelope, serial_reading
+from openami.gateway.late_readings import counters
 from openami.gateway.normalise import (
     Change,
+    Doubt,
     Memory,
+    Normalised,
     Source,
     TimedReading,
     Unusable,
@@ -33,6 +36,7 @@ from openami.gateway.normalise import (
     settled,
     to_the_millisecond,
 )
+from openami.gateway.outages import BillingInstants, History, Moment, dated, is_dated, polled
 from openami.gateway.reachability import Reachability, Told, answered, clashed, missed
 from openami.profile import (
     MeterSerial,
@@ -62,7 +66,8 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
     ``fault`` is the driver's last complaint, empty after an answer; ``unusable`` are the registers whose
     last value was none of theirs. ``owed`` are the groups whose instant passed while the meter was silent:
     they are read with the next poll that is answered, because a counter a minute late, with its true time,
-    is better than none for a quarter of an hour, or for a day.
+    is better than none for a quarter of an hour, or for a day. ``history`` is kept of a meter that
+    ``keeps_profile``: what it was not asked in time can still be had of it (decision 0058).
     """
 
     serial: MeterSerial
@@ -74,6 +79,21 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
     fault: str = ""
     unusable: frozenset[Obis] = frozenset()
     owed: frozenset[PollGroup] = frozenset()
+    keeps_profile: bool = False
+    history: History = History()
+    clock_set_at: datetime | None = None
+    """When the gateway last set the meter's clock (decision 0059)."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether its last poll was answered, by itself."""
+        return self.answered_at is not None and not self.fault
+
+    @property
+    def clock_doubted(self) -> bool:
+        """Whether its clock was found wrong when it was last read."""
+        known = self.memory.get(CLOCK)
+        return known is not None and known.doubt is Doubt.CLOCK_INVALID
 
     @property
     def state(self) -> MeterState:
@@ -93,9 +113,16 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
         asked = groups | self.owed
         return [info.obis for info in self.infos.values() if info.group in asked]
 
-    def with_registers(self, infos: Iterable[RegisterInfo]) -> "MeterRecord":
+    def with_registers(
+        self, infos: Iterable[RegisterInfo], *, keeps_profile: bool = False
+    ) -> "MeterRecord":
         """Return the record of the meter once its line is open and tells what it can be asked."""
-        return replace(self, infos={info.obis: info for info in infos})
+        return replace(
+            self,
+            infos={info.obis: info for info in infos},
+            keeps_profile=keeps_profile,
+            history=self.history if keeps_profile else History(),
+        )
 
 
 class Poll(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +135,7 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
     boottime_s: float
     clock_trusted: bool
     misses_max: int
+    instants: BillingInstants
 
     def timed(self, reading: RegisterReading) -> TimedReading:
         """Return what was seen at this poll."""
@@ -146,11 +174,12 @@ def after_answer(before: MeterRecord, raw: Sequence[RawReading], poll: Poll) -> 
         fault="",
         unusable=frozenset(before.unusable - {told.obis for told in raw} | unusable),
         owed=frozenset(),
+        history=_history(before, judged, poll),
     )
     drafts = [
         *(_reach_event(record, kind, poll, _restored(before, judged.readings)) for kind in told),
         *_doubt_events(record, judged.changes, judged.readings, poll),
-        *_telemetry(record, judged.readings, poll),
+        *telemetry(record, judged.readings, poll.source),
     ]
     new = tuple(value for value in judged.unusable if value.obis not in before.unusable)
     return PollResult(record, tuple(drafts), told, new)
@@ -165,7 +194,7 @@ def after_miss(before: MeterRecord, reason: str, poll: Poll) -> PollResult:
     if told or (reach.lost and PollGroup.BILLING in poll.groups and not reach.clashing):
         lost = () if reach.clashing else lost_readings(record.memory, record.memory)
         drafts += [_reach_event(record, kind, poll, _most_recent(lost)) for kind in told]
-        drafts += _telemetry(record, lost, poll)
+        drafts += telemetry(record, lost, poll.source)
     return PollResult(record, tuple(drafts), told)
 
 
@@ -178,6 +207,23 @@ def after_clash(before: MeterRecord, clash: IdentityMismatch, poll: Poll) -> Pol
     return PollResult(record, drafts, told)
 
 
+def _history(before: MeterRecord, judged: Normalised, poll: Poll) -> History:
+    """Return what is known of the meter's outages once its billing registers were read."""
+    infos, told = before.infos, (timed.reading.obis for timed in judged.readings)
+    if not before.keeps_profile or all(infos[o].group is not PollGroup.BILLING for o in told):
+        return before.history
+    clock = judged.memory.get(CLOCK)
+    return polled(
+        before.history,
+        Moment(to_the_millisecond(poll.now), None if poll.clock_trusted else poll.boottime_s),
+        instants=poll.instants,
+        floor=counters(before.memory, infos),
+        ceiling=counters(judged.memory, infos),
+        clock_doubted=before.clock_doubted
+        or (clock is not None and clock.doubt is Doubt.CLOCK_INVALID),
+    )
+
+
 def _owed(record: MeterRecord, poll: Poll) -> frozenset[PollGroup]:
     """Return what an unanswered poll leaves to be made up for; fast registers come again by themselves."""
     return record.owed | (poll.groups - {PollGroup.FAST})
@@ -187,15 +233,18 @@ def _settled(record: MeterRecord, poll: Poll) -> MeterRecord:
     """Put right what an untrusted clock had dated, once it is trusted (decision 0018)."""
     if not poll.clock_trusted:
         return record
-    memory = settled(record.memory, poll.now - timedelta(seconds=poll.boottime_s))
+    boot_moment = poll.now - timedelta(seconds=poll.boottime_s)
+    memory = settled(record.memory, boot_moment)
+    if not is_dated(record.history):
+        record = replace(record, history=dated(record.history, boot_moment, poll.instants))
     return record if memory is record.memory else replace(record, memory=memory)
 
 
 # --- envelopes -----------------------------------------------------------------------------------
 
 
-def _telemetry(
-    record: MeterRecord, readings: Iterable[TimedReading], poll: Poll
+def telemetry(
+    record: MeterRecord, readings: Iterable[TimedReading], source: Source
 ) -> Iterator[Draft]:
     """Yield one draft for each poll group and measured time."""
     by_group: dict[PollGroup, list[TimedReading]] = {}
@@ -205,7 +254,7 @@ def _telemetry(
         group = PollGroup.BILLING if info is None else info.group
         by_group.setdefault(group, []).append(timed)
     for group, members in by_group.items():
-        made = envelopes(members, source=poll.source, serial=record.serial)
+        made = envelopes(members, source=source, serial=record.serial)
         for envelope, boottime_s in made:
             yield Draft(envelope, Kind.TELEMETRY, group, boottime_s)
 

@@ -30,6 +30,7 @@ from openami.gateway import outbox_books, outbox_rows
 from openami.gateway.database import Database, DatabaseError, open_database
 from openami.gateway.disk_reserve import DiskReserve
 from openami.gateway.entries import (
+    Alongside,
     AppendResult,
     Draft,
     Entry,
@@ -155,8 +156,12 @@ class Outbox:
         """Whether the wall clock was believed at the last look, which every append takes."""
         return self._verdict
 
-    async def append(self, drafts: Sequence[Draft]) -> AppendResult:
+    async def append(
+        self, drafts: Sequence[Draft], *, alongside: Alongside | None = None
+    ) -> AppendResult:
         """Store drafts in one durable transaction, in order; when this returns, they are safe.
+
+        With ``alongside``, other work is in the transaction: it is done if the whole batch is stored.
 
         A draft that no head-end could accept is left out and named in the result. At most
         `APPEND_ENTRIES_MAX`. Raises OutboxError; OutboxFull when telemetry had no room but events may
@@ -171,6 +176,7 @@ class Outbox:
             held_at_s=None if look.verdict.trusted else look.facts.boottime_s,
             floor=self._floor_due(look),
             tidy=self._tidy_due(look),
+            alongside=alongside,
         )
         try:
             result = await self._run(partial(self._table.append, batch=batch))

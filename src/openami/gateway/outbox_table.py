@@ -15,6 +15,7 @@ from openami.gateway import day_account, outbox_books, outbox_rows, thinning
 from openami.gateway.database import transaction
 from openami.gateway.disk_reserve import DiskReserve
 from openami.gateway.entries import (
+    Alongside,
     AppendResult,
     Kind,
     OutboxFull,
@@ -47,6 +48,8 @@ class Batch:
     """The floor of the clock, when it is due to be stored."""
     tidy: bool = False
     """Whether the bounds in time are due to be kept as well."""
+    alongside: Alongside | None = None
+    """What is to be committed with the whole batch, and not with a part of it."""
 
 
 class OutboxTable:
@@ -103,7 +106,8 @@ class OutboxTable:
         if isinstance(result, AppendResult):
             return replace(result, overdue=overdue)
         events = tuple(item for item in batch.stamped if item.kind is Kind.EVENT)
-        written = self._write(connection, replace(batch, stamped=events)) if events else None
+        part = replace(batch, stamped=events, alongside=None)
+        written = self._write(connection, part) if events else None
         stored = written if isinstance(written, AppendResult) else AppendResult()
         raise self._full(connection, refused=len(batch.stamped) - len(stored.seqs), result=stored)
 
@@ -116,6 +120,8 @@ class OutboxTable:
                 return missing
             report = _thinned_report(connection, batch, last_seq + len(rows) + 1)
             _store(connection, [*rows, *report], batch)
+            if batch.alongside is not None:
+                batch.alongside(connection)
         return AppendResult(
             seqs=tuple(row.seq for row in rows),
             last_seq=last_seq + len(rows) + len(report),

@@ -11,9 +11,13 @@ from openami.gateway.drivers.modbus.map_files import load_map
 from openami.profile import MeterSerial
 from openami.simulator.config_files import LinePlace, MeterPlace
 from openami.simulator.modbus_meter import ModbusMeter
-from openami.simulator.modbus_server import ModbusLine, units
+from openami.simulator.modbus_server import ModbusLine, RegisterBank, units
 from openami.simulator.plan import PREPAID_MODEL, VillagePlan, epoch_ms
+from openami.simulator.sunspec_meter import SIMULATED as SIMULATED_SUNSPEC
+from openami.simulator.sunspec_meter import SunSpecMeter
 from openami.simulator.village import Measured, Village
+
+SUNSPEC = "sunspec"
 
 # Simulated meters say a number a maker would have given them; none of theirs begins so.
 _MAKER_NUMBER_FIRST = 99_000_000
@@ -32,7 +36,9 @@ class VillageLine:
 
 
 def map_name(model: str) -> str:
-    """Return a model's register map as a configuration names it: shipped, or the simulator's own file."""
+    """Return a model's register map as a configuration names it: shipped, found, or the simulator's own file."""
+    if model in SIMULATED_SUNSPEC:
+        return SUNSPEC
     if model != PREPAID_MODEL:
         return model
     return str(Path(__file__).with_name("maps") / f"{model}.toml")
@@ -64,17 +70,22 @@ def _line(
     village: Village,
     clock: Clock,
 ) -> VillageLine:
-    banks: dict[int, ModbusMeter] = {}
+    banks: dict[int, RegisterBank] = {}
     places: list[MeterPlace] = []
     for unit, (serial, model, maker_number) in zip(units(len(meters)), meters, strict=True):
-        register_map = load_map(map_name(model))
-        banks[unit] = ModbusMeter(
-            register_map,
-            partial(_measure, village, clock, serial),
-            maker_number=maker_number,
-            order_relay=partial(_order_relay, village, clock, serial),
-        )
-        tells = register_map.identify is not None
+        measure = partial(_measure, village, clock, serial)
+        tells = True
+        if model in SIMULATED_SUNSPEC:
+            banks[unit] = SunSpecMeter(SIMULATED_SUNSPEC[model], measure, maker_number=maker_number)
+        else:
+            register_map = load_map(map_name(model))
+            banks[unit] = ModbusMeter(
+                register_map,
+                measure,
+                maker_number=maker_number,
+                order_relay=partial(_order_relay, village, clock, serial),
+            )
+            tells = register_map.identify is not None
         places.append(MeterPlace(serial, map_name(model), unit, maker_number if tells else None))
     return VillageLine(name, ModbusLine(banks), tuple(places))
 
