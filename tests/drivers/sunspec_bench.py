@@ -67,8 +67,15 @@ def double(registers: Mapping[int, int]) -> DoubleMeter:
 def _meter(name: str) -> DoubleMeter:
     unit = int(name[-1])
     values = {
-        **{3: 4130 + unit, 6: -3, 8: 2300 + unit, 15: -1, 18: -unit, 22: 1},
-        **{46: 2, 47: unit, 54: -2},
+        3: 4130 + unit,
+        6: -3,
+        8: 2300 + unit,
+        15: -1,
+        18: -unit,
+        22: 1,
+        46: 2,
+        47: unit,
+        54: -2,
     }
     return double(placed(common(name), meter_203(values), END))
 

@@ -31,7 +31,6 @@ from openami.simulator.config_files import gateway_toml, headend_toml
 from openami.simulator.entrance import Entrance, free_address, let_in, shut_out
 from openami.simulator.faults import Silent
 from openami.simulator.lines import VillageLine, village_lines
-from openami.simulator.modbus_server import serving
 from openami.simulator.orders import Orders, house_to_cut_off
 from openami.simulator.plan import VillagePlan, epoch_ms
 from openami.simulator.programs import PartFailed, Program
@@ -308,9 +307,7 @@ async def _headend(
 async def _start_gateway(
     stage: _Stage, broker: _Broker, directory: Path, parts: AsyncExitStack
 ) -> None:
-    places = [
-        line.place(await parts.enter_async_context(serving(line.modbus))) for line in stage.lines
-    ]
+    places = [await parts.enter_async_context(line.serving()) for line in stage.lines]
     (directory / "gateway.toml").write_text(
         gateway_toml(
             feeder_id=stage.feeder_id,
@@ -396,9 +393,9 @@ async def _bring_about(stage: _Stage, turn: Turn, elapsed_s: float, tell: Tell) 
         return
     match turn:
         case Turn.METER_DIES:
-            line.modbus.set_fault(line.meters[-1].unit, Silent())
+            line.set_fault(line.serials[-1], Silent())
         case Turn.METER_REVIVES:
-            line.modbus.set_fault(line.meters[-1].unit, None)
+            line.set_fault(line.serials[-1], None)
         case Turn.HEADEND_DIES:
             stage.headend_wanted = False
             await stage.headend.kill()
@@ -439,7 +436,7 @@ async def _start_headend(stage: _Stage) -> None:
 async def _look(stage: _Stage, elapsed_s: float) -> Picture:
     tally = await stage.store.totals()
     duration_s = stage.settings.duration_s
-    serials = [meter.serial for line in stage.lines for meter in line.meters]
+    serials = [serial for line in stage.lines for serial in line.serials]
     return Picture(
         now=stage.clock.now(),
         elapsed=timedelta(seconds=elapsed_s),
