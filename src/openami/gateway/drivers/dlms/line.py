@@ -62,7 +62,7 @@ from openami.gateway.drivers.dlms.reading import (
     write_clock,
 )
 from openami.gateway.drivers.dlms.steps import Steps
-from openami.gateway.drivers.dlms.wire import Wire, silence
+from openami.gateway.wire import Wire, silence
 from openami.profile import MeterSerial, Obis
 
 TURN_S_MAX: Final = 60.0
