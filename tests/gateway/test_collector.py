@@ -58,6 +58,7 @@ START = datetime(2026, 7, 1, 12, 0, 30, tzinfo=UTC)
 A, B = MeterSerial("METER-A"), MeterSerial("METER-B")
 SOURCE = Source(FeederId("feeder-1"), GatewayId("pole-1"))
 ENTRIES_MAX = 1_000
+SUPPLY_LOST = [("power_fail", EventState.RAISED)]
 
 
 @dataclass
@@ -244,11 +245,14 @@ async def test_a_meter_is_lost_after_three_misses_and_told_once(village: Pole) -
     meter.fall_silent()
     await village.run(3 * 60)  # 12:02, 12:03 and 12:04
     envelopes = await village.new()
-    assert told(envelopes) == [("comms_lost", EventState.RAISED)]
+    assert told(envelopes) == [
+        ("comms_lost", EventState.RAISED),
+        ("power_fail", EventState.RAISED),  # its neighbour answers
+    ]
     assert village.collector.records[A].state is MeterState.METER_SILENT
     lost = [e for e in envelopes if e.event is None]
     assert {r.obis: (e.ts, r.value) for e in lost for r in e.registers} == last
-    assert all(qualities(e) == {Quality.COMMS_LOST} for e in envelopes)
+    assert all(qualities(e) == {Quality.COMMS_LOST} for e in envelopes if told([e]) != SUPPLY_LOST)
     event = next(e.event for e in envelopes if e.event)
     assert event.detail == f"{A} does not answer within 1 s"
     assert event.occurred_at == "2026-07-01T12:04:00Z"
@@ -285,7 +289,10 @@ async def test_a_meter_that_answers_again_is_told_restored(village: Pole) -> Non
     meter.recover()
     await village.run(60)
     envelopes = await village.new()
-    assert told(envelopes) == [("comms_restored", EventState.CLEARED)]
+    assert told(envelopes) == [
+        ("comms_restored", EventState.CLEARED),
+        ("power_fail", EventState.CLEARED),
+    ]
     assert all(qualities(e) == {Quality.GOOD} for e in envelopes)
     assert village.collector.records[A].fault == ""
 
@@ -432,7 +439,10 @@ async def test_last_values_and_what_was_told_survive_a_restart(village: Pole) ->
     assert {qualities(e).pop() for e in envelopes} == {Quality.COMMS_LOST}
     village.bench.meter(A).recover()
     await village.run(60)
-    assert told(await village.new()) == [("comms_restored", EventState.CLEARED)]
+    assert told(await village.new()) == [
+        ("comms_restored", EventState.CLEARED),
+        ("power_fail", EventState.CLEARED),
+    ]
 
 
 async def test_a_rollback_is_seen_across_a_restart(village: Pole) -> None:

@@ -12,7 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
 from typing import Protocol
@@ -35,7 +35,8 @@ from openami.gateway.driver import (
     RawReading,
 )
 from openami.gateway.entries import Alongside, AppendResult, Draft, OutboxError, OutboxFull
-from openami.gateway.events import EventType
+from openami.gateway.event_logs import LogReader
+from openami.gateway.event_types import EventType
 from openami.gateway.meter_record import (
     MeterRecord,
     Poll,
@@ -43,11 +44,13 @@ from openami.gateway.meter_record import (
     after_answer,
     after_clash,
     after_miss,
+    after_silent_poll,
 )
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.normalise import Source, unit_faults
 from openami.gateway.outages import BillingInstants
 from openami.gateway.outbox import APPEND_ENTRIES_MAX
+from openami.gateway.relay_orders import RelayOrders
 from openami.gateway.rereading import Rereading
 from openami.gateway.schedule import LINE_LOAD_HIGH, Polled, due, next_due
 from openami.gateway.snapshot import LineView
@@ -114,6 +117,7 @@ class Surroundings:
     clock: Clock
     clock_trusted: Callable[[], bool]
     metrics: GatewayMetrics
+    orders: RelayOrders = field(default_factory=RelayOrders)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """How to wait; a clock that obeys a test has its own way."""
     read_timeout_s: float = METER_READ_TIMEOUT_S
@@ -136,6 +140,9 @@ class LineCollector:
         self._schedule = around.settings.schedule
         self._instants = BillingInstants.of(self._schedule)
         self._polled: Mapping[PollGroup, Polled] = {}
+        self._logs = LogReader(
+            around.source, around.clock, around.clock_trusted, self._schedule.billing_s
+        )
         self.records = dict(records)
         self.view = LineView(line.settings.name)
         self.open_meters: Mapping[MeterSerial, Meter] = {}
@@ -244,6 +251,8 @@ class LineCollector:
         """Poll every meter once and store what came of it; return whether the line is up."""
         began_at = asyncio.get_running_loop().time()
         drafts: list[Draft] = []
+        silent: list[MeterSerial] = []
+        answered = 0
         down: LineDown | None = None
         for serial, record in self.records.items():
             wanted = record.wanted(groups)
@@ -258,11 +267,37 @@ class LineCollector:
             except DriverError as error:
                 outcome = error
             drafts += self._conclude(serial, outcome, groups)
+            if isinstance(outcome, MeterSilent):
+                silent.append(serial)
+            elif not isinstance(outcome, DriverError):
+                answered += 1
+        drafts += self._silences(silent, answered, groups)
         self._note_line(down)
         await self._store(drafts)
-        await self._save(groups, drafts)
+        await self._save(groups)
         self._note_load(asyncio.get_running_loop().time() - began_at)
+        if down is None:
+            await self._read_logs(line)
         return down is None
+
+    def _silences(
+        self, silent: Sequence[MeterSerial], answered: int, groups: frozenset[PollGroup]
+    ) -> Sequence[Draft]:
+        """Take into the records who was silent while others answered; return what is to be stored."""
+        drafts: list[Draft] = []
+        for serial in silent:
+            poll = self._context(groups, serial)
+            result = after_silent_poll(self.records[serial], answered, poll)
+            self.records[serial] = result.record
+            drafts += result.drafts
+        return drafts
+
+    async def _read_logs(self, line: Line) -> None:
+        """Read on in the meters' event logs, as far as there is time before the next poll."""
+        self._beat()
+        at = next_due(self._schedule, self._polled)
+        left_s = 0.0 if at is None else (at - self._around.clock.now()).total_seconds()
+        await self._store(await self._logs.read(line.meters, self.records, left_s))
 
     async def _read(self, meter: Meter, wanted: Sequence[Obis]) -> Sequence[RawReading]:
         timeout_s = self._around.read_timeout_s
@@ -279,7 +314,7 @@ class LineCollector:
             drafts += self._conclude(serial, error, groups)
         self._note_line(error)
         await self._store(drafts)
-        await self._save(groups, drafts)
+        await self._save(groups)
 
     def _conclude(
         self,
@@ -288,7 +323,7 @@ class LineCollector:
         groups: frozenset[PollGroup],
     ) -> Sequence[Draft]:
         """Take what a poll brought into the meter's record; return what is to be stored."""
-        poll = self._context(groups)
+        poll = self._context(groups, serial)
         record = self.records[serial]
         match outcome:
             case IdentityMismatch():
@@ -301,7 +336,7 @@ class LineCollector:
         self._count(result, how)
         return result.drafts
 
-    def _context(self, groups: frozenset[PollGroup]) -> Poll:
+    def _context(self, groups: frozenset[PollGroup], serial: MeterSerial | None = None) -> Poll:
         around = self._around
         return Poll(
             source=around.source,
@@ -312,6 +347,7 @@ class LineCollector:
             clock_trusted=around.clock_trusted(),
             misses_max=around.settings.comms_lost_after_misses,
             instants=self._instants,
+            order=None if serial is None else around.orders.last(serial),
         )
 
     # --- storing ---------------------------------------------------------------------------------
@@ -319,10 +355,16 @@ class LineCollector:
     async def _store(self, drafts: Sequence[Draft]) -> None:
         self._count_told(drafts)
         fault = remedy = ""
+        # What is told is remembered in the same commit: nothing is told twice after a power cut, and no end is
+        # lost.
+        told = any(draft.envelope.event for draft in drafts)
+        saving = self._around.memories.saving(self.records.values()) if told else None
         for start in range(0, len(drafts), APPEND_ENTRIES_MAX):
             batch = drafts[start : start + APPEND_ENTRIES_MAX]
+            is_last = start + APPEND_ENTRIES_MAX >= len(drafts)
             try:
-                self._note_unfit(await self._around.store.append(batch))
+                alongside = saving if is_last else None
+                self._note_unfit(await self._around.store.append(batch, alongside=alongside))
             except OutboxFull as full:
                 fault, remedy = str(full), full.remedy
                 self._around.metrics.unstored.inc(full.refused)
@@ -338,9 +380,9 @@ class LineCollector:
         for unfit in result.unfit:
             _log.error("envelope unfit", line=self.view.name, error=str(unfit.error))
 
-    async def _save(self, groups: frozenset[PollGroup], drafts: Sequence[Draft]) -> None:
-        """Remember the meters where it matters: counters were read, or something was told."""
-        if PollGroup.BILLING not in groups and not any(d.envelope.event for d in drafts):
+    async def _save(self, groups: frozenset[PollGroup]) -> None:
+        """Remember the meters where counters were read; what was told is remembered as it is told."""
+        if PollGroup.BILLING not in groups:
             return
         try:
             await self._around.memories.save(self.records.values())

@@ -9,6 +9,7 @@ never stand in the file: it names files (``…_file``) that hold them, and those
 Relative file names count from the folder of the configuration file.
 """
 
+import dataclasses
 import difflib
 import os
 import re
@@ -22,6 +23,7 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.driver import Driver, LineSettings, MeterSettings, OptionsError
+from openami.gateway.event_limits import EventLimits
 from openami.gateway.room import OutboxLimits
 from openami.gateway.schedule import Schedule
 from openami.gateway.timekeeping import ClockSource
@@ -173,6 +175,8 @@ class LineConfig:
 
     driver: str
     settings: LineSettings
+    limits: Mapping[MeterSerial, EventLimits] = dataclasses.field(default_factory=dict)
+    """From where on a meter's values are events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +284,7 @@ class _Reader:
             (
                 *("feeder_id", "gateway_id", "data_dir", "registers_file", "clock", "line"),
                 *("mqtt", "schedule", "outbox", "uplink", "status", "commands", "enrolment"),
+                "events",
             ),
         )
         feeder_id, gateway_id = self._id("feeder_id"), self._id("gateway_id")
@@ -312,24 +317,33 @@ class _Reader:
     # --- the sections ----------------------------------------------------------------------------
 
     def _section(self, name: str, kind: type[_Section]) -> _Section:
-        """Return a section as its type. Each key is converted by itself, to be able to name it."""
-        table = self._table(self._root, (name,))
+        """Return a section as its type."""
+        return self._converted(self._table(self._root, (name,)), (name,), kind)
+
+    def _converted(
+        self,
+        table: Mapping[str, Any],
+        path: KeyPath,
+        kind: type[_Section],
+        beneath: Mapping[str, Any] | None = None,
+    ) -> _Section:
+        """Return a table as its type, over what lies beneath. Each key is converted by itself, to name it."""
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-        self._known(table, (name,), fields)
-        values: dict[str, Any] = {}
+        self._known(table, path, fields)
+        values: dict[str, Any] = dict(beneath or {})
         for key, field in fields.items():
             if key in table:
-                value = self._value(table, (name, key), field.type)
-                values[field.name] = self._file_name(name, key, value)
+                value = self._value(table, (*path, key), field.type)
+                values[field.name] = self._file_name(path, key, value)
             elif field.required:
-                self._fail((name, key), "is missing")
+                self._fail((*path, key), "is missing")
         try:
             return kind(**values)
         except ValueError as error:
             fault, _, remedy = str(error).partition("; ")
-            self._fail((name, *self._named_in(fault, fields)), fault, remedy)
+            self._fail((*path, *self._named_in(fault, fields)), fault, remedy)
 
-    def _file_name(self, section: str, key: str, value: object) -> object:
+    def _file_name(self, path: KeyPath, key: str, value: object) -> object:
         """Return a named file's full name, once it has been seen to be readable."""
         if not key.endswith("_file") or not isinstance(value, str):
             return value
@@ -337,7 +351,7 @@ class _Reader:
         try:
             full.open("rb").close()
         except OSError as error:
-            self._fail((section, key), f"{value!r} cannot be read: {error.strerror}")
+            self._fail((*path, key), f"{value!r} cannot be read: {error.strerror}")
         return str(full)
 
     @staticmethod
@@ -387,6 +401,7 @@ class _Reader:
     # --- the lines and their meters --------------------------------------------------------------
 
     def _line_configs(self, cycle_s: float) -> Iterator[LineConfig]:
+        beneath = msgspec.structs.asdict(self._section("events", EventLimits))
         for index, table in enumerate(self._tables(self._root, ("line",))):
             path: KeyPath = ("line", index)
             known = ("driver", "name", "meter")
@@ -402,7 +417,16 @@ class _Reader:
                 cycle_s=cycle_s,
                 directory=self._directory(),
             )
-            yield LineConfig(driver, settings)
+            yield LineConfig(driver, settings, dict(self._limits(table, path, beneath)))
+
+    def _limits(
+        self, line: dict[str, Any], path: KeyPath, beneath: Mapping[str, Any]
+    ) -> Iterator[tuple[MeterSerial, EventLimits]]:
+        """Yield each meter's limits: its own table over the gateway's."""
+        for number, meter in enumerate(self._tables(line, (*path, "meter"))):
+            place = (*path, "meter", number, "events")
+            own = self._table(meter, place)
+            yield MeterSerial(meter["serial"]), self._converted(own, place, EventLimits, beneath)
 
     def _meter(self, table: dict[str, Any], path: KeyPath) -> MeterSettings:
         serial: str = self._value(table, (*path, "serial"), str)
@@ -412,7 +436,7 @@ class _Reader:
                 f"{serial[:80]!r} is not an id",
                 "write 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit",
             )
-        options = {key: value for key, value in table.items() if key != "serial"}
+        options = {key: value for key, value in table.items() if key not in ("serial", "events")}
         return MeterSettings(MeterSerial(serial), options)
 
     def _check_meters(self, config: GatewayConfig) -> None:

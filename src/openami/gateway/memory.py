@@ -14,10 +14,13 @@ import msgspec
 from msgspec.structs import replace
 
 from openami.gateway.database import Database, transaction
+from openami.gateway.event_rules import RuleMemory
+from openami.gateway.log_position import LogPosition
 from openami.gateway.meter_record import MeterRecord
 from openami.gateway.normalise import Memory, Remembered, without_unknown_times
 from openami.gateway.outages import History, of_earlier_boot
 from openami.gateway.reachability import Reachability
+from openami.gateway.telling import Telling
 from openami.profile import Obis
 
 
@@ -31,6 +34,9 @@ class RememberedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     answered_at: datetime | None = None
     history: History = History()
     clock_set_at: datetime | None = None
+    rules: RuleMemory = RuleMemory()
+    telling: Telling = Telling()
+    log: LogPosition | None = None
 
     @classmethod
     def of(cls, record: MeterRecord, boot_id: str) -> "RememberedMeter":
@@ -43,6 +49,9 @@ class RememberedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
             answered_at=record.answered_at,
             history=record.history,
             clock_set_at=record.clock_set_at,
+            rules=record.rules,
+            telling=record.telling,
+            log=record.log,
         )
 
     def recalled(self, record: MeterRecord, boot_id: str) -> MeterRecord:
@@ -59,6 +68,9 @@ class RememberedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
             answered_at=self.answered_at,
             history=self.history if same_boot else of_earlier_boot(self.history),
             clock_set_at=self.clock_set_at,
+            rules=self.rules,
+            telling=self.telling,
+            log=self.log,
         )
 
 
@@ -97,7 +109,11 @@ class MeterMemories:
         await self._database.run(save)
 
     def saving(self, records: Iterable[MeterRecord]) -> Callable[[sqlite3.Connection], None]:
-        """Return what remembers these meters within a transaction of somebody else's."""
+        """Return what remembers these meters within a transaction of somebody else's.
+
+        What was told and that it was told belong together: after a power cut between the two a condition would be
+        told twice, or its end never.
+        """
         rows = [
             (record.serial, _encode(RememberedMeter.of(record, self._boot_id)).decode())
             for record in records

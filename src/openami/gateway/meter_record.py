@@ -20,8 +20,20 @@ from msgspec.structs import replace
 
 from openami.gateway.driver import IdentityMismatch, PollGroup, RawReading, RegisterInfo
 from openami.gateway.entries import Draft, Kind
-from openami.gateway.events import CLOCK, EventType, event_envelope, serial_reading
+from openami.gateway.event_drafts import Candidate, Teller
+from openami.gateway.event_limits import EventLimits, Rule
+from openami.gateway.event_rules import (
+    Answer,
+    Derived,
+    RuleMemory,
+    answers_again,
+    derive,
+    silent_among_answering,
+)
+from openami.gateway.event_types import EventType
+from openami.gateway.events import CLOCK, event_envelope, serial_reading
 from openami.gateway.late_readings import counters
+from openami.gateway.log_position import LogPosition
 from openami.gateway.normalise import (
     Change,
     Doubt,
@@ -38,6 +50,8 @@ from openami.gateway.normalise import (
 )
 from openami.gateway.outages import BillingInstants, History, Moment, dated, is_dated, polled
 from openami.gateway.reachability import Reachability, Told, answered, clashed, missed
+from openami.gateway.relay_orders import RelayOrder
+from openami.gateway.telling import Happening, Telling
 from openami.profile import (
     MeterSerial,
     Obis,
@@ -79,6 +93,11 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
     fault: str = ""
     unusable: frozenset[Obis] = frozenset()
     owed: frozenset[PollGroup] = frozenset()
+    limits: EventLimits = field(default_factory=EventLimits)
+    rules: RuleMemory = field(default_factory=RuleMemory)
+    telling: Telling = field(default_factory=Telling)
+    log: LogPosition | None = None
+    """How far the meter's own event logs are read; None before the first time."""
     keeps_profile: bool = False
     history: History = History()
     clock_set_at: datetime | None = None
@@ -113,6 +132,10 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
         asked = groups | self.owed
         return [info.obis for info in self.infos.values() if info.group in asked]
 
+    def with_log(self, log: LogPosition, telling: Telling) -> "MeterRecord":
+        """Return the record once a piece of the meter's log has been read, and told."""
+        return replace(self, log=log, telling=telling)
+
     def with_registers(
         self, infos: Iterable[RegisterInfo], *, keeps_profile: bool = False
     ) -> "MeterRecord":
@@ -136,6 +159,8 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
     clock_trusted: bool
     misses_max: int
     instants: BillingInstants
+    order: RelayOrder | None = None
+    """What the meter's contactor was ordered to last."""
 
     def timed(self, reading: RegisterReading) -> TimedReading:
         """Return what was seen at this poll."""
@@ -176,9 +201,10 @@ def after_answer(before: MeterRecord, raw: Sequence[RawReading], poll: Poll) -> 
         owed=frozenset(),
         history=_history(before, judged, poll),
     )
+    record, events = _events(before, record, judged, poll)
     drafts = [
         *(_reach_event(record, kind, poll, _restored(before, judged.readings)) for kind in told),
-        *_doubt_events(record, judged.changes, judged.readings, poll),
+        *events,
         *telemetry(record, judged.readings, poll.source),
     ]
     new = tuple(value for value in judged.unusable if value.obis not in before.unusable)
@@ -224,6 +250,19 @@ def _history(before: MeterRecord, judged: Normalised, poll: Poll) -> History:
     )
 
 
+def after_silent_poll(before: MeterRecord, neighbours: int, poll: Poll) -> PollResult:
+    """The meter did not answer at a poll at which so many others on its line did."""
+    if before.limits.on(Rule.POWER_FAIL) and neighbours and not before.reach.clashing:
+        rules, derived = silent_among_answering(
+            before.rules, before.telling, polls=poll.misses_max, neighbours=neighbours
+        )
+        record = replace(before, rules=rules)
+        found = [] if derived is None else [_candidate(derived, (), poll)]
+        telling, drafts = teller(record, poll).drafts(record.telling, found)
+        return PollResult(replace(record, telling=telling), tuple(drafts))
+    return PollResult(before)
+
+
 def _owed(record: MeterRecord, poll: Poll) -> frozenset[PollGroup]:
     """Return what an unanswered poll leaves to be made up for; fast registers come again by themselves."""
     return record.owed | (poll.groups - {PollGroup.FAST})
@@ -238,6 +277,71 @@ def _settled(record: MeterRecord, poll: Poll) -> MeterRecord:
     if not is_dated(record.history):
         record = replace(record, history=dated(record.history, boot_moment, poll.instants))
     return record if memory is record.memory else replace(record, memory=memory)
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+def teller(record: MeterRecord, poll: Poll) -> Teller:
+    """Return who tells this meter's events at this poll."""
+    return Teller(
+        source=poll.source,
+        serial=record.serial,
+        now=poll.now,
+        boottime_s=poll.boottime_s,
+        per_hour=record.limits.per_hour,
+    )
+
+
+def _events(
+    before: MeterRecord, record: MeterRecord, judged: Normalised, poll: Poll
+) -> tuple[MeterRecord, list[Draft]]:
+    """Return the events of an answer: doubts that began or ended, and what the rules make of it."""
+    rules, again = answers_again(before.rules, before.telling)
+    good = {
+        timed.reading.obis: timed.reading.value
+        for timed in judged.readings
+        if timed.reading.quality is Quality.GOOD
+    }
+    known = {obis: each.known.value for obis, each in before.memory.items() if each.known}
+    answer = Answer(
+        values=good, before=known, infos=record.infos, limits=record.limits, order=poll.order
+    )
+    rules, derived = derive(rules, before.telling, answer)
+    candidates = [
+        *_doubts(judged.changes, judged.readings),
+        *(_candidate(each, judged.readings, poll) for each in [again, *derived] if each),
+    ]
+    telling, drafts = teller(record, poll).drafts(before.telling, candidates)
+    return replace(record, rules=rules, telling=telling), drafts
+
+
+def _doubts(changes: Sequence[Change], readings: Sequence[TimedReading]) -> Iterator[Candidate]:
+    by_code = {timed.reading.obis: timed for timed in readings}
+    for change in changes:
+        timed = by_code[change.obis]
+        yield Candidate(
+            happening=Happening(EventType(change.doubt.value), change.state, str(change.obis)),
+            detail=f"{change.obis}: {change.detail}" if change.detail else str(change.obis),
+            ts=timed.ts,
+            occurred_at=timed.ts,
+            registers=(timed.reading,),
+            boottime_s=timed.boottime_s,
+        )
+
+
+def _candidate(derived: Derived, readings: Sequence[TimedReading], poll: Poll) -> Candidate:
+    """Return what tells a derived event: the registers it was seen in, at the time they were measured."""
+    about = _most_recent([timed for timed in readings if timed.reading.obis in derived.about])
+    now = to_the_millisecond(poll.now)
+    return Candidate(
+        happening=Happening(derived.type, derived.state, derived.part, derived.severity),
+        detail=derived.detail,
+        ts=about[0].ts if about else now,
+        occurred_at=about[0].ts if about else now,
+        registers=tuple(timed.reading for timed in about),
+        boottime_s=about[0].boottime_s if about else poll.boottime_s,
+    )
 
 
 # --- envelopes -----------------------------------------------------------------------------------
@@ -257,28 +361,6 @@ def telemetry(
         made = envelopes(members, source=source, serial=record.serial)
         for envelope, boottime_s in made:
             yield Draft(envelope, Kind.TELEMETRY, group, boottime_s)
-
-
-def _doubt_events(
-    record: MeterRecord,
-    changes: Sequence[Change],
-    readings: Sequence[TimedReading],
-    poll: Poll,
-) -> Iterator[Draft]:
-    by_code = {timed.reading.obis: timed for timed in readings}
-    for change in changes:
-        timed = by_code[change.obis]
-        envelope = event_envelope(
-            EventType(change.doubt.value),
-            change.state,
-            source=poll.source,
-            serial=record.serial,
-            occurred_at=timed.ts,
-            registers=(timed.reading,),
-            ts=timed.ts,
-            detail=f"{change.obis}: {change.detail}" if change.detail else str(change.obis),
-        )
-        yield Draft(envelope, Kind.EVENT, boottime_s=timed.boottime_s)
 
 
 def _reach_event(

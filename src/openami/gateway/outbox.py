@@ -161,7 +161,8 @@ class Outbox:
     ) -> AppendResult:
         """Store drafts in one durable transaction, in order; when this returns, they are safe.
 
-        With ``alongside``, other work is in the transaction: it is done if the whole batch is stored.
+        With ``alongside``, other work is in the transaction: what is remembered of what is told. It is done if the
+        whole batch is stored.
 
         A draft that no head-end could accept is left out and named in the result. At most
         `APPEND_ENTRIES_MAX`. Raises OutboxError; OutboxFull when telemetry had no room but events may

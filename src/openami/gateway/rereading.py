@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from openami.gateway.driver import DriverError, LoadProfile, Meter, MeterRefused, RawReading
 from openami.gateway.entries import Alongside, AppendResult, Draft, Kind, OutboxError
-from openami.gateway.events import CLOCK, EventType, event_envelope, serial_reading
+from openami.gateway.event_types import EventType
+from openami.gateway.events import CLOCK, event_envelope, serial_reading
 from openami.gateway.late_readings import late_readings
 from openami.gateway.meter_clocks import drift_s
 from openami.gateway.meter_record import MeterRecord, Poll, telemetry
