@@ -67,6 +67,7 @@ class DlmsDouble:
     """A remote reconnection leaves it to the customer's button."""
     control_state: int = 1
     orders: int = 0
+    written: dict[tuple[int, bytes, int], bytes] = field(default_factory=dict)
     asked: int = 0
     refusals: int = 0
     """Associations it did not grant."""
@@ -88,6 +89,8 @@ class DlmsDouble:
             return b"\xd8\x01\x01"
         if apdu[0] == 0xC0:
             return self._get(apdu)
+        if apdu[0] == 0xC1:
+            return self._set(apdu)
         if apdu[0] == 0xC3:
             return self._act(apdu)
         return b"\xd8\x02\x02"
@@ -133,6 +136,14 @@ class DlmsDouble:
         block = self.blocks[wanted - 1]
         last = wanted == len(self.blocks)
         return head + bytes((last,)) + struct.pack(">I", wanted) + bytes((0, len(block))) + block
+
+    def _set(self, apdu: bytes) -> bytes:
+        class_id, name, index = struct.unpack(">H", apdu[3:5])[0], apdu[5:11], apdu[11]
+        known = (class_id, name, index) in self.objects
+        if known:
+            self.written[class_id, name, index] = apdu[13:]
+            self.objects[class_id, name, index] = lambda _: apdu[13:]
+        return bytes((0xC5, 1, apdu[2], 0 if known else 3))
 
     def _act(self, apdu: bytes) -> bytes | None:
         self.orders += 1

@@ -13,7 +13,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -48,7 +48,14 @@ ENVIRONMENT_PREFIX = "OPENAMI_GATEWAY__"
 CONFIG_BYTES_MAX = 1024 * 1024
 # A gateway of one feeder serves at most this many; the bounds of its outbox are reckoned for it.
 METERS_MAX = 1000
+# By how much a meter's clock may be set at once, unless it is said: two minutes are months of a crystal's drift.
+CLOCK_STEP_S_MAX = 120.0
 _DAY_S = 24 * 60 * 60
+# Keys of a line or a meter that are the gateway's, whatever the driver.
+_CLOCK_KEYS: Mapping[str, Any] = {
+    "set_clock": bool,
+    "clock_step_s_max": Annotated[float, Meta(ge=10, le=600)],
+}
 
 _Section = TypeVar("_Section", bound=msgspec.Struct)
 
@@ -173,6 +180,8 @@ class LineConfig:
 
     driver: str
     settings: LineSettings
+    clock_steps_s_max: Mapping[MeterSerial, float] = field(default_factory=dict)
+    """The meters whose clock may be set, and by how much at most (decision 0059)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,11 +326,11 @@ class _Reader:
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         self._known(table, (name,), fields)
         values: dict[str, Any] = {}
-        for key, field in fields.items():
+        for key, member in fields.items():
             if key in table:
-                value = self._value(table, (name, key), field.type)
-                values[field.name] = self._file_name(name, key, value)
-            elif field.required:
+                value = self._value(table, (name, key), member.type)
+                values[member.name] = self._file_name(name, key, value)
+            elif member.required:
                 self._fail((name, key), "is missing")
         try:
             return kind(**values)
@@ -389,7 +398,7 @@ class _Reader:
     def _line_configs(self, cycle_s: float) -> Iterator[LineConfig]:
         for index, table in enumerate(self._tables(self._root, ("line",))):
             path: KeyPath = ("line", index)
-            known = ("driver", "name", "meter")
+            known = ("driver", "name", "meter", *_CLOCK_KEYS)
             driver: str = self._value(table, (*path, "driver"), str)
             meters = [
                 self._meter(meter, (*path, "meter", number))
@@ -402,7 +411,20 @@ class _Reader:
                 cycle_s=cycle_s,
                 directory=self._directory(),
             )
-            yield LineConfig(driver, settings)
+            yield LineConfig(driver, settings, dict(self._clock_steps(table, path)))
+
+    def _clock_steps(
+        self, line: dict[str, Any], path: KeyPath
+    ) -> Iterator[tuple[MeterSerial, float]]:
+        """Yield the meters whose clock may be set; a meter's own keys go before its line's."""
+        for number, meter in enumerate(self._tables(line, (*path, "meter"))):
+            said: dict[str, Any] = {"set_clock": False, "clock_step_s_max": CLOCK_STEP_S_MAX}
+            for table, where in ((line, path), (meter, (*path, "meter", number))):
+                for key, kind in _CLOCK_KEYS.items():
+                    if key in table:
+                        said[key] = self._value(table, (*where, key), kind)
+            if said["set_clock"]:
+                yield MeterSerial(meter["serial"]), said["clock_step_s_max"]
 
     def _meter(self, table: dict[str, Any], path: KeyPath) -> MeterSettings:
         serial: str = self._value(table, (*path, "serial"), str)
@@ -412,7 +434,8 @@ class _Reader:
                 f"{serial[:80]!r} is not an id",
                 "write 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit",
             )
-        options = {key: value for key, value in table.items() if key != "serial"}
+        known = ("serial", *_CLOCK_KEYS)
+        options = {key: value for key, value in table.items() if key not in known}
         return MeterSettings(MeterSerial(serial), options)
 
     def _check_meters(self, config: GatewayConfig) -> None:

@@ -43,6 +43,8 @@ class EventType(StrEnum):
     IMPLAUSIBLE_VALUE = "implausible_value"
     CLOCK_INVALID = "clock_invalid"
     CLOCK_ADJUSTED = "clock_adjusted"
+    CLOCK_NOT_SET = "clock_not_set"
+    """A meter's clock is wrong and the gateway may not set it: a person has to (decision 0059)."""
     INTERVALS_LOST = "intervals_lost"
     """Billing intervals of an outage that the meter's load profile does not hold (decision 0058)."""
     CERTIFICATE_EXPIRING = "certificate_expiring"
@@ -58,6 +60,7 @@ _SEVERITY: Mapping[EventType, Severity] = {
     EventType.IMPLAUSIBLE_VALUE: Severity.MINOR,
     EventType.CLOCK_INVALID: Severity.MINOR,
     EventType.CLOCK_ADJUSTED: Severity.INFO,
+    EventType.CLOCK_NOT_SET: Severity.MINOR,  # clock_invalid is told beside it, and is the alarm
     EventType.INTERVALS_LOST: Severity.MINOR,  # the registers are totals: no energy is lost with them
     EventType.CERTIFICATE_EXPIRING: Severity.MAJOR,  # without one, nothing gets to the broker
     EventType.COMMANDS_REFUSED: Severity.MINOR,
