@@ -11,12 +11,7 @@ from enum import Enum, auto
 
 from openami.simulator.dlms import data
 from openami.simulator.dlms.frames import Framing, Hdlc, Question, Wrapper
-from openami.simulator.dlms.objects import (
-    ControlMode,
-    DisconnectControl,
-    InterfaceObject,
-    Transition,
-)
+from openami.simulator.dlms.objects import ControlMode, DisconnectControl, Transition
 from openami.simulator.dlms.server import (
     Dialogue,
     LogicalDevice,
@@ -72,6 +67,7 @@ class DlmsDouble:
     garbles_orders: bool = False
     """It does what it is ordered, and answers as if to another order."""
     orders: int = 0
+    written: dict[tuple[int, bytes, int], bytes] = field(default_factory=dict)
     asked: int = 0
     refusals: int = 0
     """Associations it did not grant."""
@@ -110,7 +106,10 @@ class DlmsDouble:
         return read(self.asked)
 
     def set(self, place: Place, value: bytes) -> None:
-        InterfaceObject().set(place[2], value)
+        if place not in self.objects:
+            raise Refused(Result.READ_WRITE_DENIED)
+        self.written[place] = value
+        self.objects[place] = lambda _: value
 
     def act(self, place: Place, parameter: bytes) -> None:
         self.orders += 1

@@ -12,7 +12,9 @@ from tests.drivers.dlms_bench import TRANSPORTS, DlmsBench, dlms_bench
 from tests.drivers.dlms_double import number, scaler
 
 from openami.gateway.driver import (
+    IdentityMismatch,
     Line,
+    MeterClock,
     MeterRefused,
     MeterSilent,
     RelayControl,
@@ -21,7 +23,7 @@ from openami.gateway.driver import (
 from openami.gateway.drivers.dlms import data
 from openami.gateway.drivers.dlms.driver import DlmsMeter
 from openami.gateway.drivers.dlms.profile_generic import CLOCK
-from openami.gateway.drivers.dlms.times import Zone, write_time
+from openami.gateway.drivers.dlms.times import Zone, read_time, write_time
 from openami.profile import MeterSerial, Obis
 
 _SERIAL = MeterSerial("DS1000-1")
@@ -184,6 +186,35 @@ async def test_event_logs_are_read_with_their_log_and_cut_to_what_was_asked(tmp_
         (at + timedelta(hours=1), 1, 41),
         (at + timedelta(hours=2), 1, 42),
     ]
+
+
+@pytest.mark.parametrize("minutes", [0, 60, 330, -240])
+async def test_a_clock_is_set_in_the_local_time_it_keeps(minutes: int, tmp_path: Path) -> None:
+    """And its season stays as it is: the deviation is the one the meter has told."""
+    now = datetime(2026, 7, 1, 12, 0, 20, tzinfo=UTC)
+    clock = (8, CLOCK, 2)
+    async with dlms_bench("tcp", tmp_path) as bench, _opened(bench) as line:
+        shown = write_time(now - timedelta(seconds=90), Zone(), minutes)
+        bench.meter(_SERIAL).objects[clock] = partial(_always, data.octet_string(shown))
+        meter = line.meters[_SERIAL]
+        assert isinstance(meter, MeterClock)
+        await meter.set_clock(now)
+        written = bench.meter(_SERIAL).written[clock][2:]
+        found = read_time(written, Zone())
+    assert found is not None
+    assert timedelta() <= found.at - now < timedelta(seconds=5)
+    assert written[9:11] == shown[9:11]
+
+
+async def test_a_clock_of_another_meter_is_not_set(tmp_path: Path) -> None:
+    async with dlms_bench("tcp", tmp_path) as bench, _opened(bench) as line:
+        await _read(line)
+        await bench.exchange(_SERIAL)
+        meter = line.meters[_SERIAL]
+        assert isinstance(meter, MeterClock)
+        with pytest.raises(IdentityMismatch):
+            await meter.set_clock(datetime(2026, 7, 1, tzinfo=UTC))
+        assert not bench.meter(_SERIAL).written
 
 
 def _always(octets: bytes, _: int) -> bytes:

@@ -168,6 +168,20 @@ def test_a_time_that_is_left_open_is_none(octets: str) -> None:
     assert read_time(bytes.fromhex(octets), _STANDARD) is None
 
 
+def test_summer_time_without_its_deviation_is_not_believed() -> None:
+    """The option of such a meter knows one offset: summer is an hour off, and in autumn an hour comes twice."""
+    zone = Zone(utc_offset_minutes=60)
+    for deviation, status, believed in (
+        ("8000", 0x80, False),
+        ("8000", 0x00, True),
+        ("ff88", 0x80, True),
+    ):
+        octets = bytes.fromhex(f"07ea0a1907021e0000{deviation}") + bytes((status,))
+        told = read_time(octets, zone)
+        assert told is not None
+        assert told.believed is believed
+
+
 @pytest.mark.parametrize("status", [0x01, 0x02, 0x03, 0x83])
 def test_a_time_that_the_meter_does_not_believe_says_so(status: int) -> None:
     told = read_time(bytes.fromhex("07e80501030c0000000000") + bytes((status,)), _STANDARD)

@@ -1,5 +1,6 @@
 """A scripted meter with a load profile and a clock of its own, fed by the test's clock."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,8 +31,11 @@ class ProfileMeter(ScriptedMeter):
     ahead_s: float = 0.0
     """How far its clock is ahead of the true one."""
     profile_fault: Exception | None = None
+    profile_hangs: bool = False
+    tries: int = 0
     spans: list[tuple[datetime, datetime]] = field(default_factory=list)
     sets: list[datetime] = field(default_factory=list)
+    set_fault: Exception | None = None
 
     def __post_init__(self) -> None:
         self.registers = (*INFOS, RegisterInfo(CLOCK, "ISO 8601", PollGroup.DAILY))
@@ -46,8 +50,12 @@ class ProfileMeter(ScriptedMeter):
         return await super().read(wanted)
 
     async def read_profile(self, first: datetime, last: datetime) -> Sequence[RawReading]:
-        if self.fault or self.profile_fault:
-            raise self.fault or self.profile_fault  # type: ignore[misc]  # one of them is
+        self.tries += 1
+        if self.profile_hangs:
+            await asyncio.Event().wait()
+        for fault in (self.fault, self.profile_fault):
+            if fault is not None:
+                raise fault
         self.spans.append((first, last))
         newest = int(self.its_time.timestamp()) // self.period_s
         oldest = max(newest - self.rows_max + 1, -(-int(first.timestamp()) // self.period_s))
@@ -62,7 +70,8 @@ class ProfileMeter(ScriptedMeter):
         ]
 
     async def set_clock(self, now: datetime) -> None:
-        if self.fault:
-            raise self.fault
         self.sets.append(now)
+        for fault in (self.fault, self.set_fault):
+            if fault is not None:
+                raise fault
         self.ahead_s = (now - self.clock.now()).total_seconds()

@@ -1,7 +1,7 @@
 """meter → driver → normalise → outbox, with a real outbox file and meters that do as the test says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -69,20 +69,25 @@ class Pole:
     outbox: Outbox
     clock: ClockDouble
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
+    clock_steps_s_max: Mapping[MeterSerial, float] = field(default_factory=dict)
     serials: Sequence[MeterSerial] = (A, B)
     collector: LineCollector = field(init=False)
     read_so_far: int = 0
     _until: datetime = START
     _there: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def start(self) -> None:
+    async def start(self, boot_id: str = "this boot") -> None:
         """Make a collector, as the gateway does when its process starts."""
-        memories = MeterMemories(self.outbox.database, "this boot")
+        memories = MeterMemories(self.outbox.database, boot_id)
         names = [MeterRecord(serial=serial, line="bus") for serial in self.serials]
         records = await memories.recall(names)
         meters = [MeterSettings(serial) for serial in self.serials]
         self.collector = LineCollector(
-            LineConfig("scripted", LineSettings("bus", meters)),
+            LineConfig(
+                "scripted",
+                LineSettings("bus", meters),
+                clock_steps_s_max=self.clock_steps_s_max,
+            ),
             self.bench.driver(),
             {record.serial: record for record in records},
             Surroundings(

@@ -20,6 +20,7 @@ from typing import Protocol
 import structlog
 
 from openami.clock import Clock
+from openami.gateway.clock_setting import ClockSetting
 from openami.gateway.config import ConfigError, LineConfig, ScheduleSettings
 from openami.gateway.database import DatabaseError
 from openami.gateway.driver import (
@@ -66,7 +67,7 @@ LINE_REOPEN_AFTER_CYCLES = 5
 ALIVE_WITHIN_S = METER_READ_TIMEOUT_S + 30.0
 # Of a cycle, together a day of one meter's quarter hours: live readings that come next wait on a slow uplink for
 # some thirty kilobytes of late ones, and no longer.
-STRETCHES_PER_CYCLE_MAX = 4
+SPARE_TURNS_MAX = 4
 # Less than this share of the interval is left to itself: of a minute, what a stretch may take on a slow line.
 SPARE_SHARE_MIN = 0.1
 # Last values are written at the end; a disk that hangs must not hold up the end for ever.
@@ -150,10 +151,15 @@ class LineCollector:
 
         self._rereading = Rereading(
             line=line.settings.name,
-            store=around.store,
-            memories=around.memories,
             metrics=around.metrics,
-            context=lambda: self._context(frozenset()),
+            context=self._context,
+            keep=self._keep,
+        )
+        self._clock_setting = ClockSetting(
+            line.clock_steps_s_max,
+            line=line.settings.name,
+            context=self._context,
+            keep=self._keep,
         )
 
     def _close_meters(self) -> None:
@@ -232,14 +238,17 @@ class LineCollector:
             await self._around.sleep(max(wait_s, 0.001))
 
     async def _use_spare_time(self, line: Line) -> None:
-        """Read what is missing until the next poll is due; it waits for nothing."""
-        for _ in range(STRETCHES_PER_CYCLE_MAX):
+        """Read what is missing, and look at clocks, until the next poll is due: that waits for nothing."""
+        for _ in range(SPARE_TURNS_MAX):
             at = next_due(self._schedule, self._polled)
             spare_s = 0.0 if at is None else (at - self._around.clock.now()).total_seconds()
             if spare_s < SPARE_SHARE_MIN * self._schedule.fast_s:
                 return
             self._beat()
-            if not await self._rereading.reread(line.meters, self.records, within_s=spare_s):
+            if not (
+                await self._rereading.reread(line.meters, self.records, within_s=spare_s)
+                or await self._clock_setting.look(line.meters, self.records, within_s=spare_s)
+            ):
                 return
 
     def _beat(self) -> None:
@@ -336,7 +345,9 @@ class LineCollector:
         self._count(result, how)
         return result.drafts
 
-    def _context(self, groups: frozenset[PollGroup], serial: MeterSerial | None = None) -> Poll:
+    def _context(
+        self, groups: frozenset[PollGroup] = frozenset(), serial: MeterSerial | None = None
+    ) -> Poll:
         around = self._around
         return Poll(
             source=around.source,
@@ -374,6 +385,18 @@ class LineCollector:
                 self._around.metrics.unstored.inc(len(batch))
         if drafts:
             self._note_store_fault(fault, remedy)
+
+    async def _keep(self, record: MeterRecord, drafts: Sequence[Draft]) -> bool:
+        """Store what came of a meter beside its polls, and what is then known of it; return whether it was done."""
+        alongside = self._around.memories.saving([record])
+        try:
+            self._note_unfit(await self._around.store.append(drafts, alongside=alongside))
+        except OutboxError as error:
+            self._note_store_fault(str(error), error.remedy)
+            return False
+        self.records[record.serial] = record
+        self._count_told(drafts)
+        return True
 
     def _note_unfit(self, result: AppendResult) -> None:
         self._around.metrics.unstored.inc(len(result.unfit))

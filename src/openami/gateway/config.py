@@ -9,12 +9,11 @@ never stand in the file: it names files (``…_file``) that hold them, and those
 Relative file names count from the folder of the configuration file.
 """
 
-import dataclasses
 import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -50,7 +49,14 @@ ENVIRONMENT_PREFIX = "OPENAMI_GATEWAY__"
 CONFIG_BYTES_MAX = 1024 * 1024
 # A gateway of one feeder serves at most this many; the bounds of its outbox are reckoned for it.
 METERS_MAX = 1000
+# By how much a meter's clock may be set at once, unless it is said: two minutes are months of a crystal's drift.
+CLOCK_STEP_S_MAX = 120.0
 _DAY_S = 24 * 60 * 60
+# Keys of a line or a meter that are the gateway's, whatever the driver.
+_CLOCK_KEYS: Mapping[str, Any] = {
+    "set_clock": bool,
+    "clock_step_s_max": Annotated[float, Meta(ge=10, le=600)],
+}
 
 _Section = TypeVar("_Section", bound=msgspec.Struct)
 
@@ -175,8 +181,10 @@ class LineConfig:
 
     driver: str
     settings: LineSettings
-    limits: Mapping[MeterSerial, EventLimits] = dataclasses.field(default_factory=dict)
+    limits: Mapping[MeterSerial, EventLimits] = field(default_factory=dict)
     """From where on a meter's values are events."""
+    clock_steps_s_max: Mapping[MeterSerial, float] = field(default_factory=dict)
+    """The meters whose clock may be set, and by how much at most (decision 0059)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,11 +339,11 @@ class _Reader:
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         self._known(table, path, fields)
         values: dict[str, Any] = dict(beneath or {})
-        for key, field in fields.items():
+        for key, member in fields.items():
             if key in table:
-                value = self._value(table, (*path, key), field.type)
-                values[field.name] = self._file_name(path, key, value)
-            elif field.required:
+                value = self._value(table, (*path, key), member.type)
+                values[member.name] = self._file_name(path, key, value)
+            elif member.required:
                 self._fail((*path, key), "is missing")
         try:
             return kind(**values)
@@ -404,7 +412,7 @@ class _Reader:
         beneath = msgspec.structs.asdict(self._section("events", EventLimits))
         for index, table in enumerate(self._tables(self._root, ("line",))):
             path: KeyPath = ("line", index)
-            known = ("driver", "name", "meter")
+            known = ("driver", "name", "meter", *_CLOCK_KEYS)
             driver: str = self._value(table, (*path, "driver"), str)
             meters = [
                 self._meter(meter, (*path, "meter", number))
@@ -417,7 +425,12 @@ class _Reader:
                 cycle_s=cycle_s,
                 directory=self._directory(),
             )
-            yield LineConfig(driver, settings, dict(self._limits(table, path, beneath)))
+            yield LineConfig(
+                driver,
+                settings,
+                dict(self._limits(table, path, beneath)),
+                dict(self._clock_steps(table, path)),
+            )
 
     def _limits(
         self, line: dict[str, Any], path: KeyPath, beneath: Mapping[str, Any]
@@ -428,6 +441,19 @@ class _Reader:
             own = self._table(meter, place)
             yield MeterSerial(meter["serial"]), self._converted(own, place, EventLimits, beneath)
 
+    def _clock_steps(
+        self, line: dict[str, Any], path: KeyPath
+    ) -> Iterator[tuple[MeterSerial, float]]:
+        """Yield the meters whose clock may be set; a meter's own keys go before its line's."""
+        for number, meter in enumerate(self._tables(line, (*path, "meter"))):
+            said: dict[str, Any] = {"set_clock": False, "clock_step_s_max": CLOCK_STEP_S_MAX}
+            for table, where in ((line, path), (meter, (*path, "meter", number))):
+                for key, kind in _CLOCK_KEYS.items():
+                    if key in table:
+                        said[key] = self._value(table, (*where, key), kind)
+            if said["set_clock"]:
+                yield MeterSerial(meter["serial"]), said["clock_step_s_max"]
+
     def _meter(self, table: dict[str, Any], path: KeyPath) -> MeterSettings:
         serial: str = self._value(table, (*path, "serial"), str)
         if not is_id(serial):
@@ -436,7 +462,8 @@ class _Reader:
                 f"{serial[:80]!r} is not an id",
                 "write 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit",
             )
-        options = {key: value for key, value in table.items() if key not in ("serial", "events")}
+        known = ("serial", "events", *_CLOCK_KEYS)
+        options = {key: value for key, value in table.items() if key not in known}
         return MeterSettings(MeterSerial(serial), options)
 
     def _check_meters(self, config: GatewayConfig) -> None:

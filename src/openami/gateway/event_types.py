@@ -23,6 +23,8 @@ class EventType(StrEnum):
     IMPLAUSIBLE_VALUE = "implausible_value"
     CLOCK_INVALID = "clock_invalid"
     CLOCK_ADJUSTED = "clock_adjusted"
+    CLOCK_NOT_SET = "clock_not_set"
+    """A meter's clock is wrong and the gateway may not set it: a person has to (decision 0059)."""
     INTERVALS_LOST = "intervals_lost"
     """Billing intervals of an outage that the meter's load profile does not hold (decision 0058)."""
     CERTIFICATE_EXPIRING = "certificate_expiring"
@@ -107,6 +109,7 @@ EVENT_TYPES: Final[Mapping[EventType, TypeInfo]] = {
     _T.IMPLAUSIBLE_VALUE: TypeInfo(_MINOR, lasting=True),
     _T.CLOCK_INVALID: TypeInfo(_MINOR, lasting=True),
     _T.CLOCK_ADJUSTED: TypeInfo(_INFO, lasting=False),
+    _T.CLOCK_NOT_SET: TypeInfo(_MINOR, lasting=False),  # the alarm is clock_invalid
     # The registers are totals: no energy is lost with them.
     _T.INTERVALS_LOST: TypeInfo(_MINOR, lasting=False),
     _T.CERTIFICATE_EXPIRING: TypeInfo(_MAJOR, lasting=True),  # without one, nothing gets out

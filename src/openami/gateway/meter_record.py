@@ -10,7 +10,7 @@ register, time and value): the head-end keeps the stored reading and lowers the 
 (decisions 0006 and 0007).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -52,6 +52,7 @@ from openami.gateway.outages import BillingInstants, History, Moment, dated, is_
 from openami.gateway.reachability import Reachability, Told, answered, clashed, missed
 from openami.gateway.relay_orders import RelayOrder
 from openami.gateway.telling import Happening, Telling
+from openami.gateway.timekeeping import WRITTEN
 from openami.profile import (
     MeterSerial,
     Obis,
@@ -167,6 +168,10 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
         return TimedReading(to_the_millisecond(self.now), reading, self.boottime_s)
 
 
+Keep = Callable[[MeterRecord, Sequence[Draft]], Awaitable[bool]]
+"""Stores what came of a meter beside its polls and what is then known of it, both or neither; tells which."""
+
+
 class PollResult(msgspec.Struct, frozen=True):
     """The record after a poll, and what is to be stored of it."""
 
@@ -239,9 +244,11 @@ def _history(before: MeterRecord, judged: Normalised, poll: Poll) -> History:
     if not before.keeps_profile or all(infos[o].group is not PollGroup.BILLING for o in told):
         return before.history
     clock = judged.memory.get(CLOCK)
+    # The verdict is the last commit's: a clock that was reset since then shows itself by what it says.
+    certain = poll.clock_trusted and poll.now >= WRITTEN
     return polled(
         before.history,
-        Moment(to_the_millisecond(poll.now), None if poll.clock_trusted else poll.boottime_s),
+        Moment(to_the_millisecond(poll.now), None if certain else poll.boottime_s),
         instants=poll.instants,
         floor=counters(before.memory, infos),
         ceiling=counters(judged.memory, infos),

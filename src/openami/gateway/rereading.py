@@ -8,18 +8,18 @@ behind the cycle's own.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from msgspec.structs import replace
 
 from openami.gateway.driver import DriverError, LoadProfile, Meter, MeterRefused, RawReading
-from openami.gateway.entries import Alongside, AppendResult, Draft, Kind, OutboxError
+from openami.gateway.entries import Draft, Kind
 from openami.gateway.event_types import EventType
 from openami.gateway.events import CLOCK, event_envelope, serial_reading
 from openami.gateway.late_readings import late_readings
 from openami.gateway.meter_clocks import drift_s
-from openami.gateway.meter_record import MeterRecord, Poll, telemetry
+from openami.gateway.meter_record import Keep, MeterRecord, Poll, telemetry
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.normalise import METER_CLOCK_DRIFT_S_MAX, to_the_millisecond
 from openami.gateway.outages import FAILURES_MAX, Outage, Stretch, finished, next_stretch
@@ -33,24 +33,6 @@ STRETCH_READ_S_MAX: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
-class Store(Protocol):
-    """Where readings go: the outbox."""
-
-    async def append(
-        self, drafts: Sequence[Draft], *, alongside: Alongside | None = None
-    ) -> AppendResult:
-        """Store a batch durably, and do the work alongside in the same transaction. Raises OutboxError."""
-        ...
-
-
-class Memories(Protocol):
-    """Where meters are remembered across a restart."""
-
-    def saving(self, records: Sequence[MeterRecord]) -> Alongside:
-        """Return what remembers these meters within a transaction of the store's."""
-        ...
-
-
 class Rereading:
     """Reads one line's missing intervals."""
 
@@ -58,30 +40,25 @@ class Rereading:
         self,
         *,
         line: str,
-        store: Store,
-        memories: Memories,
         metrics: GatewayMetrics,
         context: Callable[[], Poll],
+        keep: Keep,
     ) -> None:
         self._line = line
-        self._store = store
-        self._memories = memories
         self._metrics = metrics
         self._context = context
+        self._keep = keep
         self._last: MeterSerial | None = None
         self._rests_until: dict[MeterSerial, float] = {}  # by meter: seconds of this boot
 
     async def reread(
         self,
         meters: Mapping[MeterSerial, Meter],
-        records: dict[MeterSerial, MeterRecord],
+        records: Mapping[MeterSerial, MeterRecord],
         *,
         within_s: float,
     ) -> bool:
-        """Read one stretch of one meter, and put what is known of it into the records.
-
-        Return whether there was anything to do.
-        """
+        """Read one stretch of one meter; return whether there was anything to do."""
         poll = self._context()
         if not poll.clock_trusted:
             return False
@@ -93,10 +70,10 @@ class Rereading:
                 continue
             if done := finished(record.history, poll.instants, poll.now):
                 lost, after, drafts = _given_up(record, done, poll)
-                if await self._commit(records, after, drafts):
+                if await self._keep(after, drafts):
                     self._metrics.reread.labels(outcome="lost").inc(lost)
             elif stretch := next_stretch(record.history, poll.instants, poll.now):
-                await self._read(meter, records, stretch, within_s)
+                await self._read(meter, record, stretch, within_s)
             else:
                 continue
             self._last = serial
@@ -111,25 +88,25 @@ class Rereading:
     async def _read(
         self,
         meter: Meter,
-        records: dict[MeterSerial, MeterRecord],
+        record: MeterRecord,
         stretch: Stretch,
         within_s: float,
     ) -> None:
-        record, outage = records[meter.serial], stretch.outage
+        outage = stretch.outage
         try:
             async with asyncio.timeout(min(within_s, STRETCH_READ_S_MAX)):
                 ahead_s = await self._clock_ahead_s(meter, record)
                 wrong = ahead_s is not None and abs(ahead_s) > METER_CLOCK_DRIFT_S_MAX
                 told = () if wrong else await _profile(meter, stretch)
         except TimeoutError:
-            await self._note_failure(records, record, outage, "it was not done in time")
+            await self._note_failure(record, outage, "it was not done in time")
         except DriverError as error:
-            await self._note_failure(records, record, outage, str(error))
+            await self._note_failure(record, outage, str(error))
         else:
             if wrong:
-                await self._change(records, record, outage, replace(outage, clock_doubted=True))
+                await self._change(record, outage, replace(outage, clock_doubted=True))
             else:
-                await self._take(records, record, stretch, told, compared=ahead_s is not None)
+                await self._take(record, stretch, told, compared=ahead_s is not None)
 
     async def _clock_ahead_s(self, meter: Meter, record: MeterRecord) -> float | None:
         """Return how far the meter's clock is ahead now; None where it tells no time that could be compared."""
@@ -144,7 +121,6 @@ class Rereading:
 
     async def _take(
         self,
-        records: dict[MeterSerial, MeterRecord],
         record: MeterRecord,
         stretch: Stretch,
         told: Sequence[RawReading],
@@ -178,61 +154,34 @@ class Rereading:
             asked=len(stretch.instants),
         )
         drafts = list(telemetry(record, late.readings, poll.source))
-        stored = await self._change(records, record, stretch.outage, late.outage, drafts)
+        stored = await self._change(record, stretch.outage, late.outage, drafts)
         if stored:
             self._metrics.reread.labels(outcome="held").inc(held)
-            for timed in late.readings:
-                self._metrics.readings.labels(quality=timed.reading.quality).inc()
 
     async def _note_failure(
         self,
-        records: dict[MeterSerial, MeterRecord],
         record: MeterRecord,
         outage: Outage,
         reason: str,
     ) -> None:
         _log.warning("load profile not read", meter=record.serial, line=self._line, reason=reason)
-        self._rest(record.serial, REST_S * 2**outage.failures)
         failed = replace(outage, failures=outage.failures + 1)
-        await self._change(records, record, outage, failed)
-
-    # --- storing ---------------------------------------------------------------------------------
+        if failed.failures < FAILURES_MAX:
+            self._rest(record.serial, REST_S * 2**outage.failures)
+        await self._change(record, outage, failed)
 
     async def _change(
         self,
-        records: dict[MeterSerial, MeterRecord],
         record: MeterRecord,
         outage: Outage,
         changed: Outage,
         drafts: Sequence[Draft] = (),
     ) -> bool:
         history = record.history.with_changed(outage, changed)
-        return await self._commit(records, replace(record, history=history), drafts)
-
-    async def _commit(
-        self,
-        records: dict[MeterSerial, MeterRecord],
-        after: MeterRecord,
-        drafts: Sequence[Draft],
-    ) -> bool:
-        """Store drafts and what is now known of the meter, both or neither; return whether it was done."""
-        try:
-            result = await self._store.append(drafts, alongside=self._memories.saving([after]))
-        except OutboxError as error:
-            _log.warning("late readings not stored", reason=str(error), remedy=error.remedy)
-            self._rest(after.serial, REST_S)
-            return False
-        records[after.serial] = after
-        self._metrics.unstored.inc(len(result.unfit))
-        for unfit in result.unfit:
-            _log.error("envelope unfit", line=self._line, error=str(unfit.error))
-        for draft in drafts:
-            if (event := draft.envelope.event) is not None:
-                self._metrics.events.labels(type=event.type).inc()
-                _log.warning(
-                    "meter event", type=event.type, meter=after.serial, reason=event.detail
-                )
-        return True
+        stored = await self._keep(replace(record, history=history), drafts)
+        if not stored:
+            self._rest(record.serial, REST_S)
+        return stored
 
     def _rest(self, serial: MeterSerial, seconds: float) -> None:
         self._rests_until[serial] = self._context().boottime_s + seconds

@@ -15,7 +15,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import cycle
 from typing import Final, TypeVar
@@ -56,6 +56,7 @@ from openami.gateway.drivers.dlms.reading import (
     order_position,
     read_identity,
     read_intervals,
+    read_offset,
     read_position,
     read_registers,
     rows_between,
@@ -223,14 +224,16 @@ class DlmsLine:
         return events
 
     async def set_clock(self, serial: MeterSerial, now: datetime) -> None:
-        """Set the meter's clock to ``now``. Raises DriverError."""
+        """Set the clock of the meter that is meant; ``now`` is the time at the call. Raises DriverError."""
         unit = self._units[serial]
-        zone = unit.meter.zone
+        zone, called_at = unit.meter.zone, self._now()
         async with self._turn_of(unit):
+            # Known to be there, associated, and the meter that is meant: a swap may be minutes old.
+            unit.identified_at = None
+            offset = await self._insisted(unit, lambda association: read_offset(association, zone))
             association = await self._ready(unit)
-            offset_minutes = zone.utc_offset_minutes or 0
-            writing = write_clock(association, now, zone, offset_minutes=offset_minutes)
-            await self._asked(unit, writing)
+            passed = timedelta(seconds=self._now() - called_at)
+            await self._asked(unit, write_clock(association, now + passed, zone, offset))
 
     # --- a turn ----------------------------------------------------------------------------------
 
