@@ -42,11 +42,12 @@ class DoubleMeter:
     """One meter: its registers, given out by a function of (address, number of the question)."""
 
     word: Callable[[int, int], int]
-    """A KeyError says that there is no such register: exception 2."""
+    """A KeyError says that there is no such register: exception 2, or silence."""
     end: int = 0x10000
     """Registers from here on are refused with exception 2."""
     asked: int = 0
     silent: bool = False
+    silent_about_missing: bool = False
     written: dict[int, int] = field(default_factory=dict)
     """What was written, by address; it is read back from there."""
     orders: int = 0
@@ -118,6 +119,8 @@ class LineDouble:
             ]
             pdu = bytes([function, 2 * count]) + struct.pack(f">{count}H", *words)
         except KeyError:
+            if meter.silent_about_missing:
+                return
             pdu = bytes([function | 0x80, 2])
         if address + count > meter.end:
             pdu = bytes([function | 0x80, 2])

@@ -1,7 +1,7 @@
 """SunSpec as the SunSpec Alliance's own library has it (pysunspec2): a program of its own, run and never imported.
 
 ``read PORT``      reads the meter behind a Modbus TCP port: its models and points as JSON, scaled.
-``write MODEL``    fills a meter model with the values on stdin: the words of its whole chain as JSON.
+``write``          fills meter models with the values on stdin, by model: the words of each whole chain as JSON.
 """
 # mypy: ignore-errors
 
@@ -50,4 +50,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "read":
         print(json.dumps(read(int(sys.argv[2]))))
     else:
-        print(json.dumps(write(int(sys.argv[2]), json.load(sys.stdin))))
+        wanted = json.load(sys.stdin)
+        print(json.dumps({model: write(int(model), values) for model, values in wanted.items()}))

@@ -83,18 +83,16 @@ def _meter(name: str) -> DoubleMeter:
 class SunSpecBench(ModbusBench):
     def values(self, serial: MeterSerial) -> Mapping[Obis, Value]:
         unit = _SERIALS[serial]
-        return {
-            Obis.parse(code): value
-            for code, value in {
-                "31.7.0": Decimal(4130 + unit) / 1000,
-                "32.7.0": Decimal(2300 + unit) / 10,
-                "1.7.0": Decimal("0.00"),
-                "2.7.0": Decimal(unit) / 100,
-                "16.7.0": Decimal(-unit) / 100,
-                "1.8.0": Decimal(0x20000 + unit) / 100_000,
-                "96.5.0": 0,
-            }.items()
+        held: dict[str, Value] = {
+            "31.7.0": Decimal(4130 + unit) / 1000,
+            "32.7.0": Decimal(2300 + unit) / 10,
+            "1.7.0": Decimal("0.00"),
+            "2.7.0": Decimal(unit) / 100,
+            "16.7.0": Decimal(-unit) / 100,
+            "1.8.0": Decimal(0x20000 + unit) / 100_000,
+            "96.5.0": 0,
         }
+        return {Obis.parse(code): value for code, value in held.items()}
 
     def _place(self, serial: MeterSerial, meter: DoubleMeter) -> None:
         self._double.meters[_SERIALS[serial]] = meter

@@ -4,13 +4,19 @@ import asyncio
 import json
 import math
 import sys
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from openami.clock import SystemClock
+from openami.gateway.driver import LineSettings, MeterSettings
+from openami.gateway.drivers.modbus import ModbusDriver
+from openami.simulator.display import quantities
+from openami.simulator.lines import VillageLine, village_lines
 from openami.simulator.modbus_server import ModbusLine, serving
 from openami.simulator.plan import UJ_PER_KWH, plan_village
 from openami.simulator.sunspec_meter import SIMULATED, SunSpecMeter
@@ -28,7 +34,7 @@ def measured(model: int) -> Measured:
     return village.measured(plan.head_serial if model % 10 == 3 else plan.customers[0].serial)
 
 
-async def _read_by_the_peer(model: int, base: int) -> Mapping[str, Any]:
+async def _read_by_the_peer(model: int, base: int) -> dict[str, Any]:
     meter = SunSpecMeter(model, lambda: measured(model), maker_number=99_000_007, base=base)
     async with serving(ModbusLine({1: meter})) as port:
         peer = await asyncio.create_subprocess_exec(
@@ -36,7 +42,7 @@ async def _read_by_the_peer(model: int, base: int) -> Mapping[str, Any]:
         )
         told, _ = await peer.communicate()
     assert peer.returncode == 0
-    answer: Mapping[str, Any] = json.loads(told)
+    answer: dict[str, Any] = json.loads(told)
     return answer
 
 
@@ -70,3 +76,52 @@ async def test_the_peer_reads_what_the_meter_measures(model: int, base: int) -> 
     assert (points["PhVphC"] is None) == single_phase
     assert (points["WphC"] is None) == single_phase
     assert points["Evt"] == 0
+
+
+async def _through_the_driver(line: VillageLine) -> dict[str, dict[str, object]]:
+    """Read a village's line as the gateway does: by the configuration the demo writes."""
+    async with serving(line.modbus) as port:
+        settings = LineSettings(
+            line.name,
+            [
+                MeterSettings(
+                    place.serial,
+                    {"unit": place.unit, "map": place.map, "identity": place.maker_number},
+                )
+                for place in line.meters
+            ],
+            {"transport": "tcp", "host": "127.0.0.1", "port": port},
+        )
+        async with ModbusDriver.open(settings) as opened:
+            return {
+                str(serial): {
+                    str(reading.obis): reading.value
+                    for reading in await meter.read([info.obis for info in meter.registers])
+                }
+                for serial, meter in opened.meters.items()
+            }
+
+
+@pytest.mark.parametrize(
+    ("head", "customer"), [("sunspec-203", "sunspec-201"), ("sunspec-213", "sunspec-211")]
+)
+async def test_the_gateways_driver_reads_a_village_of_them(head: str, customer: str) -> None:
+    plan = plan_village(meters=5, seed=3, start=SystemClock().now())
+    plan = replace(
+        plan, head_model=head, customers=tuple(replace(c, model=customer) for c in plan.customers)
+    )
+    village = Village(plan)
+    for line in village_lines(village, SystemClock()):
+        told = await _through_the_driver(line)
+        for place in line.meters:
+            shown = {str(o): v for o, v in quantities(village.measured(place.serial)).items()}
+            values = told[str(place.serial)]
+            three_phase = place.serial == plan.head_serial
+            assert ("72.7.0" in values) == three_phase
+            assert ("2.8.0" in values) == customer.endswith("211")  # of 0: an accumulator has none
+            assert values.keys() >= {"1.8.0", "1.7.0", "32.7.0", "31.7.0", "13.7.0", "14.7.0"}
+            for code, value in values.items():
+                assert isinstance(value, int | Decimal)
+                if code in shown:
+                    # Between the reading and now a watt-second or two was counted.
+                    assert float(value) == pytest.approx(float(shown[code]), rel=5e-4, abs=2e-3)

@@ -91,6 +91,7 @@ def _points(measured: Measured) -> Values:
         "PhV": sum(phase.voltage_v for phase in phases) / len(phases),
         "Hz": measured.frequency_hz,
         "TotWhImp": measured.import_uj // _UJ_PER_WH,
+        "TotWhExp": 0,
         "TotVArhImpQ1": measured.reactive_uj // _UJ_PER_WH,
         "Evt": 0,
         **_powers("", active, reactive),

@@ -299,6 +299,12 @@ class ModbusLine:
         """Be sure that the unit's next answer is to our next question, and that it is the meter meant."""
         if not unit.in_step:
             unit.identified_at = None
+            await self._synchronised(unit)
+        await self._identified(unit)
+
+    async def _synchronised(self, unit: Unit) -> None:
+        places = 1 if unit.undiscovered is None else len(unit.bases)
+        while True:
             block = sync_block(
                 unit.map.fields,
                 limits=unit.map.limits,
@@ -308,10 +314,14 @@ class ModbusLine:
                 raise self._in_doubt(unit)
             try:
                 await self._exchange(unit, block)
-            except _Refused:  # an answer as well, if it was to this question
-                if not unit.in_step:
+                return
+            except _Refused:
+                if unit.in_step:  # it was an answer as well, and to this question
+                    return
+                places -= 1
+                if places == 0:
                     raise
-        await self._identified(unit)
+                unit.look_elsewhere()
 
     async def _identified(self, unit: Unit) -> None:
         field, expected = unit.map.identify, unit.identity

@@ -14,7 +14,7 @@ from openami.gateway.breaker import SILENT_SHARE
 from openami.gateway.driver import LineSettings, MeterSettings, OptionsError, RegisterInfo
 from openami.gateway.drivers.modbus.map_files import load_map, shipped_maps
 from openami.gateway.drivers.modbus.register_map import MapError, Ratio, RegisterMap, SerialDefaults
-from openami.gateway.drivers.modbus.sunspec.chain import BASES
+from openami.gateway.drivers.modbus.sunspec.chain import BASE_MAX, BASES
 from openami.gateway.drivers.modbus.sunspec.layout import NAME as SUNSPEC
 from openami.gateway.drivers.modbus.sunspec.layout import Discovery, undiscovered
 from openami.gateway.line_options import check_endpoint, converted
@@ -47,7 +47,7 @@ class Transport(StrEnum):
 
 _Seconds = Annotated[float, Meta(ge=0.005, le=3600)]
 _Waits = Annotated[float, Meta(ge=0.005, le=30)]
-_Base = Annotated[int, Meta(ge=0, le=0xFFFF)]
+_Base = Annotated[int, Meta(ge=0, le=BASE_MAX)]
 _Baudrate = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
 
 

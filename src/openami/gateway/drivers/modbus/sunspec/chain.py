@@ -20,6 +20,9 @@ BASES: Final = (
     50_000,
     0,
 )  # SunSpec Device Information Model Specification: where it may begin
+BASE_MAX: Final = (
+    0xFFFF - 69
+)  # the marker and the shortest common model with a serial number fit behind it
 END: Final = 0xFFFF
 # An inverter with everything SunSpec has defined for it carries some forty; a meter three.
 MODELS_MAX: Final = 64
@@ -98,7 +101,7 @@ def walk(bases: Sequence[int]) -> Walk:
 
 def _base(bases: Sequence[int]) -> Generator[Question, tuple[int, ...] | None, int]:
     for base in bases:
-        words = yield Question(base, len(MARKER), behind=_shared_beginning(base))
+        words = yield Question(base, len(MARKER), behind=_shared_beginning())
         if words == MARKER:
             return base
     places = ", ".join(map(str, bases))
@@ -108,10 +111,10 @@ def _base(bases: Sequence[int]) -> Generator[Question, tuple[int, ...] | None, i
     )
 
 
-def _shared_beginning(base: int) -> int:
+def _shared_beginning() -> int:
     """Return how many registers follow the marker in every SunSpec device: the common model's, to its serial."""
     serial = shipped_model(COMMON).points["SN"]
-    return min(serial.offset + serial.words, _REGISTERS - base - len(MARKER))
+    return serial.offset + serial.words
 
 
 def _link(at: int, header: Sequence[int], before: Sequence[Link]) -> Link:

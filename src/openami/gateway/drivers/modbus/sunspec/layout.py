@@ -61,7 +61,7 @@ class Discovery:
 def undiscovered(base: int) -> RegisterMap:
     """Return the map of a meter whose chain is not known yet: it can be brought into step, and no more."""
     beginnings = (_holding(base, count, NumberType.ASCII) for count in _BEGINNINGS)
-    return _map(fields=tuple(field for field in beginnings if field.end <= 0x10000))
+    return _map(fields=tuple(beginnings))
 
 
 def layout(chain: Chain, discovery: Discovery) -> RegisterMap:
