@@ -86,8 +86,8 @@ async def _endpoint(line: DlmsLine, transport: str, place: Path) -> AsyncIterato
         async with on_tcp(line) as port:
             yield (f"tcp://127.0.0.1:{port}",)
     else:
-        async with on_serial_line(line, place / "tty") as device:
-            yield (f"serial://{device}", "--physical", "17")
+        async with on_serial_line(line, place / "tty") as port_:
+            yield (f"serial://{port_.path}", "--physical", "17")
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ async def _read_by_us(
             async with DlmsDriver.open(LineSettings("tcp", meters, options, place)) as opened:
                 yield opened
     else:
-        async with on_serial_line(line, place / "tty") as device:
-            options |= {"device": str(device), "baudrate": 115200}
+        async with on_serial_line(line, place / "tty") as port_:
+            options |= {"device": str(port_.path), "baudrate": 115200}
             async with DlmsDriver.open(LineSettings("tty", meters, options, place)) as opened:
                 yield opened
 

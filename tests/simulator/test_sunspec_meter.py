@@ -80,17 +80,11 @@ async def test_the_peer_reads_what_the_meter_measures(model: int, base: int) -> 
 
 async def _through_the_driver(line: VillageLine) -> dict[str, dict[str, object]]:
     """Read a village's line as the gateway does: by the configuration the demo writes."""
-    async with serving(line.modbus) as port:
+    async with line.serving() as place:
         settings = LineSettings(
-            line.name,
-            [
-                MeterSettings(
-                    place.serial,
-                    {"unit": place.unit, "map": place.map, "identity": place.maker_number},
-                )
-                for place in line.meters
-            ],
-            {"transport": "tcp", "host": "127.0.0.1", "port": port},
+            place.name,
+            [MeterSettings(meter.serial, meter.options) for meter in place.meters],
+            place.options,
         )
         async with ModbusDriver.open(settings) as opened:
             return {

@@ -11,7 +11,7 @@ from openami.profile import FeederId, GatewayId, MeterSerial
 
 # A demo polls as fast as a person looks; more meters, slower, so that two cores do both ends of it.
 _FAST_S = ((50, 2), (200, 5), (500, 10))
-_BILLING_POLLS = 5
+BILLING_POLLS = 5
 
 
 # Tables of texts beside those every demo has: which keys to sign with, whom to believe.
@@ -19,7 +19,7 @@ Tables = Mapping[str, Mapping[str, str]]
 _NO_TABLES: Tables = {}
 
 
-Options = Mapping[str, str | int | float]
+Options = Mapping[str, str | int | float | bool]
 """The keys of a line's table, or of a meter's, as its driver has them."""
 
 
@@ -60,7 +60,7 @@ def gateway_toml(
     mqtt: BrokerSettings,
     lines: Sequence[LinePlace],
     tables: Tables = _NO_TABLES,
-    billing_polls: int = _BILLING_POLLS,
+    billing_polls: int = BILLING_POLLS,
 ) -> str:
     """Return the configuration file's text. ``billing_polls``: how many polls lie between two billing reads."""
     poll_s = fast_s(sum(len(line.meters) for line in lines))
@@ -121,7 +121,13 @@ def _line(line: LinePlace) -> list[str]:
 
 def _keys(options: Options) -> Iterator[str]:
     for key, value in options.items():
-        yield f"{key} = {_text(value) if isinstance(value, str) else value}"
+        yield f"{key} = {_toml(value)}"
+
+
+def _toml(value: str | int | float | bool) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _text(value) if isinstance(value, str) else str(value)
 
 
 def _text(value: str) -> str:

@@ -136,7 +136,7 @@ def modbus_line(
                 order_relay=partial(order_now, village, clock, meter.serial),
             )
             tells = register_map.identify is not None
-        options: dict[str, str | int | float] = {"unit": unit, "map": map_name(model)}
+        options: dict[str, str | int | float | bool] = {"unit": unit, "map": map_name(model)}
         if tells:
             options["identity"] = maker_number
         places.append(MeterPlace(meter.serial, options))

@@ -23,7 +23,7 @@ from openami.simulator.dlms.lines import DlmsLine, hdlc_station, on_serial_line,
 from openami.simulator.dlms.meter import DlmsMeter, MeterTime, new_challenge
 from openami.simulator.dlms.objects import ControlMode
 from openami.simulator.dlms.server import Access, Ciphered, Password, Public
-from openami.simulator.faults import Fault, Readdressed
+from openami.simulator.faults import Fault, Readdressed, Silent
 from openami.simulator.iec_line import IecLine
 from openami.simulator.iec_meter import IecMeter
 from openami.simulator.iec_server import serving_pty
@@ -37,7 +37,14 @@ from openami.simulator.lines import (
     modbus_line,
     order_now,
 )
-from openami.simulator.mixed_plan import CAPTURE_PERIOD, CLOCK_ERROR, LineName, MixedVillage
+from openami.simulator.mixed_plan import (
+    CAPTURE_PERIOD,
+    CLOCK_ERROR,
+    SLOW_CLOCKS_PERIOD,
+    LineName,
+    MixedVillage,
+)
+from openami.simulator.serial_port import SerialPort
 from openami.simulator.village import Village
 
 _PUBLIC, _READER, _MANAGEMENT = 16, 32, 1  # clients, as meters commonly number them
@@ -58,6 +65,8 @@ class DlmsVillageLine:
     meters: Mapping[MeterSerial, DlmsMeter]
     places: Sequence[MeterPlace]
     device: Path | None = None
+    port: SerialPort | None = None
+    """While it is served on a serial line."""
     line: DlmsLine = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +92,7 @@ class DlmsVillageLine:
             async with on_tcp(self.line) as port:
                 yield self._place(transport="tcp", host="127.0.0.1", port=port)
         else:
-            async with on_serial_line(self.line, self.device):
+            async with on_serial_line(self.line, self.device) as self.port:
                 yield self._place(
                     transport="hdlc",
                     device=str(self.device),
@@ -91,7 +100,7 @@ class DlmsVillageLine:
                     silence_s=_SILENCE_S,
                 )
 
-    def _place(self, **options: str | int | float) -> LinePlace:
+    def _place(self, **options: str | int | float | bool) -> LinePlace:
         return LinePlace(self.name, "dlms", {**options, "timeout_s": _TIMEOUT_S}, self.places)
 
 
@@ -136,6 +145,15 @@ class MixedLines:
     serial_line: DlmsVillageLine
     dlms_meters: Mapping[MeterSerial, DlmsMeter]
 
+    def cut_serial_line(self) -> None:
+        """Let the DLMS meters' serial port vanish, as when its adapter is pulled out."""
+        assert self.serial_line.port is not None
+        self.serial_line.port.unplug()
+
+    def mend_serial_line(self) -> None:
+        assert self.serial_line.port is not None
+        self.serial_line.port.plug()
+
 
 def mixed_lines(mixed: MixedVillage, village: Village, clock: Clock, directory: Path) -> MixedLines:
     """Put the meters up, one of them at a wrong address, and write their key files below a directory."""
@@ -157,9 +175,11 @@ def mixed_lines(mixed: MixedVillage, village: Village, clock: Clock, directory: 
     )
     roles = mixed.roles
     serial_line.set_fault(roles.readdressed, Readdressed(serial_line.address(roles.neighbour)))
+    by_modbus = [modbus_line(name, of_line[name], village, clock) for name in modbus]
+    next(line for line in by_modbus if roles.dead in line.serials).set_fault(roles.dead, Silent())
     return MixedLines(
         (
-            *(modbus_line(name, of_line[name], village, clock) for name in modbus),
+            *by_modbus,
             by_keys,
             serial_line,
             putting_up.iec_line(of_line[LineName.IEC], directory / "iec-line"),
@@ -172,7 +192,11 @@ def mixed_lines(mixed: MixedVillage, village: Village, clock: Clock, directory: 
 def _capture(village: Village, meters: Mapping[MeterSerial, DlmsMeter]) -> None:
     at = datetime.fromtimestamp(village.now_ms // 1000, UTC)
     for serial, meter in meters.items():
-        meter.capture(village.measured(serial), at)
+        if (at - _EPOCH) % meter.period == timedelta():
+            meter.capture(village.measured(serial), at)
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +216,13 @@ class _PuttingUp:
         for at, meter in enumerate(meters):
             client, access, file = self._access(meter.serial, by_keys=device is None)
             found[meter.serial] = self._dlms_meter(meter, {_PUBLIC: Public(), client: access})
-            options: dict[str, str | int | float] = {
+            options: dict[str, str | int | float | bool] = {
                 "client": client,
                 "keys": str(file),
                 "identity": str(meter.maker_number),
             }
+            if meter.serial == self.mixed.roles.slow_clock:
+                options["set_clock"] = True
             options |= {"server": at + 1} if device is None else {"physical": _PHYSICAL_FIRST + at}
             places.append(MeterPlace(meter.serial, options))
         return DlmsVillageLine(name, found, places, device)
@@ -211,7 +237,7 @@ class _PuttingUp:
             serial_number=str(meter.maker_number),
             clients=clients,
             utc_offset_minutes=self.mixed.plan.utc_offset_minutes,
-            period=CAPTURE_PERIOD,
+            period=SLOW_CLOCKS_PERIOD if slow else CAPTURE_PERIOD,
             control_mode=ControlMode.BUTTON if button else ControlMode.DIRECT,
         )
 

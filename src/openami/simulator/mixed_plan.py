@@ -45,6 +45,8 @@ MIXED_METERS_MIN: Final = _SPECIAL + 1
 # Real meters keep a quarter hour. A demo is over in one: its meters keep each second poll, so that a gap of seconds
 # is a gap, and has something to be closed with.
 CAPTURE_PERIOD: Final = timedelta(seconds=4)
+# A clock may be set only where it lies well within one capture, which of seconds it never does.
+SLOW_CLOCKS_PERIOD: Final = timedelta(minutes=15)
 # Beyond what is believed of a meter's clock, within what may be set from afar.
 CLOCK_ERROR: Final = timedelta(seconds=-90)
 

@@ -9,7 +9,7 @@ from typing import Final
 from openami.simulator.dlms.frames import Framing, Hdlc, Question, Station, Wrapper
 from openami.simulator.dlms.server import LogicalDevice
 from openami.simulator.faults import Fault, Readdressed, Silent, Slow
-from openami.simulator.serial_port import Send, plugged_in
+from openami.simulator.serial_port import Send, SerialPort, plugged_in
 
 _READ_BYTES_MAX: Final = 4096  # more than any question
 _QUESTIONS_WAITING_MAX: Final = 16  # a client waits for one answer; more is noise
@@ -109,7 +109,7 @@ async def _converse(
 
 
 @asynccontextmanager
-async def on_serial_line(line: DlmsLine, path: Path) -> AsyncIterator[Path]:
+async def on_serial_line(line: DlmsLine, path: Path) -> AsyncIterator[SerialPort]:
     """Serve a line by HDLC on a serial port of this name while the context lasts."""
     framing = Hdlc()
     asked: asyncio.Queue[tuple[Question, Send]] = asyncio.Queue(_QUESTIONS_WAITING_MAX)
@@ -129,7 +129,7 @@ async def on_serial_line(line: DlmsLine, path: Path) -> AsyncIterator[Path]:
     with plugged_in(path, received) as port:
         task = asyncio.create_task(answering(), name="dlms serial line")
         try:
-            yield port.path
+            yield port
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

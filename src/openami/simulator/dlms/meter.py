@@ -150,6 +150,7 @@ class DlmsMeter:
         self._order_relay = order_relay
         self._failures = 0
         self.time = time
+        self.period = period
         self._profile = Profile(
             [(Register.class_id, _register_name(code), 2) for code in (_ENERGY, _VOLTAGE)],
             period_s=round(period.total_seconds()),
