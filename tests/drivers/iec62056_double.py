@@ -1,8 +1,8 @@
 """Mode C meters on one line, behind a port: they answer by script, late, spoilt or never.
 
-What they say comes from the simulator's meters, which were written from the standard and not from the driver. Here is
-what goes wrong on the way: a meter has one mouth, so what it says comes in its order; several meters may speak
-at once.
+What they say comes from the simulator's meters, which were written from the standard and not from the driver.
+Here is what goes wrong on the way: a meter has one mouth, so what it says comes in its order; several meters
+may speak at once.
 """
 
 import asyncio

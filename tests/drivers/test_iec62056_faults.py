@@ -1,15 +1,15 @@
 """Late, lost, cut, bent, repeated and noisy answers: values are missing, never wrong.
 
-In virtual time, so that a day of polls takes seconds. Every value tells its meter, its register and the number of the
-read-out it is from, with a remainder that no other number has, so that a value from another meter, another register
-or an earlier read-out is seen, and so is a single digit that was changed.
+In virtual time, so that a day of polls takes seconds. Every value tells its meter, its register and the number
+of the read-out it is from, with a remainder that no other number has, so that a value from another meter,
+another register or an earlier read-out is seen, and so is a single digit that was changed.
 """
 
 import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -165,7 +165,7 @@ def _right(unit: int, code: str, value: str, before: int) -> bool:
     )
 
 
-_LINES: Final = {
+_LINES: Final[Mapping[str, tuple[Sequence[int], Mapping[str, object]]]] = {
     "one meter, 300 to 19200 Bd": ([1], {"transport": "serial"}),
     "three meters, 300 to 19200 Bd": ([1, 2, 3], {"transport": "serial"}),
     "three meters, one speed": ([1, 2, 3], {"transport": "serial", "baudrate_max": 300}),

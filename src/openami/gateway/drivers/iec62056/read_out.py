@@ -28,7 +28,7 @@ from openami.profile import Obis, ProfileError
 
 # Fifteen digits before the point and nine behind it: more than any meter counts, and exact in Decimal's 28.
 _number = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{0,9})?").fullmatch
-_none = re.compile(r"[- ]*").fullmatch
+_none = re.compile(r"[-. ]*").fullmatch
 _ANY: Final = (None, None)
 
 
