@@ -50,10 +50,17 @@ class Said:
 class IecLine:
     """The meters of one line by address, and what is wrong with each."""
 
-    def __init__(self, meters: Mapping[str, ReadOutSource], *, baudrate: int = 300) -> None:
+    def __init__(
+        self,
+        meters: Mapping[str, ReadOutSource],
+        *,
+        baudrate: int = 300,
+        reaction_s: float = REACTION_S,
+    ) -> None:
         """``baudrate``: at which a dialogue begins; where it ends is in the meters' identification."""
         assert baudrate in BAUDRATES
         self.baudrate = baudrate
+        self.reaction_s = reaction_s
         self._meters = {address.lstrip("0"): meter for address, meter in meters.items()}
         self._faults: dict[str, Fault] = {}
 
@@ -90,10 +97,12 @@ class Conversation:
         self._inbox = b""
         self._meter: ReadOutSource | None = None
         self._late_s = 0.0
-        self._baudrate = line.baudrate
-        self._hears_until_s = 0.0
         self._sent: bytes | None = None
         """The block that can be had again."""
+        self.baudrate = line.baudrate
+        """At which the meter is."""
+        self.hears_until_s = 0.0
+        """Until when it hears an order, or the wish to have its block again."""
 
     def heard(self, octets: bytes, baudrate: int, now_s: float) -> Sequence[Said]:
         """Return what is answered to bytes that came at this speed."""
@@ -104,9 +113,9 @@ class Conversation:
             airtime_s = len(found[0]) * _BITS_PER_CHARACTER / baudrate
             answer = self._answer(found, baudrate, now_s)
             if answer is not None:
-                after_s = airtime_s + REACTION_S + self._late_s
-                self._hears_until_s = now_s + after_s + HEARING_S
-                said.append(Said(answer, after_s, self._baudrate))
+                after_s = airtime_s + self._line.reaction_s + self._late_s
+                self.hears_until_s = now_s + after_s + HEARING_S
+                said.append(Said(answer, after_s, self.baudrate))
         return said
 
     def _answer(self, message: re.Match[bytes], baudrate: int, now_s: float) -> bytes | None:
@@ -114,14 +123,14 @@ class Conversation:
             if baudrate != self._line.baudrate:
                 return None
             return self._signed_on(message["address"].decode("ascii"))
-        if self._meter is None or now_s > self._hears_until_s or baudrate != self._baudrate:
+        if self._meter is None or now_s > self.hears_until_s or baudrate != self.baudrate:
             return None
         if message["order"] is not None:
             return self._ordered(self._meter, message["order"].decode("ascii"))
         return self._sent
 
     def _signed_on(self, address: str) -> bytes | None:
-        self._baudrate, self._meter, self._sent = self._line.baudrate, None, None
+        self.baudrate, self._meter, self._sent = self._line.baudrate, None, None
         hearing = self._line.hearing(address)
         if hearing is None:
             return None
@@ -132,9 +141,9 @@ class Conversation:
         if (order[0], order[2]) != ("0", "0") or self._sent is not None:
             return None  # programming and makers' own modes are not simulated
         speed = dict(enumerate(BAUDRATES)).get(int(order[1]))
-        if speed is None or (order[1] != meter.identification[3] and speed != self._baudrate):
+        if speed is None or (order[1] != meter.identification[3] and speed != self.baudrate):
             return None
-        self._baudrate = speed
+        self.baudrate = speed
         self._sent = _block(meter.data_lines())
         return self._sent
 

@@ -26,6 +26,8 @@ class BlockReader:
     def __init__(self) -> None:
         self._characters = bytearray()
         self._began = False
+        self._looked_at = 0
+        """How many characters are known not to end it."""
 
     @property
     def empty(self) -> bool:
@@ -37,8 +39,9 @@ class BlockReader:
         self._characters += characters
         if not self._began and not self._begin():
             return None
-        end = self._characters.find(ETX)
+        end = self._characters.find(ETX, self._looked_at)
         if end < 0 or end + 1 == len(self._characters):
+            self._looked_at = len(self._characters) if end < 0 else end
             if len(self._characters) > BLOCK_CHARS_MAX:
                 raise UnfitAnswer(f"a block of more than {BLOCK_CHARS_MAX} characters is not read")
             return None

@@ -7,7 +7,8 @@ comes late is followed by the one that was due, which stands where data should, 
 0054).
 
 Where a serial number is configured it is compared in every read-out, which tells it anyway. Another one has to
-be told twice before it is believed, because the first may have been a late neighbour's.
+be told twice before it is believed, because the first may have been a late neighbour's. So has a value in a
+form the meter has not had before.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from openami.gateway.drivers.iec62056.dialogue import (
     read_out,
 )
 from openami.gateway.drivers.iec62056.errors import NoAnswer, NotSpoken, UnfitAnswer
-from openami.gateway.drivers.iec62056.meter_map import Register, wanted
+from openami.gateway.drivers.iec62056.forms import Forms
 from openami.gateway.drivers.iec62056.options import LinePlan, MeterPlan, Transport
 from openami.gateway.drivers.iec62056.read_out import ReadOut, understood
 from openami.gateway.wire import SpeedWire, Wire, silence
@@ -46,6 +47,8 @@ DRAIN_S_MAX: Final = 60.0
 RECONNECT_S_MIN: Final = 1.0  # a device server that restarts is back in seconds
 RECONNECT_S_MAX: Final = 60.0  # and a line that is back is read again in the next cycle
 MISMATCHES_TO_BELIEVE: Final = 2  # one may be a late neighbour's
+DOUBTS_MAX: Final = 3
+"""How often a read-out in a new form is asked for again: once to confirm it, and twice on a bad day."""
 _BITS_PER_CHARACTER: Final = 10  # 7E1, or 8N1
 
 _log = logging.getLogger(__name__)
@@ -56,6 +59,7 @@ class Unit:
 
     def __init__(self, meter: MeterPlan, line: LinePlan, now: float) -> None:
         self.meter = meter
+        self.forms = Forms()
         self.reported: set[Obis] = set()
         self.refused = ""
         """Why the meter cannot be read on this line, since that was last found out."""
@@ -95,17 +99,17 @@ class ReadOutLine:
     async def read(self, serial: MeterSerial, codes: Sequence[Obis]) -> Sequence[RawReading]:
         """Read a meter out in the line's turn, and return these registers. Raises DriverError."""
         unit = self._units[serial]
-        registers = wanted(unit.meter.map, codes)
-        if not registers:
+        asked = [obis for obis in dict.fromkeys(codes) if obis in unit.meter.map.registers]
+        if not asked:
             return ()
         async with self._turn_of(unit):
-            told = await self._insisted(unit, registers)
-        self._report_left_out(unit, told.left_out)
-        if not told.readings and told.left_out:
-            raise MeterRefused(
-                f"{unit} on {self._plan.place}: {next(iter(told.left_out.values()))}"
-            )
-        return told.readings
+            told = await self._insisted(unit)
+        readings = [told.readings[obis] for obis in asked if obis in told.readings]
+        missing = {obis: told.left_out[obis] for obis in asked if obis in told.left_out}
+        self._report_left_out(unit, missing)
+        if missing and not readings:
+            raise MeterRefused(f"{unit} on {self._plan.place}: {next(iter(missing.values()))}")
+        return readings
 
     # --- a turn ----------------------------------------------------------------------------------
 
@@ -123,12 +127,21 @@ class ReadOutLine:
                     f"{unit} on {self._plan.place} was not done within {TURN_S_MAX:.0f} s"
                 ) from None
 
-    async def _insisted(self, unit: Unit, registers: Sequence[Register]) -> ReadOut:
-        """Read out, and again after a fault, as often as the options say. Raises DriverError."""
-        failures = mismatches = breaks = 0
+    async def _insisted(self, unit: Unit) -> ReadOut:
+        """Read out until it is believed, as often as the options and the bounds say. Raises DriverError."""
+        failures = mismatches = doubts = breaks = 0
         while True:
             try:
-                return self._proved(unit, await self._read_out(unit, registers))
+                told = self._proved(unit, await self._read_out(unit))
+                if unit.forms.believed(told.forms):
+                    return told
+                doubts += 1
+                if doubts > DOUBTS_MAX:
+                    raise MeterRefused(
+                        f"{unit} on {self._plan.place} writes its registers in another form each time: "
+                        "characters are lost; check the adapter and the line"
+                    )
+                self._unsettled = True
             except MeterSilent:
                 failures += 1
                 if failures > self._plan.options.retries or self._waits_s(unit) > 0:
@@ -159,7 +172,7 @@ class ReadOutLine:
             raise IdentityMismatch(expected=expected, found=told.identity)
         return told
 
-    async def _read_out(self, unit: Unit, registers: Sequence[Register]) -> ReadOut:
+    async def _read_out(self, unit: Unit) -> ReadOut:
         """Have one read-out, whatever it tells. Raises DriverError."""
         if self._unsettled or not self._wire.connected:
             await self._settle()
@@ -179,7 +192,7 @@ class ReadOutLine:
         self._unsettled, unit.refused = False, ""
         unit.breaker = unit.breaker.answered()
         try:
-            return understood(data, unit.meter.map, registers, unit.meter.zone)
+            return understood(data, unit.meter.map, unit.meter.zone)
         except UnfitAnswer as error:
             raise MeterRefused(f"{what}: {error}") from None
 

@@ -6,7 +6,7 @@ to be judged, and no more. The keys are described in docs/drivers.md; an unknown
 Pure: text in, MeterMap out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -132,12 +132,6 @@ def read_map(text: str) -> MeterMap:
         return _build(convert(document, _MapFile))
     except TableError as error:
         raise MapError(str(error)) from None
-
-
-def wanted(meter_map: MeterMap, codes: Sequence[Obis]) -> tuple[Register, ...]:
-    """Return the map's registers for these codes, in their order; what the map lacks is left out."""
-    known = meter_map.registers
-    return tuple(known[code] for code in dict.fromkeys(codes) if code in known)
 
 
 def _build(file: _MapFile) -> MeterMap:

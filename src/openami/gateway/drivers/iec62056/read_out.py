@@ -6,13 +6,14 @@ A code names the same data set in its reduced and in its full form (IEC 62056-6-
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, assert_never
 
 from openami.gateway.driver import RawReading
 from openami.gateway.drivers.iec62056.data_sets import DataSet, read_data_sets
 from openami.gateway.drivers.iec62056.errors import WrongValue
+from openami.gateway.drivers.iec62056.forms import form_of
 from openami.gateway.drivers.iec62056.meter_map import (
     CLOCK,
     DATES,
@@ -27,7 +28,7 @@ from openami.profile import Obis, ProfileError
 
 # Fifteen digits before the point and nine behind it: more than any meter counts, and exact in Decimal's 28.
 _number = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{0,9})?").fullmatch
-_none = re.compile(r"[- ]*").fullmatch
+_none = re.compile(r"[-. ]*").fullmatch
 _ANY: Final = (None, None)
 
 
@@ -37,28 +38,27 @@ class ReadOut:
 
     identity: str | None
     """Its own serial number, where its map says where it stands and it does."""
-    readings: tuple[RawReading, ...]
-    left_out: Mapping[Obis, str] = field(default_factory=dict)
-    """Registers that were wanted and have no value, and why."""
+    readings: Mapping[Obis, RawReading]
+    left_out: Mapping[Obis, str]
+    """Registers of the map that have no value, and why."""
+    forms: Mapping[Obis, str]
+    """What the data sets look like that were made use of, by their own codes."""
 
 
-def understood(
-    data: bytes, meter_map: MeterMap, registers: Sequence[Register], zone: Zone
-) -> ReadOut:
-    """Return what a block's data tell of these registers. Raises UnfitAnswer."""
+def understood(data: bytes, meter_map: MeterMap, zone: Zone) -> ReadOut:
+    """Return what a block's data tell of a map's registers. Raises UnfitAnswer."""
     told = _Told(read_data_sets(data))
-    readings: list[RawReading] = []
+    readings: dict[Obis, RawReading] = {}
     left_out: dict[Obis, str] = {}
-    for register in registers:
-        obis = register.info.obis
+    for obis, register in meter_map.registers.items():
         try:
             value = _value(told, register, zone)
         except WrongValue as wrong:
             left_out[obis] = f"{obis}: {wrong}"
         else:
             if value is not None:
-                readings.append(RawReading(obis, value, register.info.unit))
-    return ReadOut(_identity(told, meter_map), tuple(readings), left_out)
+                readings[obis] = RawReading(obis, value, register.info.unit)
+    return ReadOut(_identity(told, meter_map), readings, left_out, told.forms())
 
 
 class _Told:
@@ -67,6 +67,7 @@ class _Told:
     def __init__(self, data_sets: Sequence[DataSet]) -> None:
         self._by_code: dict[Obis, DataSet] = {}
         self._twice: set[Obis] = set()
+        self._used: dict[Obis, DataSet] = {}
         for data_set in data_sets:
             try:
                 code = Obis.parse(data_set.code)
@@ -82,8 +83,13 @@ class _Told:
                 if spelled in self._twice:
                     raise WrongValue(f"{spelled} stands twice in the read-out, with two values")
                 if spelled in self._by_code:
+                    self._used[spelled] = self._by_code[spelled]
                     return self._by_code[spelled]
         return None
+
+    def forms(self) -> Mapping[Obis, str]:
+        """Return what the values look like that have been asked for."""
+        return {code: form_of(used.values[0]) for code, used in self._used.items()}
 
 
 def _other_spellings(code: Obis, told: Mapping[Obis, DataSet]) -> Sequence[Obis]:

@@ -19,7 +19,7 @@ _SUMMER_MINUTES: Final = 60  # everywhere but on Lord Howe Island
 
 _SEASON = r"(?P<season>[012])?"
 _YEAR_MONTH_DAY = r"(?P<year>(?:20)?\d\d)(?P<sign>[-/.]?)(?P<month>\d\d)(?P=sign)(?P<day>\d\d)"
-_CLOCK = r"(?P<hour>\d\d)(?P<colon>:?)(?P<minute>\d\d)(?:(?P=colon)(?P<second>\d\d))?"
+_CLOCK = r"(?P<hour>\d\d)(?P<colon>:?)(?P<minute>\d\d)(?P=colon)(?P<second>\d\d)"
 _date = re.compile(_SEASON + _YEAR_MONTH_DAY, re.ASCII).fullmatch
 _clock = re.compile(_SEASON + _CLOCK, re.ASCII).fullmatch
 _both = re.compile(
