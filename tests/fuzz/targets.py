@@ -17,6 +17,7 @@ from tests.fuzz import (
     profile_targets,
     report_targets,
     sip_targets,
+    sunspec_targets,
 )
 from tests.fuzz.target import Target
 
@@ -37,6 +38,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         conformance_targets,
         bridge_targets,
         report_targets,
+        sunspec_targets,
     )
     for target in module.TARGETS
 }

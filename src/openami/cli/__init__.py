@@ -23,6 +23,7 @@ _COMMANDS: Mapping[str, str] = {
     "command": "command:command",
     "conformance": "conformance:conformance",
     "demo": "demo:demo",
+    "driver": "driver:driver",
     "export": "export:export",
     "feeder": "feeder:feeder",
     "gateway": "gateway:gateway",

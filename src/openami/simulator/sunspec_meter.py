@@ -30,7 +30,7 @@ BASE: Final = 40_000
 _MARKER = b"SunS"
 _END = b"\xff\xff\0\0"
 _UJ_PER_WH = UJ_PER_KWH // 1000
-_INT16_MAX = 0x7FFF
+_INT16_MAX = 0x7FFF  # what a point of this type holds
 # The finest digits a meter of this class measures: milliamperes, a tenth of a percent.
 _SCALE_FACTOR_MIN = -3
 _ABSENT: Final[Mapping[str, bytes]] = {

@@ -1,8 +1,9 @@
 """Register maps: what a meter type keeps where, as data.
 
-A map is one TOML file. It names its vendor, model and sources, says how sure each line is, and carries
+A map is one TOML file. It names its vendor, model and sources, says how sure each line is, and may carry
 golden frames: requests and answers as they stand on an RTU line, with the values they mean. They are the
-map's own tests. The keys are described in docs/drivers.md; an unknown key is an error.
+map's own tests; every map that ships has them. The keys are described in docs/drivers.md; an unknown key
+is an error.
 
 Pure: text in, RegisterMap out.
 """
@@ -210,7 +211,7 @@ class _MapFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     source: tuple[str, ...]
     certainty: Certainty
     register: tuple[_Register, ...]
-    golden: tuple[Golden, ...]
+    golden: tuple[Golden, ...] = ()
     models: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     area: Area = Area.HOLDING
@@ -309,8 +310,8 @@ def _build(file: _MapFile) -> RegisterMap:
             registers[register.info.obis] = register
     if not registers:
         raise TableError("a map has at least one register", path=("register",))
-    if not file.source or not file.golden:
-        raise TableError("a map names its sources and has golden frames", path=())
+    if not file.source:
+        raise TableError("a map names its sources", path=("source",))
     if file.relay is not None and len(set(file.relay.codes.values())) < len(file.relay.codes):
         raise TableError("two positions have one code", path=("relay",))
     identify = file.identify

@@ -15,14 +15,10 @@ from openami.gateway.drivers.modbus.register_map import READ_REGISTERS_MAX, Area
 from openami.gateway.drivers.modbus.sunspec.models import COMMON, HEADER_WORDS, shipped_model
 
 MARKER: Final = (0x5375, 0x6E53)  # "SunS"
-BASES: Final = (
-    40_000,
-    50_000,
-    0,
-)  # SunSpec Device Information Model Specification: where it may begin
-BASE_MAX: Final = (
-    0xFFFF - 69
-)  # the marker and the shortest common model with a serial number fit behind it
+# SunSpec Device Information Model Specification: where the marker may stand.
+BASES: Final = (40_000, 50_000, 0)
+# The marker and the shortest common model with a serial number fit behind it.
+BASE_MAX: Final = 0xFFFF - 69
 END: Final = 0xFFFF
 # An inverter with everything SunSpec has defined for it carries some forty; a meter three.
 MODELS_MAX: Final = 64
