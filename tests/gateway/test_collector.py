@@ -22,6 +22,7 @@ from tests.gateway.scripted_driver import (
 
 from openami.gateway.collector import (
     LINE_REOPEN_AFTER_CYCLES,
+    Keep,
     LineCollector,
     Surroundings,
 )
@@ -34,7 +35,7 @@ from openami.gateway.driver import (
     RegisterInfo,
 )
 from openami.gateway.driver_contract import CHECKS, Check
-from openami.gateway.entries import Alongside, AppendResult, Draft, OutboxError
+from openami.gateway.entries import AppendResult, Draft, OutboxError
 from openami.gateway.memory import MeterMemories
 from openami.gateway.meter_record import MeterRecord, MeterState
 from openami.gateway.metrics import GatewayMetrics
@@ -466,12 +467,10 @@ class FullStore:
         self.outbox = outbox
         self.full = True
 
-    async def append(
-        self, drafts: Sequence[Draft], *, alongside: Alongside | None = None
-    ) -> AppendResult:
+    async def append(self, drafts: Sequence[Draft], *, within: Keep | None = None) -> AppendResult:
         if self.full:
             raise OutboxError("the disk is full", remedy="free some space", permanent=False)
-        return await self.outbox.append(drafts, alongside=alongside)
+        return await self.outbox.append(drafts, within=within)
 
 
 async def test_a_disk_that_takes_no_more_is_said_and_counted_and_tried_again(

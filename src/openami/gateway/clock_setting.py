@@ -33,7 +33,7 @@ from openami.gateway.meter_clocks import (
     clock_step,
     drift_s,
 )
-from openami.gateway.meter_record import Keep, MeterRecord, Poll, PollResult, after_answer
+from openami.gateway.meter_record import Commit, MeterRecord, Poll, PollResult, after_answer
 from openami.gateway.normalise import to_the_millisecond
 from openami.profile import EventState, MeterSerial, Quality
 
@@ -56,12 +56,12 @@ class ClockSetting:
         *,
         line: str,
         context: Callable[[], Poll],
-        keep: Keep,
+        commit: Commit,
     ) -> None:
         self._steps_s_max = steps_s_max
         self._line = line
         self._context = context
-        self._keep = keep
+        self._commit = commit
         # By meter, in seconds of this boot: when it is looked at next, and when a refusal is told again.
         self._look_at: dict[MeterSerial, float] = {}
         self._tell_at: dict[MeterSerial, float] = {}
@@ -130,7 +130,7 @@ class ClockSetting:
         poll = self._context()
         # Whatever the meter says to it, it may have been done: noted first, so that it is not done twice.
         record = replace(record, clock_set_at=to_the_millisecond(poll.now))
-        if not await self._keep(record, ()):
+        if not await self._commit(record, ()):
             return
         try:
             await meter.set_clock(poll.now)
@@ -145,7 +145,7 @@ class ClockSetting:
         now_shows = "and shows no time" if ahead_s is None else f"and is now {ahead_s:+.0f} s off"
         detail = f"the meter's clock was set by {seconds:+.0f} s {now_shows}"
         event = _event(EventType.CLOCK_ADJUSTED, judged.record, detail, poll)
-        await self._keep(judged.record, (event, *judged.drafts))
+        await self._commit(judged.record, (event, *judged.drafts))
         _log.info("meter's clock set", meter=record.serial, line=self._line, by_s=round(seconds))
 
     async def _tell(self, judged: PollResult, reason: str, poll: Poll) -> None:
@@ -155,7 +155,7 @@ class ClockSetting:
             return
         _log.warning("meter's clock not set", meter=record.serial, reason=reason)
         event = _event(EventType.CLOCK_NOT_SET, record, reason, poll)
-        if await self._keep(record, (event, *judged.drafts)):
+        if await self._commit(record, (event, *judged.drafts)):
             self._tell_at[record.serial] = poll.boottime_s + SET_AGAIN_AFTER.total_seconds()
 
 

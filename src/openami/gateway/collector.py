@@ -9,6 +9,7 @@ to stop reading would lose the counters' history too, and help nobody.
 """
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -35,7 +36,7 @@ from openami.gateway.driver import (
     PollGroup,
     RawReading,
 )
-from openami.gateway.entries import Alongside, AppendResult, Draft, OutboxError, OutboxFull
+from openami.gateway.entries import AppendResult, Draft, OutboxError, OutboxFull
 from openami.gateway.event_logs import LogReader
 from openami.gateway.event_types import EventType
 from openami.gateway.meter_record import (
@@ -76,13 +77,14 @@ LAST_SAVE_TIMEOUT_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
+Keep = Callable[[sqlite3.Connection], None]
+
+
 class Store(Protocol):
     """Where a cycle's drafts go: the outbox."""
 
-    async def append(
-        self, drafts: Sequence[Draft], *, alongside: Alongside | None = None
-    ) -> AppendResult:
-        """Store a batch durably, and do the work alongside in the same transaction. Raises OutboxError."""
+    async def append(self, drafts: Sequence[Draft], *, within: Keep | None = None) -> AppendResult:
+        """Store a batch durably, with other work in the same transaction. Raises OutboxError."""
         ...
 
 
@@ -93,8 +95,8 @@ class Memories(Protocol):
         """Remember these meters. Raises DatabaseError."""
         ...
 
-    def saving(self, records: Iterable[MeterRecord]) -> Alongside:
-        """Return what remembers these meters within a transaction of the store's."""
+    def keeping(self, records: Iterable[MeterRecord]) -> Keep:
+        """Return the work of remembering these meters, for the transaction that tells of them."""
         ...
 
 
@@ -153,13 +155,13 @@ class LineCollector:
             line=line.settings.name,
             metrics=around.metrics,
             context=self._context,
-            keep=self._keep,
+            commit=self._commit,
         )
         self._clock_setting = ClockSetting(
             line.clock_steps_s_max,
             line=line.settings.name,
             context=self._context,
-            keep=self._keep,
+            commit=self._commit,
         )
 
     def _close_meters(self) -> None:
@@ -369,13 +371,13 @@ class LineCollector:
         # What is told is remembered in the same commit: nothing is told twice after a power cut, and no end is
         # lost.
         told = any(draft.envelope.event for draft in drafts)
-        saving = self._around.memories.saving(self.records.values()) if told else None
+        keep = self._around.memories.keeping(self.records.values()) if told else None
         for start in range(0, len(drafts), APPEND_ENTRIES_MAX):
             batch = drafts[start : start + APPEND_ENTRIES_MAX]
             is_last = start + APPEND_ENTRIES_MAX >= len(drafts)
             try:
-                alongside = saving if is_last else None
-                self._note_unfit(await self._around.store.append(batch, alongside=alongside))
+                within = keep if is_last else None
+                self._note_unfit(await self._around.store.append(batch, within=within))
             except OutboxFull as full:
                 fault, remedy = str(full), full.remedy
                 self._around.metrics.unstored.inc(full.refused)
@@ -386,11 +388,11 @@ class LineCollector:
         if drafts:
             self._note_store_fault(fault, remedy)
 
-    async def _keep(self, record: MeterRecord, drafts: Sequence[Draft]) -> bool:
+    async def _commit(self, record: MeterRecord, drafts: Sequence[Draft]) -> bool:
         """Store what came of a meter beside its polls, and what is then known of it; return whether it was done."""
-        alongside = self._around.memories.saving([record])
+        within = self._around.memories.keeping([record])
         try:
-            self._note_unfit(await self._around.store.append(drafts, alongside=alongside))
+            self._note_unfit(await self._around.store.append(drafts, within=within))
         except OutboxError as error:
             self._note_store_fault(str(error), error.remedy)
             return False

@@ -62,10 +62,6 @@ Within = Callable[[sqlite3.Connection, bytes], None]
 """Work that is to be in the same transaction as a sealed event; it is given the event's payload."""
 
 
-Alongside = Callable[[sqlite3.Connection], None]
-"""Work that is to be in the same transaction as a batch: both happen, or neither."""
-
-
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """An envelope as it will be published, byte for byte, however often."""
 

@@ -100,16 +100,16 @@ class MeterMemories:
 
     async def save(self, records: Iterable[MeterRecord]) -> None:
         """Remember these meters, durably. Raises DatabaseError."""
-        upsert = self.saving(records)
+        keep = self.keeping(records)
 
-        def save(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> None:
             with transaction(connection):
-                upsert(connection)
+                keep(connection)
 
-        await self._database.run(save)
+        await self._database.run(work)
 
-    def saving(self, records: Iterable[MeterRecord]) -> Callable[[sqlite3.Connection], None]:
-        """Return what remembers these meters within a transaction of somebody else's.
+    def keeping(self, records: Iterable[MeterRecord]) -> Callable[[sqlite3.Connection], None]:
+        """Return the work of remembering these meters as they are now, for somebody else's transaction.
 
         What was told and that it was told belong together: after a power cut between the two a condition would be
         told twice, or its end never.

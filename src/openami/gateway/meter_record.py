@@ -105,11 +105,6 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
     """When the gateway last set the meter's clock (decision 0059)."""
 
     @property
-    def answers(self) -> bool:
-        """Whether its last poll was answered, by itself."""
-        return self.answered_at is not None and not self.fault
-
-    @property
     def clock_doubted(self) -> bool:
         """Whether its clock was found wrong when it was last read."""
         known = self.memory.get(CLOCK)
@@ -136,6 +131,11 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
     def with_log(self, log: LogPosition, telling: Telling) -> "MeterRecord":
         """Return the record once a piece of the meter's log has been read, and told."""
         return replace(self, log=log, telling=telling)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the last poll was answered, by this meter."""
+        return self.answered_at is not None and not self.fault
 
     def with_registers(
         self, infos: Iterable[RegisterInfo], *, keeps_profile: bool = False
@@ -168,7 +168,7 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
         return TimedReading(to_the_millisecond(self.now), reading, self.boottime_s)
 
 
-Keep = Callable[[MeterRecord, Sequence[Draft]], Awaitable[bool]]
+Commit = Callable[[MeterRecord, Sequence[Draft]], Awaitable[bool]]
 """Stores what came of a meter beside its polls and what is then known of it, both or neither; tells which."""
 
 

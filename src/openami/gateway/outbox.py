@@ -30,7 +30,6 @@ from openami.gateway import outbox_books, outbox_rows
 from openami.gateway.database import Database, DatabaseError, open_database
 from openami.gateway.disk_reserve import DiskReserve
 from openami.gateway.entries import (
-    Alongside,
     AppendResult,
     Draft,
     Entry,
@@ -157,16 +156,16 @@ class Outbox:
         return self._verdict
 
     async def append(
-        self, drafts: Sequence[Draft], *, alongside: Alongside | None = None
+        self,
+        drafts: Sequence[Draft],
+        *,
+        within: Callable[[sqlite3.Connection], None] | None = None,
     ) -> AppendResult:
         """Store drafts in one durable transaction, in order; when this returns, they are safe.
 
-        With ``alongside``, other work is in the transaction: what is remembered of what is told. It is done if the
-        whole batch is stored.
-
-        A draft that no head-end could accept is left out and named in the result. At most
-        `APPEND_ENTRIES_MAX`. Raises OutboxError; OutboxFull when telemetry had no room but events may
-        have been stored.
+        A draft that no head-end could accept is left out and named in the result. ``within`` is other work of the
+        same transaction: what is remembered of what is told. At most `APPEND_ENTRIES_MAX`. Raises OutboxError;
+        OutboxFull when telemetry had no room but events may have been stored.
         """
         assert len(drafts) <= APPEND_ENTRIES_MAX
         look = self._look()
@@ -177,7 +176,7 @@ class Outbox:
             held_at_s=None if look.verdict.trusted else look.facts.boottime_s,
             floor=self._floor_due(look),
             tidy=self._tidy_due(look),
-            alongside=alongside,
+            within=within,
         )
         try:
             result = await self._run(partial(self._table.append, batch=batch))

@@ -5,7 +5,7 @@ stands in which order they are used, and in which transactions.
 """
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,7 +15,6 @@ from openami.gateway import day_account, outbox_books, outbox_rows, thinning
 from openami.gateway.database import transaction
 from openami.gateway.disk_reserve import DiskReserve
 from openami.gateway.entries import (
-    Alongside,
     AppendResult,
     Kind,
     OutboxFull,
@@ -48,8 +47,8 @@ class Batch:
     """The floor of the clock, when it is due to be stored."""
     tidy: bool = False
     """Whether the bounds in time are due to be kept as well."""
-    alongside: Alongside | None = None
-    """What is to be committed with the whole batch, and not with a part of it."""
+    within: Callable[[sqlite3.Connection], None] | None = None
+    """Work that is to be in the same transaction."""
 
 
 class OutboxTable:
@@ -106,8 +105,7 @@ class OutboxTable:
         if isinstance(result, AppendResult):
             return replace(result, overdue=overdue)
         events = tuple(item for item in batch.stamped if item.kind is Kind.EVENT)
-        part = replace(batch, stamped=events, alongside=None)
-        written = self._write(connection, part) if events else None
+        written = self._write(connection, replace(batch, stamped=events)) if events else None
         stored = written if isinstance(written, AppendResult) else AppendResult()
         raise self._full(connection, refused=len(batch.stamped) - len(stored.seqs), result=stored)
 
@@ -120,8 +118,8 @@ class OutboxTable:
                 return missing
             report = _thinned_report(connection, batch, last_seq + len(rows) + 1)
             _store(connection, [*rows, *report], batch)
-            if batch.alongside is not None:
-                batch.alongside(connection)
+            if batch.within is not None:
+                batch.within(connection)
         return AppendResult(
             seqs=tuple(row.seq for row in rows),
             last_seq=last_seq + len(rows) + len(report),

@@ -19,7 +19,7 @@ from openami.gateway.event_types import EventType
 from openami.gateway.events import CLOCK, event_envelope, serial_reading
 from openami.gateway.late_readings import late_readings
 from openami.gateway.meter_clocks import drift_s
-from openami.gateway.meter_record import Keep, MeterRecord, Poll, telemetry
+from openami.gateway.meter_record import Commit, MeterRecord, Poll, telemetry
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.normalise import METER_CLOCK_DRIFT_S_MAX, to_the_millisecond
 from openami.gateway.outages import FAILURES_MAX, Outage, Stretch, finished, next_stretch
@@ -42,12 +42,12 @@ class Rereading:
         line: str,
         metrics: GatewayMetrics,
         context: Callable[[], Poll],
-        keep: Keep,
+        commit: Commit,
     ) -> None:
         self._line = line
         self._metrics = metrics
         self._context = context
-        self._keep = keep
+        self._commit = commit
         self._last: MeterSerial | None = None
         self._rests_until: dict[MeterSerial, float] = {}  # by meter: seconds of this boot
 
@@ -70,7 +70,7 @@ class Rereading:
                 continue
             if done := finished(record.history, poll.instants, poll.now):
                 lost, after, drafts = _given_up(record, done, poll)
-                if await self._keep(after, drafts):
+                if await self._commit(after, drafts):
                     self._metrics.reread.labels(outcome="lost").inc(lost)
             elif stretch := next_stretch(record.history, poll.instants, poll.now):
                 await self._read(meter, record, stretch, within_s)
@@ -178,7 +178,7 @@ class Rereading:
         drafts: Sequence[Draft] = (),
     ) -> bool:
         history = record.history.with_changed(outage, changed)
-        stored = await self._keep(replace(record, history=history), drafts)
+        stored = await self._commit(replace(record, history=history), drafts)
         if not stored:
             self._rest(record.serial, REST_S)
         return stored
