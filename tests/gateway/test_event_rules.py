@@ -31,9 +31,9 @@ POLLS = EventLimits().polls
 class House:
     """One meter's rules, as the gateway keeps them between polls; ``restarts`` as often as it is asked to."""
 
-    def __init__(self, limits: EventLimits | None = None, **units: str) -> None:
+    def __init__(self, limits: EventLimits | None = None, unit: str = "kWh") -> None:
         self.limits = limits or EventLimits()
-        self.units = units
+        self.unit = unit
         self.rules, self.telling = RuleMemory(), Telling()
         self.before: dict[Obis, Value] = {}
         self.order: RelayOrder | None = None
@@ -85,9 +85,7 @@ class House:
         return [(str(derived.type), state) for derived, state in told]
 
     def info(self, code: Obis) -> RegisterInfo:
-        return RegisterInfo(
-            code, self.units.get(str(code).replace(".", "_"), "kWh"), PollGroup.FAST
-        )
+        return RegisterInfo(code, self.unit, PollGroup.FAST)
 
 
 def many(house: House, values: Mapping[str, Value], polls: int) -> list[tuple[str, EventState]]:
@@ -176,10 +174,10 @@ def test_credit_crosses_its_threshold_at_once_and_is_over_when_a_token_is_in() -
 
 
 def test_a_credit_in_a_currency_has_no_threshold_but_a_configured_one() -> None:
-    house = House(**{"19_10_0": "INR"})
+    house = House(unit="INR")
     assert house.answers({"19.10.0": 1.0}) == []
     assert house.answers({"19.10.0": 0.0}) == [("credit_exhausted", RAISED)]
-    house = House(EventLimits(low_credit=100.0), **{"19_10_0": "INR"})
+    house = House(EventLimits(low_credit=100.0), unit="INR")
     assert house.answers({"19.10.0": 99.0}) == [("low_credit", RAISED)]
 
 
