@@ -1,10 +1,13 @@
 """What a DLMS line does beyond the contract: associations kept, refusals borne, relays told as they stand."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,10 @@ from tests.drivers.dlms_bench import TRANSPORTS, DlmsBench, dlms_bench
 from tests.drivers.dlms_double import number, scaler
 
 from openami.gateway.driver import (
+    EventLog,
     IdentityMismatch,
     Line,
+    LoggedEvent,
     MeterClock,
     MeterRefused,
     MeterSilent,
@@ -21,7 +26,7 @@ from openami.gateway.driver import (
     RelayPosition,
 )
 from openami.gateway.drivers.dlms import data
-from openami.gateway.drivers.dlms.driver import DlmsMeter
+from openami.gateway.drivers.dlms.driver import DlmsDriver
 from openami.gateway.drivers.dlms.profile_generic import CLOCK
 from openami.gateway.drivers.dlms.times import Zone, read_time, write_time
 from openami.profile import MeterSerial, Obis
@@ -176,15 +181,15 @@ async def test_event_logs_are_read_with_their_log_and_cut_to_what_was_asked(tmp_
     log = bytes((0, 0, 99, 98, 1, 255))
     async with dlms_bench("tcp", tmp_path) as bench, _opened(bench) as line:
         meter = line.meters[_SERIAL]
-        assert isinstance(meter, DlmsMeter)
+        assert isinstance(meter, EventLog)
         with pytest.raises(MeterRefused, match="object-undefined"):
             await meter.read_events(at, at + timedelta(days=1))
         for index, told in ((2, buffer), (3, columns), (4, data.uint32(0))):
             bench.meter(_SERIAL).objects[7, log, index] = partial(_always, told)
         events = await meter.read_events(at + timedelta(hours=1), at + timedelta(hours=2))
-    assert [(event.time.at, event.log, event.code) for event in events] == [
-        (at + timedelta(hours=1), 1, 41),
-        (at + timedelta(hours=2), 1, 42),
+    assert events == [
+        LoggedEvent(at + timedelta(hours=hour), True, "0-0:99.98.1", 40 + hour, "maker")
+        for hour in (1, 2)
     ]
 
 
@@ -215,6 +220,25 @@ async def test_a_clock_of_another_meter_is_not_set(tmp_path: Path) -> None:
         with pytest.raises(IdentityMismatch):
             await meter.set_clock(datetime(2026, 7, 1, tzinfo=UTC))
         assert not bench.meter(_SERIAL).written
+
+
+async def test_a_meter_whose_map_names_no_logs_keeps_none(tmp_path: Path) -> None:
+    maps = files("openami.gateway.drivers.dlms").joinpath("maps")
+    shipped = maps.joinpath("single-phase-prepaid.toml").read_text("utf-8")
+    without = re.sub(r"\[\[event_log\]\][^\[]*", "", shipped)
+    (tmp_path / "no-logs.toml").write_text(without)
+    (tmp_path / "no-relay.toml").write_text(re.sub(r"\[relay\][^\[]*", "", shipped))
+    async with dlms_bench("tcp", tmp_path) as bench:
+        kinds = {}
+        for name in ("no-logs.toml", "no-relay.toml"):
+            meters = [
+                replace(meter, options={**meter.options, "map": name, "code_system": "idis"})
+                for meter in bench.settings.meters
+            ]
+            async with DlmsDriver.open(replace(bench.settings, meters=meters)) as line:
+                meter = line.meters[_SERIAL]
+                kinds[name] = isinstance(meter, EventLog), isinstance(meter, RelayControl)
+    assert kinds == {"no-logs.toml": (False, True), "no-relay.toml": (True, False)}
 
 
 def _always(octets: bytes, _: int) -> bytes:

@@ -13,7 +13,8 @@ from openami.gateway.config import (
     GatewayConfig,
     load_config,
 )
-from openami.profile import Obis
+from openami.gateway.event_limits import Rule
+from openami.profile import MeterSerial, Obis
 
 GOOD = """\
 feeder_id = "feeder-north-paravur-01"
@@ -249,3 +250,42 @@ def test_a_fault_in_the_environment_is_named_by_its_variable(
 ) -> None:
     said = complaint(tmp_path, GOOD, {f"OPENAMI_GATEWAY__{name}": value})
     assert said.startswith(f"environment: OPENAMI_GATEWAY__{expected}")
+
+
+# --- from where on a value is an event -----------------------------------------------------------
+
+OWN = """
+[line.meter.events]
+exports = true
+off = ["relay"]
+"""
+
+
+def test_a_meters_own_limits_lie_over_the_gateways(tmp_path: Path) -> None:
+    config = loaded(tmp_path, f"{GOOD}{OWN}[events]\nnominal_v = 120\npolls = 5\n")
+    limits = config.lines[0].limits
+    common, own = limits[MeterSerial("DS1000-88421")], limits[MeterSerial("DS1000-88422")]
+    assert (common.nominal_v, common.polls, common.exports, common.off) == (120, 5, False, ())
+    assert (own.nominal_v, own.polls, own.exports, own.off) == (120, 5, True, (Rule.RELAY,))
+    assert "events" not in config.lines[0].settings.meters[1].options, (
+        "the driver knows nothing of it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[events]\nnominal = 230\n", "events.nominal: unknown key; did you mean 'nominal_v'?"),
+        ("[events]\nnominal_v = 20\n", "events.nominal_v"),
+        ('[events]\npolls = "3"\n', "events.polls: expected a whole number"),
+        ("[events]\nmissing_percent = 90\n", "events.missing_percent"),
+        ('[events]\noff = ["voltage"]\n', "events.off"),
+        (OWN.replace("exports = true", "export = true"), "line[0].meter[1].events.export: unknown"),
+        (
+            OWN.replace("exports = true", "over_voltage_percent = 80"),
+            "meter[1].events.over_voltage",
+        ),
+    ],
+)
+def test_a_wrong_limit_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    assert said in complaint(tmp_path, GOOD + text)

@@ -4,7 +4,8 @@ A log is asked for by a span of the meter's time, and the meter's clock may be s
 what is kept is a pair: the meter's time and ours at one moment. What was logged since lies, if nobody set the
 clock, between that time and as much later as has passed for us; if somebody set it, also within as long before
 what it says now. Both spans are asked for, and neither is longer than what has passed: however the clock jumps,
-the whole history is never read again.
+the whole history is never read again. What was logged between two settings of the clock that nobody saw is not
+found.
 """
 
 from collections.abc import Iterable, Sequence

@@ -25,6 +25,7 @@ from openami.gateway.driver import (
     DriverError,
     IdentityMismatch,
     LineDown,
+    LoggedEvent,
     MeterRefused,
     MeterSilent,
     RawReading,
@@ -50,7 +51,7 @@ from openami.gateway.drivers.dlms.key_file import KeySet, Password
 from openami.gateway.drivers.dlms.link import HdlcLink, Link, WrapperLink
 from openami.gateway.drivers.dlms.meter_map import wanted
 from openami.gateway.drivers.dlms.options import LinePlan, MeterPlan, Transport
-from openami.gateway.drivers.dlms.profile_generic import LoggedEvent, logged_events
+from openami.gateway.drivers.dlms.profile_generic import logged_events
 from openami.gateway.drivers.dlms.reading import (
     Known,
     order_position,
@@ -214,9 +215,17 @@ class DlmsLine:
         logs = unit.meter.map.event_logs
         async with self._turn_of(unit):
             for log in logs:
-                reading = partial(rows_between, profile=log, first=first, last=last, zone=zone)
+                reading = partial(
+                    rows_between,
+                    profile=log.object,
+                    first=first,
+                    last=last,
+                    zone=zone,
+                    offset_minutes=zone.utc_offset_minutes or 0,
+                )
                 try:
-                    events += logged_events(await self._insisted(unit, reading))
+                    rows = await self._insisted(unit, reading)
+                    events += logged_events(rows, log.name, log.code_system)
                 except MeterRefused as refusal:  # few meters have them all
                     refusals.append(refusal)
         if logs and len(refusals) == len(logs):
