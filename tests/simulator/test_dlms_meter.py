@@ -261,9 +261,12 @@ async def test_a_slow_clock_is_told_and_can_be_set(tmp_path: Path) -> None:
         assert told.value == slow.isoformat()
         await meter.set_clock(home.now)
         [told] = await meter.read([Obis.parse("1.0.0")])
-        assert told.value == home.now.isoformat()
+        # The driver adds what setting it takes of the real time, which does not pass here.
+        ahead = datetime.fromisoformat(str(told.value)) - home.now
+        assert timedelta() <= ahead < timedelta(seconds=1)
         home.live(START + timedelta(hours=2))
-        assert home.meter.time.now() == home.now - timedelta(seconds=0.36), "it drifts on"
+        drifted = home.meter.time.now() - home.now
+        assert abs(drifted - ahead + timedelta(seconds=0.36)) < timedelta(seconds=0.02)
 
 
 async def test_the_rows_asked_for_are_given_with_their_own_times(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from openami.clock import Clock
 from openami.gateway.drivers.iec62056.map_files import load_map
 from openami.keyfiles import write_private
 from openami.profile import MeterSerial
-from openami.simulator.config_files import LinePlace, MeterPlace
+from openami.simulator.config_files import LinePlace, MeterPlace, Options
 from openami.simulator.dlms.ciphering import Keys
 from openami.simulator.dlms.lines import DlmsLine, hdlc_station, on_serial_line, on_tcp, wport
 from openami.simulator.dlms.meter import DlmsMeter, MeterTime, new_challenge
@@ -52,6 +52,9 @@ _KEY_BYTES: Final = 16
 _PASSWORD_BYTES: Final = 6  # eight letters of base64, which is what meters commonly take
 _PHYSICAL_FIRST: Final = 17  # physical devices count from 16 on, the first of which is reserved
 _IEC_MAP: Final = "generic-single-phase"
+# On RS-485 they stay at one speed. An optical head begins at 300 Bd, and both ends change within 20 ms: of a process
+# beside three others on a busy machine that is too much to ask.
+_IEC_BAUDRATE: Final = 9600
 # Every simulated meter of the village answers at once; a serial line is drained before it is believed again.
 _TIMEOUT_S: Final = 0.3
 _SILENCE_S: Final = 0.1
@@ -119,7 +122,8 @@ class IecVillageLine:
     line: IecLine = field(init=False)
 
     def __post_init__(self) -> None:
-        self.line = IecLine({str(at): meter for at, meter in enumerate(self.meters.values(), 1)})
+        meters = {str(at): meter for at, meter in enumerate(self.meters.values(), 1)}
+        self.line = IecLine(meters, baudrate=_IEC_BAUDRATE)
 
     @property
     def serials(self) -> Sequence[MeterSerial]:
@@ -133,7 +137,12 @@ class IecVillageLine:
     async def serving(self) -> AsyncIterator[LinePlace]:
         """See `openami.simulator.lines.VillageLine.serving`."""
         async with serving_pty(self.line, self.device):
-            options = {"transport": "serial", "device": str(self.device)}
+            options: Options = {
+                "transport": "serial",
+                "device": str(self.device),
+                "baudrate": _IEC_BAUDRATE,
+                "baudrate_max": _IEC_BAUDRATE,
+            }
             yield LinePlace(self.name, "iec62056-21", options, self.places)
 
 
@@ -163,7 +172,7 @@ def mixed_lines(mixed: MixedVillage, village: Village, clock: Clock, directory: 
     }
     keys = directory / "meter-keys"
     keys.mkdir(mode=0o700)
-    putting_up = _PuttingUp(mixed, village, clock, keys)
+    putting_up = _PuttingUp(mixed, village, clock, keys, secrets.token_urlsafe(_PASSWORD_BYTES))
     modbus = (LineName.TRANSFORMER, LineName.MODBUS, LineName.SUNSPEC)
     by_keys = putting_up.dlms_line(LineName.DLMS_TCP, of_line[LineName.DLMS_TCP])
     serial_line = putting_up.dlms_line(
@@ -207,6 +216,8 @@ class _PuttingUp:
     village: Village
     clock: Clock
     keys: Path
+    password: str
+    """Of the serial line's meters: they come with the one their maker gave them all."""
 
     def dlms_line(
         self, name: LineName, meters: Sequence[Installed], device: Path | None = None
@@ -220,6 +231,7 @@ class _PuttingUp:
                 "client": client,
                 "keys": str(file),
                 "identity": str(meter.maker_number),
+                "code_system": "idis",
             }
             if meter.serial == self.mixed.roles.slow_clock:
                 options["set_clock"] = True
@@ -250,9 +262,8 @@ class _PuttingUp:
         """Return as which client the gateway comes, how the meter knows it, and the file that says so."""
         file = self.keys / f"{serial}.toml"
         if not by_keys:
-            password = secrets.token_urlsafe(_PASSWORD_BYTES)
-            write_private(file, f'password = "{password}"\n'.encode())
-            return _READER, Password(password.encode()), file
+            write_private(file, f'password = "{self.password}"\n'.encode())
+            return _READER, Password(self.password.encode()), file
         keys = Keys(secrets.token_bytes(_KEY_BYTES), secrets.token_bytes(_KEY_BYTES))
         text = (
             f'encryption_key = "{keys.encryption.hex()}"\n'
