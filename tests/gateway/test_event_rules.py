@@ -45,10 +45,13 @@ class House:
         coded = msgspec.json.encode((self.rules, self.telling))
         self.rules, self.telling = msgspec.json.decode(coded, type=tuple[RuleMemory, Telling])
 
-    def answers(self, values: Mapping[str, Value]) -> list[tuple[str, EventState]]:
+    def answers(
+        self, values: Mapping[str, Value], *, named: Sequence[str] = ()
+    ) -> list[tuple[str, EventState]]:
+        """Answer with these values; the meter's map may name more than it has."""
         self.now += timedelta(minutes=1)
         told = {Obis.parse(code): value for code, value in values.items()}
-        codes = {*told, *self.before}
+        codes = {*told, *self.before, *(Obis.parse(code) for code in named)}
         answer = Answer(
             values=told,
             before=self.before,
@@ -152,6 +155,13 @@ def test_an_answer_without_all_phases_says_nothing_of_them() -> None:
     house = House()
     house.answers({"32.7.0": 230.0, "52.7.0": 230.0, "72.7.0": 230.0})
     assert many(house, {"32.7.0": 300.0}, 10) == []
+
+
+def test_phases_that_only_the_map_has_keep_nothing_from_being_said() -> None:
+    """SunSpec names three phases to a meter of one: it must not be deaf to its own."""
+    house = House()
+    told = [house.answers({"32.7.0": 170.0}, named=["52.7.0", "72.7.0"]) for _ in range(POLLS)]
+    assert told[-1] == [("under_voltage", RAISED)]
 
 
 def test_a_customer_with_panels_may_send_power_back() -> None:

@@ -77,19 +77,25 @@ class Answer:
         return _number(self.values.get(obis))
 
     def all_numbers(self, codes: Sequence[Obis]) -> list[tuple[Obis, float]]:
-        """Return those registers the meter has of these; empty unless the answer has all of them."""
-        there = [obis for obis in codes if obis in self.infos]
+        """Return those registers the meter has of these; empty unless the answer has all of them.
+
+        A meter has what it has told: a map, or a SunSpec model, may name three phases to a meter of one.
+        """
+        there = [
+            obis
+            for obis in codes
+            if obis in self.infos and (obis in self.before or obis in self.values)
+        ]
         found = [(obis, value) for obis in there if (value := self.number(obis)) is not None]
         return found if len(found) == len(there) else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derived:
-    """An event that an answer gives rise to; ``about`` are the registers it was seen in."""
+    """An event that an answer gives rise to; what registers go with it is its type's."""
 
     type: EventType
     state: EventState
-    about: tuple[Obis, ...]
     detail: str
     part: str = ""
     severity: Severity | None = None
@@ -110,7 +116,6 @@ class _Look:
     type: EventType
     level: Level
     polls: int
-    about: tuple[Obis, ...]
     detail: str
 
 
@@ -124,7 +129,7 @@ def derive(
         key = key_of(look.type)
         state, contrary[key] = step(contrary.get(key, 0), look.level, look.polls, key, telling)
         if state is not None:
-            found.append(Derived(type=look.type, state=state, about=look.about, detail=look.detail))
+            found.append(Derived(type=look.type, state=state, detail=look.detail))
     found += _counted(answer)
     found += _moved(memory, telling, answer)
     after = RuleMemory(
@@ -169,7 +174,6 @@ def _looks(memory: RuleMemory, answer: Answer) -> Iterator[_Look]:
             type=EventType.THD_OVER_LIMIT,
             level=_above(worst, limits.thd_percent, limits.thd_percent * (1 - LEFT_SHARE)),
             polls=limits.polls,
-            about=_names(thd),
             detail=f"{worst:g} %, the limit is {limits.thd_percent:g} %",
         )
     if limits.on(Rule.CREDIT):
@@ -184,13 +188,13 @@ def _voltages(volts: Sequence[tuple[Obis, float]], answer: Answer) -> Iterator[_
     limits, nominal = answer.limits, answer.limits.nominal_v
     percents = [100 * value / nominal for _, value in volts]
     told = ", ".join(f"{value:g} V" for _, value in volts)
-    about, left = _names(volts), limits.hysteresis_percent
+    left = limits.hysteresis_percent
     missing, under = limits.missing_percent, limits.under_voltage_percent
     low = [percent for percent in percents if percent >= missing]
 
     def look(kind: EventType, level: Level, words: str) -> _Look:
         detail = f"{told}; {words}" if level is Level.HOLDS else told
-        return _Look(type=kind, level=level, polls=limits.polls, about=about, detail=detail)
+        return _Look(type=kind, level=level, polls=limits.polls, detail=detail)
 
     if limits.on(Rule.OVER_VOLTAGE):
         over = limits.over_voltage_percent
@@ -221,7 +225,6 @@ def _reverse(answer: Answer) -> Iterator[_Look]:
                 type=EventType.REVERSE_CURRENT,
                 level=_above(sign * power, limit, limit / 2),
                 polls=answer.limits.polls,
-                about=(obis,),
                 detail=f"{sign * power:g} kW flow back from a customer who only imports",
             )
             return
@@ -238,7 +241,6 @@ def _neutral(answer: Answer) -> Iterator[_Look]:
         type=EventType.NEUTRAL_DISTURBANCE,
         level=_above(abs(phase - neutral), limit, limit / 2),
         polls=limits.polls,
-        about=(CURRENTS[0], NEUTRAL_CURRENT),
         detail=f"{phase:g} A in the phase, {neutral:g} A in the neutral",
     )
 
@@ -257,14 +259,12 @@ def _credit(answer: Answer) -> Iterator[_Look]:
             type=EventType.LOW_CREDIT,
             level=_above(-credit, -low, -low - LEFT_SHARE * abs(low), inclusive=True),
             polls=1,
-            about=(obis,),
             detail=detail,
         )
     yield _Look(
         type=EventType.CREDIT_EXHAUSTED,
         level=Level.HOLDS if credit <= 0 else Level.OVER,
         polls=1,
-        about=(obis,),
         detail=detail,
     )
 
@@ -286,7 +286,6 @@ def _leakage(answer: Answer) -> Iterator[_Look]:
         type=EventType.LEAKAGE_ALARM,
         level=_above(share, 1.0, 1.0 - LEFT_SHARE),
         polls=min(LEAKAGE_POLLS, limits.polls),
-        about=tuple(obis for obis, _, _ in shares),
         detail=f"{worst:g} mA, {share:.0%} of the threshold",
     )
 
@@ -295,7 +294,7 @@ def _failure(memory: RuleMemory, answer: Answer) -> Iterator[_Look]:
     place, order = _position(answer), _pending(memory, answer)
     if place is None:
         return
-    obis, position = place
+    _, position = place
     # Only a command that was seen to be given to the meter can fail at it; arming is the customer's to end.
     fails = (
         order is not None
@@ -308,7 +307,6 @@ def _failure(memory: RuleMemory, answer: Answer) -> Iterator[_Look]:
         type=EventType.RELAY_FAILURE,
         level=Level.HOLDS if fails else Level.OVER,
         polls=answer.limits.polls,
-        about=(obis,),
         detail=f"the contactor is {position}{words}",
     )
 
@@ -317,10 +315,6 @@ def _above(value: float, limit: float, left: float, *, inclusive: bool = False) 
     if value > limit or (inclusive and value == limit):
         return Level.HOLDS
     return Level.OVER if value <= left else Level.BETWEEN
-
-
-def _names(values: Sequence[tuple[Obis, float]]) -> tuple[Obis, ...]:
-    return tuple(obis for obis, _ in values)
 
 
 # --- what happens ----------------------------------------------------------------------------------
@@ -337,7 +331,6 @@ def _counted(answer: Answer) -> Iterator[Derived]:
                 yield Derived(
                     type=kind,
                     state=EventState.INSTANT,
-                    about=(obis,),
                     detail=f"{now - before:g} times since it was last read: {obis} is {now:g}",
                     # It is over: the supply is back, and nobody has to go.
                     severity=Severity.MINOR if kind is EventType.POWER_FAIL else None,
@@ -365,7 +358,6 @@ def _moved(memory: RuleMemory, telling: Telling, answer: Answer) -> Iterator[Der
         yield Derived(
             type=EventType.RELAY_UNORDERED,
             state=EventState.INSTANT,
-            about=(obis,),
             detail=f"{now}, {before} before; no command of this gateway ordered it",
         )
         return
@@ -374,7 +366,7 @@ def _moved(memory: RuleMemory, telling: Telling, answer: Answer) -> Iterator[Der
         _DISCONNECTED: EventType.RELAY_DISCONNECTED,
         _READY: EventType.READY_FOR_RECONNECTION,
     }
-    yield Derived(type=kinds[now], state=EventState.INSTANT, about=(obis,), detail=why)
+    yield Derived(type=kinds[now], state=EventState.INSTANT, detail=why)
 
 
 def _position(answer: Answer) -> tuple[Obis, RelayPosition] | None:
@@ -435,7 +427,6 @@ def silent_among_answering(
     return after, Derived(
         type=EventType.POWER_FAIL,
         state=state,
-        about=(),
         detail=f"silent while {neighbours} on its line answer: its supply, or its cable",
         part=SILENCE,
         severity=Severity.MINOR,
@@ -453,7 +444,6 @@ def answers_again(memory: RuleMemory, telling: Telling) -> tuple[RuleMemory, Der
     return after, Derived(
         type=EventType.POWER_FAIL,
         state=EventState.CLEARED,
-        about=(),
         detail="it answers again",
         part=SILENCE,
     )

@@ -30,7 +30,7 @@ from openami.gateway.event_rules import (
     derive,
     silent_among_answering,
 )
-from openami.gateway.event_types import EventType
+from openami.gateway.event_types import EVENT_TYPES, EventType
 from openami.gateway.events import CLOCK, event_envelope, serial_reading
 from openami.gateway.late_readings import counters
 from openami.gateway.log_position import LogPosition
@@ -338,8 +338,9 @@ def _doubts(changes: Sequence[Change], readings: Sequence[TimedReading]) -> Iter
 
 
 def _candidate(derived: Derived, readings: Sequence[TimedReading], poll: Poll) -> Candidate:
-    """Return what tells a derived event: the registers it was seen in, at the time they were measured."""
-    about = _most_recent([timed for timed in readings if timed.reading.obis in derived.about])
+    """Return what tells a derived event: the registers that go with it, at the time they were measured."""
+    with_it = EVENT_TYPES[derived.type].registers
+    about = _most_recent([timed for timed in readings if timed.reading.obis in with_it])
     now = to_the_millisecond(poll.now)
     return Candidate(
         happening=Happening(derived.type, derived.state, derived.part, derived.severity),

@@ -52,8 +52,8 @@ _KEY_BYTES: Final = 16
 _PASSWORD_BYTES: Final = 6  # eight letters of base64, which is what meters commonly take
 _PHYSICAL_FIRST: Final = 17  # physical devices count from 16 on, the first of which is reserved
 _IEC_MAP: Final = "generic-single-phase"
-# On RS-485 they stay at one speed. An optical head begins at 300 Bd, and both ends change within 20 ms: of a process
-# beside three others on a busy machine that is too much to ask.
+# On RS-485 they stay at one speed. An optical head begins at 300 Bd, and both ends change it within 20 ms: of
+# processes on a busy machine that is too much to ask.
 _IEC_BAUDRATE: Final = 9600
 # Every simulated meter of the village answers at once; a serial line is drained before it is believed again.
 _TIMEOUT_S: Final = 0.3
