@@ -55,8 +55,8 @@ _IEC_MAP: Final = "generic-single-phase"
 # On RS-485 they stay at one speed. An optical head begins at 300 Bd, and both ends change it within 20 ms: of
 # processes on a busy machine that is too much to ask.
 _IEC_BAUDRATE: Final = 9600
-# Every simulated meter of the village answers at once; a serial line is drained before it is believed again.
-_TIMEOUT_S: Final = 0.3
+# Simulated meters answer at once, unless the machine is busy; a serial line is drained before it is believed again.
+_TIMEOUT_S: Final = 1.0
 _SILENCE_S: Final = 0.1
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from openami.headend.store import Reading, StoredEvent
-from openami.profile import MeterSerial
+from openami.profile import MeterSerial, utc_text
 
 
 class Act(StrEnum):
@@ -22,6 +23,23 @@ class Act(StrEnum):
     GAP = "cut line told, and its gap closed from the load profiles"
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How long a line was cut, and how many intervals of that were read from each meter's load profile."""
+
+    cut_at: datetime
+    mended_at: datetime
+    closed: Mapping[MeterSerial, int]
+
+    def document(self) -> dict[str, object]:
+        """Return it for a program."""
+        return {
+            "from": utc_text(self.cut_at),
+            "to": utc_text(self.mended_at),
+            "closed": dict(self.closed),
+        }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """The end of a mixed demo, beside its account."""
@@ -36,8 +54,8 @@ class Summary:
     """How many values of each line were put beside the village's own."""
     wrong: tuple[Reading, ...]
     """Those the village never had."""
-    closed: Mapping[MeterSerial, int]
-    """How many intervals of the gap were read from each meter's load profile."""
+    gap: Gap | None
+    """The cut line's; None when it was not cut."""
 
     @property
     def good(self) -> bool:
@@ -64,7 +82,7 @@ class Summary:
             "events": {kind: list(serials) for kind, serials in self.events.items()},
             "compared": dict(self.compared),
             "wrong": len(self.wrong),
-            "closed": dict(self.closed),
+            "gap": None if self.gap is None else self.gap.document(),
         }
 
 
