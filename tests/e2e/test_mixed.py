@@ -1,14 +1,14 @@
 """A feeder of several makes through the whole path: the mixed demo, with its real programs, broker and TLS.
 
-The demo compares each stored value with the village's own; here it is looked at from the operator's side as well, by
-what the store has afterwards.
+The demo compares each stored value with the village's own; here it is looked at from the operator's side as well,
+by what the store has afterwards.
 """
 
 import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -53,7 +53,7 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     store = f"sqlite:///{tmp_path_factory.mktemp('mixed') / 'kept.db'}"
     began = datetime.now(UTC)
     done = subprocess.run(
@@ -68,7 +68,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     assert done.stdout, done.stderr
     mixed = mixed_village(village_tonight(meters=METERS, seed=SEED, now=began))
     readings, events = asyncio.run(_stored(store, mixed, began))
-    yield Played(
+    return Played(
         done.returncode,
         done.stderr,
         json.loads(done.stdout.splitlines()[-1]),
@@ -84,7 +84,7 @@ async def _stored(
 ) -> tuple[Mapping[str, Sequence[Reading]], Sequence[StoredEvent]]:
     async with open_store(url, Access.READ) as store:
         [feeder] = await store.feeders()
-        readings = {
+        readings: dict[str, Sequence[Reading]] = {
             serial: [each async for each in store.readings(feeder.feeder_id, serial, since=began)]
             for serials in mixed.lines.values()
             for serial in serials

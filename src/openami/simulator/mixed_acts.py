@@ -27,8 +27,8 @@ from openami.simulator.orders import Orders
 from openami.simulator.stage import Stage, Tell, announce
 from openami.sip.actions import Action
 
-# A poll, a read of the logs, the way to the store and a look: seconds, on a busy machine some more.
-ACT_S_MAX: Final = 30.0
+# A poll, a read of the logs, the way to the store and a look: seconds, on a busy machine a minute.
+ACT_S_MAX: Final = 60.0
 _LOOK_EVERY_S: Final = 0.2
 # Three billing instants, of which the polls at either side stand for one each.
 CUT_S: Final = 14.0
@@ -214,9 +214,9 @@ class Acts:
 
     async def _relays(self) -> None:
         roles = self.mixed.roles
-        if (orders := self.stage.orders_for(roles.button)) is not None:
+        if (orders := self.stage.orders_for(roles.button, answer_s_max=ACT_S_MAX)) is not None:
             self.seen[Act.DLMS_RELAY] = await self._armed_relay(orders, roles.button)
-        if (orders := self.stage.orders_for(roles.relay)) is not None:
+        if (orders := self.stage.orders_for(roles.relay, answer_s_max=ACT_S_MAX)) is not None:
             self.seen[Act.MODBUS_RELAY] = await self._relay(orders, roles.relay)
 
     async def _armed_relay(self, orders: Orders, serial: MeterSerial) -> bool:

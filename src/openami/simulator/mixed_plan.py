@@ -111,7 +111,7 @@ def _with_meter(customer: Customer, model: str) -> Customer:
 
 
 def _roles(lines: Mapping[LineName, tuple[MeterSerial, ...]]) -> Roles:
-    _, dead, relay, *_ = lines[LineName.MODBUS]
+    relay, dead, *_ = lines[LineName.MODBUS]
     button, slow_clock, *_ = lines[LineName.DLMS_TCP]
     opened, neighbour, readdressed, *rest = lines[LineName.DLMS_SERIAL]
     return Roles(

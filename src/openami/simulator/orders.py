@@ -58,6 +58,7 @@ class Orders:
     village: Village
     intruder: BrokerSettings
     clock: Clock
+    answer_s_max: float = ANSWER_S_MAX
     captured: LedgerCommand | None = None
 
     async def disconnect(self, tell: Callable[[str], None]) -> None:
@@ -104,7 +105,7 @@ class Orders:
         async with open_store(self.store_url, Access.EDIT) as store:
             await store.request_command(new, now)
             found = new
-            for _ in range(int(ANSWER_S_MAX / _LOOK_EVERY_S)):
+            for _ in range(int(self.answer_s_max / _LOOK_EVERY_S)):
                 found = await store.command(new.id) or new
                 if not found.is_open:
                     break

@@ -28,7 +28,7 @@ from openami.simulator.audit import Account, account, everything_arrived, traffi
 from openami.simulator.config_files import BILLING_POLLS, gateway_toml, headend_toml
 from openami.simulator.entrance import Entrance, free_address, let_in, shut_out
 from openami.simulator.lines import VillageLine
-from openami.simulator.orders import Orders
+from openami.simulator.orders import ANSWER_S_MAX, Orders
 from openami.simulator.plan import VillagePlan
 from openami.simulator.programs import PartFailed, Program
 from openami.simulator.security import INTRUDER, DemoVillage, demo_village
@@ -128,7 +128,9 @@ class Stage:
     news: list[str] = field(default_factory=list)
     latest: Mapping[MeterSerial, Sequence[Reading]] = field(default_factory=dict)
 
-    def orders_for(self, serial: MeterSerial) -> Orders | None:
+    def orders_for(
+        self, serial: MeterSerial, *, answer_s_max: float = ANSWER_S_MAX
+    ) -> Orders | None:
         """Return the commands of one meter; None where somebody else's broker stands between."""
         if self.intruder is None:
             return None
@@ -140,6 +142,7 @@ class Stage:
             self.cast.village,
             self.intruder,
             self.clock,
+            answer_s_max,
         )
 
     def check(self) -> None:
