@@ -48,7 +48,7 @@ from openami.simulator.serial_port import SerialPort
 from openami.simulator.village import Village
 
 _PUBLIC, _READER, _MANAGEMENT = 16, 32, 1  # clients, as meters commonly number them
-_KEY_BYTES: Final = 16
+_KEY_BYTES: Final = 16  # of AES-128
 _PASSWORD_BYTES: Final = 6  # eight letters of base64, which is what meters commonly take
 _PHYSICAL_FIRST: Final = 17  # physical devices count from 16 on, the first of which is reserved
 _IEC_MAP: Final = "generic-single-phase"
