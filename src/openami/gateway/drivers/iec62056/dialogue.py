@@ -83,14 +83,14 @@ def read_out(address: str, manner: Manner) -> Dialogue[bytes]:
         yield from _answer(acknowledgement(baudrate), reaction_s, manner)
     if baudrate != manner.baudrate:
         yield SetSpeed(baudrate)
-    for attempt in range(1 + REPEATS_MAX):
-        block = yield from _block(manner, last_words=str(who))
+    for repeat in range(1 + REPEATS_MAX):
+        if repeat:
+            yield from _answer(bytes((NAK,)), reaction_s, manner)
+        block = yield from _block(who, manner)
         if block is not None and block.sound:
             return block.data
         if who.mode is not Mode.C:
             break  # they do not listen while they send, nor afterwards
-        if attempt < REPEATS_MAX:
-            yield from _answer(bytes((NAK,)), reaction_s, manner)
     raise UnfitAnswer(f"the data of {who} come cut short or with wrong parity or check character")
 
 
@@ -130,7 +130,7 @@ def _speed(who: Identification, manner: Manner) -> int:
     return manner.baudrate  # a meter of mode C is told to stay; mode A names no speed
 
 
-def _block(manner: Manner, *, last_words: str) -> Dialogue[Block | None]:
+def _block(who: Identification, manner: Manner) -> Dialogue[Block | None]:
     """Return the next block; None for one that broke off. Raises NoAnswer, UnfitAnswer."""
     reader = BlockReader()
     heard = False
@@ -139,7 +139,7 @@ def _block(manner: Manner, *, last_words: str) -> Dialogue[Block | None]:
         if not octets:
             if reader.empty:
                 raise (UnfitAnswer if heard else NoAnswer)(
-                    f"{last_words} sends no data behind STX: it is not of mode C, has changed to another "
+                    f"{who} sends no data behind STX: it is not of mode C, has changed to another "
                     "speed, or sends no check character"
                 )
             return None
