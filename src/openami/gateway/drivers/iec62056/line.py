@@ -144,7 +144,8 @@ class ReadOutLine:
                         f"{unit} on {self._plan.place} writes its registers in another form each time: "
                         "characters are lost; check the adapter and the line"
                     )
-                self._unsettled = True
+                # Who has changed its speed listens at the new one for a while: we may want its data again.
+                self._unsettled = self._baudrate != self._plan.manner.baudrate
             except MeterSilent:
                 failures += 1
                 if failures > self._plan.options.retries or self._waits_s(unit) > 0:
