@@ -126,6 +126,7 @@ class ReadOutLine:
                 async with asyncio.timeout(TURN_S_MAX):
                     yield
             except TimeoutError:
+                unit.breaker = unit.breaker.failed(TURN_S_MAX, self._now())
                 raise MeterSilent(
                     f"{unit} on {self._plan.place} was not done within {TURN_S_MAX:.0f} s"
                 ) from None
