@@ -7,11 +7,11 @@ may speak at once.
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from openami.simulator.iec_line import Conversation, IecLine, Said
+from openami.simulator.iec_line import HEARING_S, Conversation, IecLine, Said
 
 Send = Callable[[bytes], None]
 
@@ -30,10 +30,16 @@ class Fault(Enum):
     """Two to five characters are anything."""
     HOLE = auto()
     """One to three characters are missing."""
+    PAIR = auto()
+    """Two equal characters are missing, which no exclusive or notices."""
     NOISE = auto()
     """Anything before the answer."""
     TWICE = auto()
 
+
+# With even parity: a slash, and the order to read out at the speed that is.
+_SLASH = b"\xaf"
+_ORDER_TO_STAY = {300: b"\x06\x30\x30\x30\x8d\x0a", 9600: b"\x06\x30\x35\x30\x8d\x0a"}
 
 Script = Callable[[], tuple[Fault, float]]
 
@@ -49,6 +55,8 @@ class ReadOutDouble:
     lines: Callable[[int], Sequence[str]]
     identification: str = "DOb6double"
     silent: bool = False
+    impatient: bool = False
+    """Not acknowledged in time it sends its data all the same, at the speed it is at, for readers of mode A."""
     read_outs: int = 0
 
     def data_lines(self) -> Sequence[str]:
@@ -124,10 +132,24 @@ class ReadOutBus:
         if fault is Fault.BUSY:
             mouth.deaf_until = at
             mouth.conversation.hears_until_s += late_s
+        if mouth.meter.impatient and said.octets[:1] == _SLASH:
+            self._start(self._run_out_of_patience(mouth, at + HEARING_S, send))
         mouth.speaks_at = max(at, mouth.speaks_at)
-        task = asyncio.create_task(self._say(mouth.speaks_at, said, fault, send), name="meter")
+        self._start(self._say(mouth.speaks_at, said, fault, send))
+
+    def _start(self, doing: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(doing, name="meter")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _run_out_of_patience(self, mouth: _Mouth, at: float, send: Send) -> None:
+        loop, read_outs = asyncio.get_running_loop(), mouth.meter.read_outs
+        await asyncio.sleep(at - loop.time())
+        if mouth.meter.read_outs == read_outs:
+            mouth.conversation.hears_until_s = loop.time()
+            order = _ORDER_TO_STAY[mouth.conversation.baudrate]
+            for said in mouth.conversation.heard(order, mouth.conversation.baudrate, loop.time()):
+                self._say_by_script(mouth, said, send)
 
     async def _say(self, at: float, said: Said, fault: Fault, send: Send) -> None:
         self._busy += 1
@@ -159,6 +181,10 @@ def spoilt(answer: bytes, fault: Fault, chance: random.Random) -> Sequence[bytes
             return [(answer[:at] + chance.randbytes(width) + answer[at + width :])[: len(answer)]]
         case Fault.HOLE:
             return [answer[:at] + answer[at + chance.randrange(1, 4) :]]
+        case Fault.PAIR:
+            pairs = [i for i in range(1, len(answer)) if answer[i - 1] == answer[i]]
+            at = chance.choice(pairs) if pairs else 0
+            return [answer[: max(0, at - 1)] + answer[at + 1 :]]
         case Fault.NOISE:
             return [chance.randbytes(chance.randrange(1, 12)), answer]
         case Fault.TWICE:

@@ -11,6 +11,7 @@ from openami.gateway.drivers.iec62056.dialogue import (
     Dialogue,
     Listen,
     Manner,
+    Pause,
     Send,
     SetSpeed,
     read_out,
@@ -31,8 +32,9 @@ def block(data: bytes = DATA) -> bytes:
 
 
 WHO = even(b"/ISk5MT174\r\n")
-ACKNOWLEDGED = Send(even(b"\x06050\r\n"), 0.02)
-REPEAT = Send(even(b"\x15"), 0.02)
+IN_PEACE = Pause(0.02)
+ACKNOWLEDGED = Send(even(b"\x06050\r\n"))
+REPEAT = Send(even(b"\x15"))
 SLOW_TO_FAST = Manner(baudrate=300, baudrate_max=19200)
 
 
@@ -57,7 +59,12 @@ def said(acts: Sequence[Act]) -> list[Act]:
 def test_a_read_out_is_sign_on_acknowledgement_and_a_change_of_speed() -> None:
     acts, data = run(read_out("00112233", SLOW_TO_FAST), [WHO, block()])
     assert data == DATA
-    assert said(acts) == [Send(even(b"/?00112233!\r\n")), ACKNOWLEDGED, SetSpeed(9600)]
+    assert said(acts) == [
+        Send(even(b"/?00112233!\r\n")),
+        IN_PEACE,
+        ACKNOWLEDGED,
+        SetSpeed(9600),
+    ]
 
 
 def test_a_meter_is_left_in_peace_as_long_as_it_wants() -> None:
@@ -67,7 +74,7 @@ def test_a_meter_is_left_in_peace_as_long_as_it_wants() -> None:
         (WHO, Manner(baudrate=300, baudrate_max=19200, reaction_s=0.3), 0.3),
     ):
         acts, _ = run(read_out("", manner), [who, block()])
-        assert Send(even(b"\x06050\r\n"), pause_s) in acts
+        assert said(acts)[1:3] == [Pause(pause_s), ACKNOWLEDGED]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +94,7 @@ def test_the_speed_is_one_that_meter_and_line_have(
 ) -> None:
     acts, data = run(read_out("", manner), [even(who), block()])
     assert data == DATA
-    assert said(acts)[1:] == [Send(even(ordered), 0.02), *speeds]
+    assert said(acts)[1:] == [IN_PEACE, Send(even(ordered)), *speeds]
 
 
 def test_a_meter_of_mode_b_or_a_is_not_acknowledged() -> None:
@@ -132,7 +139,7 @@ def test_a_spoilt_block_is_had_again(spoilt: bytes) -> None:
     broken_off = [SILENCE] if len(spoilt) < len(block()) else []
     acts, data = run(read_out("", SLOW_TO_FAST), [WHO, spoilt, *broken_off, block()])
     assert data == DATA
-    assert said(acts)[-1] == REPEAT
+    assert said(acts)[-2:] == [IN_PEACE, REPEAT]
 
 
 def test_a_block_is_had_again_only_so_often() -> None:
@@ -196,6 +203,17 @@ def test_a_late_identification_is_followed_by_the_one_that_was_due() -> None:
     for answers in ([WHO, WHO, block()], [WHO + WHO, block()], [WHO, WHO + block()]):
         with pytest.raises(UnfitAnswer, match=r"answers|identification"):
             run(read_out("", SLOW_TO_FAST), answers)
+
+
+@pytest.mark.parametrize("octets", [b"\x02", b"\x80", block()])
+def test_who_speaks_on_where_it_should_wait_is_not_answered(octets: bytes) -> None:
+    """A block on the heels of its identification was sent without our acknowledgement, and is an old one."""
+    talk = read_out("", SLOW_TO_FAST)
+    assert isinstance(next(talk), Send)
+    assert isinstance(talk.send(b""), Listen)
+    assert talk.send(WHO) == IN_PEACE
+    with pytest.raises(UnfitAnswer, match="wait for us"):
+        talk.send(octets)
 
 
 def test_a_late_block_is_not_the_answer_to_the_next_sign_on() -> None:

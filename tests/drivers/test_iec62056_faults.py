@@ -33,8 +33,13 @@ from openami.simulator.virtual_time import VirtualTimeLoop
 _CODES: Final = ("1.8.0", "2.8.0", "1.7.0", "32.7.0", "31.7.0")
 _UNITS: Final = {"1.8.0": "kWh", "2.8.0": "kWh", "1.7.0": "kW", "32.7.0": "V", "31.7.0": "A"}
 _WANTED: Final = [Obis.parse(code) for code in _CODES]
-# Within the time an answer has, beyond it, and beyond the drain that follows.
-_LATE_S: Final = (0.9, 1.8, 2.2, 3.1, 4.5, 9.0)
+# Within the time an answer has, beyond it, and beyond the drains that follow.
+_LATE_S: Final = ((0, 2), (2, 5), (5, 12))
+_PAUSE_S: Final = (
+    0.02,
+    0.3,
+    3.0,
+)  # between two polls, so that late answers meet every moment of the next
 _POLLS: Final = int(os.environ.get("OPENAMI_IEC62056_POLLS", "400"))
 _FAULT_SHARE: Final = 0.06
 
@@ -127,10 +132,10 @@ async def _poll(units: Sequence[int], options: dict[str, object], seed: int) -> 
     def script() -> tuple[Fault, float]:
         if chance.random() >= _FAULT_SHARE:
             return Fault.NONE, 0.0
-        return chance.choice(faults), chance.choice(_LATE_S)
+        return chance.choice(faults), chance.uniform(*chance.choice(_LATE_S))
 
     bus = ReadOutBus(
-        {str(unit): ReadOutDouble(partial(_lines, unit)) for unit in units},
+        {str(unit): ReadOutDouble(partial(_lines, unit), impatient=unit == 2) for unit in units},
         baudrate=300 if options["transport"] == "serial" else 9600,
         script=script,
         chance=chance,
@@ -149,7 +154,7 @@ async def _poll(units: Sequence[int], options: dict[str, object], seed: int) -> 
             for reading in readings:
                 tally.values += 1
                 tally.wrong += not _right(unit, str(reading.obis), str(reading.value), before)
-        await asyncio.sleep(chance.random() * 3)
+        await asyncio.sleep(chance.random() * chance.choice(_PAUSE_S))
     line.close()
     await bus.rest()
     return tally
@@ -166,7 +171,7 @@ def _right(unit: int, code: str, value: str, before: int) -> bool:
 
 
 _LINES: Final[Mapping[str, tuple[Sequence[int], Mapping[str, object]]]] = {
-    "one meter, 300 to 19200 Bd": ([1], {"transport": "serial"}),
+    "one meter, 300 to 19200 Bd": ([2], {"transport": "serial"}),
     "three meters, 300 to 19200 Bd": ([1, 2, 3], {"transport": "serial"}),
     "three meters, one speed": ([1, 2, 3], {"transport": "serial", "baudrate_max": 300}),
     "device server": ([1, 2, 3], {"transport": "tcp"}),

@@ -21,7 +21,13 @@ from openami.gateway.driver import (
     MeterSettings,
     MeterSilent,
 )
-from openami.gateway.drivers.iec62056.line import DOUBTS_MAX, DRAIN_S_MAX, TURN_S_MAX, ReadOutLine
+from openami.gateway.drivers.iec62056.line import (
+    DOUBTS_MAX,
+    DRAIN_S_MAX,
+    LISTEN_FIRST_S,
+    TURN_S_MAX,
+    ReadOutLine,
+)
 from openami.gateway.drivers.iec62056.options import line_plan
 from openami.profile import MeterSerial, Obis
 from openami.simulator.virtual_time import VirtualTimeLoop
@@ -173,16 +179,24 @@ class _Babbler:
         return self._octets
 
 
-async def _time_to_fail(wire: _Babbler) -> tuple[float, DriverError]:
+def _on(wire: _Babbler, *, retries: int = 0) -> ReadOutLine:
     settings = LineSettings(
         "line",
         [MeterSettings(_SERIAL, {"map": "generic-single-phase"})],
-        {"transport": "serial", "device": "x", "retries": 0},
+        {
+            "transport": "serial",
+            "device": "x",
+            "retries": retries,
+            "silent_share": 1 if retries else 0.05,
+        },
     )
-    line, loop = ReadOutLine(line_plan(settings), wire), asyncio.get_running_loop()
+    return ReadOutLine(line_plan(settings), wire)
+
+
+async def _time_to_fail(wire: _Babbler, *, retries: int = 0) -> tuple[float, DriverError]:
     with pytest.raises(DriverError) as failed:
-        await line.read(_SERIAL, [_ENERGY])
-    return loop.time(), failed.value
+        await _on(wire, retries=retries).read(_SERIAL, [_ENERGY])
+    return asyncio.get_running_loop().time(), failed.value
 
 
 def test_a_line_that_never_rests_is_down() -> None:
@@ -209,9 +223,48 @@ class _Dawdler(_Babbler):
         return await super().receive()
 
 
-def test_a_meter_that_dawdles_has_the_line_only_so_long() -> None:
+async def _dawdle() -> tuple[float, float]:
+    """Return how long a dawdling meter has had the line when it was asked twice."""
+    line, loop = _on(_Dawdler()), asyncio.get_running_loop()
+    with pytest.raises(MeterSilent, match="not done within"):
+        await line.read(_SERIAL, [_ENERGY])
+    first_s = loop.time()
+    with pytest.raises(MeterSilent, match="asked again in"):
+        await line.read(_SERIAL, [_ENERGY])
+    return first_s, loop.time() - first_s
+
+
+def test_a_meter_that_dawdles_has_the_line_only_so_long_and_pays_for_it() -> None:
     loop = VirtualTimeLoop()
-    took_s, error = loop.run_until_complete(_time_to_fail(_Dawdler()))
+    first_s, second_s = loop.run_until_complete(_dawdle())
     loop.close()
-    assert isinstance(error, MeterSilent)
-    assert took_s == pytest.approx(TURN_S_MAX)
+    assert first_s == pytest.approx(TURN_S_MAX)
+    assert second_s == 0
+
+
+class _Late(_Babbler):
+    """What is said comes at its own times, whatever is asked."""
+
+    def __init__(self, *said: tuple[float, bytes]) -> None:
+        super().__init__(b"", 0)
+        self._said = list(said)
+        self.asked_at: list[float] = []
+
+    async def send(self, octets: bytes) -> None:
+        self.asked_at.append(asyncio.get_running_loop().time())
+
+    async def receive(self) -> bytes:
+        at, octets = self._said[0] if self._said else (1e6, b"")
+        await asyncio.sleep(at - asyncio.get_running_loop().time())
+        self._said.pop(0)
+        return octets
+
+
+def test_nobody_is_asked_before_a_late_meter_has_been_silent() -> None:
+    """A meter that has answered too late waits for us, and then says all it has: the line is left to it."""
+    loop = VirtualTimeLoop()
+    wire = _Late((6.0, b"/"), (7.5, b"\x00" * 9), (9.0, b"\x00" * 9))
+    loop.run_until_complete(_time_to_fail(wire, retries=1))
+    loop.close()
+    silence_s = 2.0
+    assert wire.asked_at == pytest.approx([silence_s, 9.0 + silence_s + LISTEN_FIRST_S])

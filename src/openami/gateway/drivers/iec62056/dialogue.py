@@ -30,11 +30,17 @@ REPEATS_MAX: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Leave the meter in peace for so long; to be answered with what has come all the same."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
-    """Send these bytes, after the meter was left in peace for so long."""
+    """Send these bytes."""
 
     octets: bytes
-    pause_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ class Listen:
     """Wait for bytes; to be answered with those that have come, or with none when none came in time."""
 
 
-Act: TypeAlias = Send | SetSpeed | Listen
+Act: TypeAlias = Pause | Send | SetSpeed | Listen
 _T = TypeVar("_T")
 Dialogue: TypeAlias = Generator[Act, bytes, _T]
 
@@ -74,18 +80,25 @@ def read_out(address: str, manner: Manner) -> Dialogue[bytes]:
     reaction_s = who.reaction_s if manner.reaction_s is None else manner.reaction_s
     baudrate = _speed(who, manner)
     if who.mode is Mode.C:
-        yield Send(to_send(acknowledgement(baudrate), manner.parity), reaction_s)
+        yield from _answer(acknowledgement(baudrate), reaction_s, manner)
     if baudrate != manner.baudrate:
         yield SetSpeed(baudrate)
-    for attempt in range(1 + REPEATS_MAX):
-        block = yield from _block(manner, last_words=str(who))
+    for repeat in range(1 + REPEATS_MAX):
+        if repeat:
+            yield from _answer(bytes((NAK,)), reaction_s, manner)
+        block = yield from _block(who, manner)
         if block is not None and block.sound:
             return block.data
         if who.mode is not Mode.C:
             break  # they do not listen while they send, nor afterwards
-        if attempt < REPEATS_MAX:
-            yield Send(to_send(bytes((NAK,)), manner.parity), reaction_s)
     raise UnfitAnswer(f"the data of {who} come cut short or with wrong parity or check character")
+
+
+def _answer(characters: bytes, reaction_s: float, manner: Manner) -> Dialogue[None]:
+    """Answer the meter, which waits for us. Raises UnfitAnswer where it speaks: that is about something older."""
+    if (yield Pause(reaction_s)):
+        raise UnfitAnswer("the meter goes on speaking where it should wait for us")
+    yield Send(to_send(characters, manner.parity))
 
 
 def _identification(manner: Manner) -> Dialogue[Identification]:
@@ -117,7 +130,7 @@ def _speed(who: Identification, manner: Manner) -> int:
     return manner.baudrate  # a meter of mode C is told to stay; mode A names no speed
 
 
-def _block(manner: Manner, *, last_words: str) -> Dialogue[Block | None]:
+def _block(who: Identification, manner: Manner) -> Dialogue[Block | None]:
     """Return the next block; None for one that broke off. Raises NoAnswer, UnfitAnswer."""
     reader = BlockReader()
     heard = False
@@ -126,7 +139,7 @@ def _block(manner: Manner, *, last_words: str) -> Dialogue[Block | None]:
         if not octets:
             if reader.empty:
                 raise (UnfitAnswer if heard else NoAnswer)(
-                    f"{last_words} sends no data behind STX: it is not of mode C, has changed to another "
+                    f"{who} sends no data behind STX: it is not of mode C, has changed to another "
                     "speed, or sends no check character"
                 )
             return None

@@ -13,9 +13,8 @@ from typing import Final
 from openami.gateway.drivers.iec62056.data_sets import Value
 from openami.profile import Obis
 
-FORMS_MAX: Final = (
-    32  # of one register: a meter that writes no leading zeros has as many as it has digits
-)
+FORMS_MAX: Final = 32
+"""Of one register: a meter that writes no leading zeros has as many as it has digits."""
 _digits = re.compile("[0-9]").sub
 
 

@@ -29,6 +29,7 @@ from openami.gateway.drivers.iec62056.dialogue import (
     Act,
     Dialogue,
     Listen,
+    Pause,
     Send,
     SetSpeed,
     read_out,
@@ -46,6 +47,8 @@ DRAIN_S_MAX: Final = 60.0
 """How long a line may go on: a meter that was not acknowledged says all it has at 300 Bd, as one of mode A."""
 RECONNECT_S_MIN: Final = 1.0  # a device server that restarts is back in seconds
 RECONNECT_S_MAX: Final = 60.0  # and a line that is back is read again in the next cycle
+LISTEN_FIRST_S: Final = 0.02
+"""How long a line is listened to before a sign-on: what a late meter has said meanwhile lies in the port."""
 MISMATCHES_TO_BELIEVE: Final = 2  # one may be a late neighbour's
 DOUBTS_MAX: Final = 3
 """How often a read-out in a new form is asked for again: once to confirm it, and twice on a bad day."""
@@ -123,6 +126,7 @@ class ReadOutLine:
                 async with asyncio.timeout(TURN_S_MAX):
                     yield
             except TimeoutError:
+                unit.breaker = unit.breaker.failed(TURN_S_MAX, self._now())
                 raise MeterSilent(
                     f"{unit} on {self._plan.place} was not done within {TURN_S_MAX:.0f} s"
                 ) from None
@@ -141,7 +145,8 @@ class ReadOutLine:
                         f"{unit} on {self._plan.place} writes its registers in another form each time: "
                         "characters are lost; check the adapter and the line"
                     )
-                self._unsettled = True
+                # Who has changed its speed listens at the new one for a while: we may want its data again.
+                self._unsettled = self._baudrate != self._plan.manner.baudrate
             except MeterSilent:
                 failures += 1
                 if failures > self._plan.options.retries or self._waits_s(unit) > 0:
@@ -174,7 +179,7 @@ class ReadOutLine:
 
     async def _read_out(self, unit: Unit) -> ReadOut:
         """Have one read-out, whatever it tells. Raises DriverError."""
-        if self._unsettled or not self._wire.connected:
+        if self._unsettled or not self._wire.connected or await self._heard_within(LISTEN_FIRST_S):
             await self._settle()
         began_at, self._unsettled = self._now(), True
         self._set_speed(self._plan.manner.baudrate)
@@ -210,8 +215,9 @@ class ReadOutLine:
 
     async def _done(self, act: Act) -> bytes:
         match act:
-            case Send(octets, pause_s):
-                await asyncio.sleep(pause_s)
+            case Pause(seconds):
+                return await self._heard_within(seconds)
+            case Send(octets):
                 async with asyncio.timeout(self._plan.options.timeout_s):
                     await self._wire.send(octets)
                 self._sent_at = self._now() + len(octets) * _BITS_PER_CHARACTER / self._baudrate
@@ -222,13 +228,16 @@ class ReadOutLine:
                 return b""
             case Listen():
                 leaves_s = max(0.0, self._sent_at - self._now())
-                try:
-                    async with asyncio.timeout(leaves_s + self._plan.options.timeout_s):
-                        return await self._wire.receive()
-                except TimeoutError:
-                    return b""
+                return await self._heard_within(leaves_s + self._plan.options.timeout_s)
             case _:
                 assert_never(act)
+
+    async def _heard_within(self, seconds: float) -> bytes:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._wire.receive()
+        except TimeoutError:
+            return b""
 
     def _set_speed(self, baudrate: int) -> None:
         if baudrate != self._baudrate:

@@ -62,7 +62,7 @@ def understood(data: bytes, meter_map: MeterMap, zone: Zone) -> ReadOut:
 
 
 class _Told:
-    """The data sets of the current period, by what their code means."""
+    """The data sets by what their code means: a past period's has a code of its own."""
 
     def __init__(self, data_sets: Sequence[DataSet]) -> None:
         self._by_code: dict[Obis, DataSet] = {}
