@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tests.drivers.line_double import DoubleMeter, Fault, LineDouble, on_port, on_pty
+from tests.drivers.line_double import DoubleMeter, Fault, LineDouble, Port, Pty, on_port, on_pty
 from tests.drivers.sunspec_bench import (
     BASE,
     END,
@@ -45,14 +46,30 @@ class Bus:
     """A line with one meter, and what it was asked."""
 
     double: LineDouble
+    port: Port | Pty
     line: Line
 
     async def read(self, *codes: str) -> Mapping[str, str]:
         readings = await self.line.meters[_SERIAL].read([Obis.parse(code) for code in codes])
         return {str(reading.obis): str(reading.value) for reading in readings}
 
+    async def until_read(self, *codes: str) -> Mapping[str, str]:
+        """Read again and again, as a gateway does, until there is an answer; two seconds at the most."""
+        for _ in range(40):
+            with suppress(DriverError):
+                return await self.read(*codes)
+            await asyncio.sleep(0.05)
+        return await self.read(*codes)
+
     def place(self, registers: Mapping[int, int]) -> None:
         self.double.meters[1] = double(registers)
+
+    def drop(self, question: int) -> None:
+        """Let the answer to this question get lost, and no other."""
+        self.double.script = lambda number: (
+            Fault.DROP if number == question else Fault.NONE,
+            0.0,
+        )
 
     async def questions(self, *codes: str) -> int:
         """Read, and return how many questions that took."""
@@ -80,7 +97,7 @@ async def bus(meter: DoubleMeter, **options: object) -> AsyncIterator[Bus]:
             },
         )
         async with ModbusDriver.open(settings) as line:
-            yield Bus(bench, line)
+            yield Bus(bench, port, line)
 
 
 def sound(serial: str = "SN-1", base: int = BASE) -> dict[int, int]:
@@ -108,13 +125,7 @@ async def test_a_meter_that_is_silent_about_what_it_does_not_have_is_found(base:
     meter = double(sound(base=base))
     meter.silent_about_missing = True
     async with bus(meter) as on:
-        told: Mapping[str, str] = {}
-        for _ in range(40):
-            with suppress(DriverError):
-                told = await on.read("32.7.0")
-                break
-            await asyncio.sleep(0.05)
-        assert told == {"32.7.0": "230.5"}
+        assert await on.until_read("32.7.0") == {"32.7.0": "230.5"}
 
 
 async def test_where_the_chain_begins_can_be_configured() -> None:
@@ -183,6 +194,40 @@ async def test_a_model_put_before_the_meters_is_noticed() -> None:
         assert await on.read("1.8.0") == {"1.8.0": "1842.500"}
 
 
+@pytest.mark.parametrize("options", [{"identity": "SN-1"}, {}], ids=["configured", "told"])
+async def test_a_meter_that_keeps_its_serial_and_not_its_place_is_found_again(
+    options: dict[str, object],
+) -> None:
+    """After a lost answer it is asked who it is, where it was told before, and nothing is there any more."""
+    async with bus(double(sound()), **options) as on:
+        await on.read("32.7.0")
+        on.place(sound(base=0))
+        on.drop(on.double.questions)
+        with pytest.raises(DriverError):
+            await on.read("32.7.0")
+        assert await on.until_read("32.7.0") == {"32.7.0": "230.5"}
+
+
+async def test_so_is_one_that_came_back_with_a_new_connection() -> None:
+    async with bus(double(sound())) as on:
+        await on.read("32.7.0")
+        assert isinstance(on.port, Port)
+        await on.port.close()
+        on.place(sound(base=0))
+        await on.port.listen()
+        with pytest.raises(MeterRefused, match="refuses holding registers 40052 to 40067"):
+            await on.read("32.7.0")
+        assert await on.read("32.7.0") == {"32.7.0": "230.5"}
+
+
+async def test_a_meter_that_is_silent_where_it_was_is_looked_for_elsewhere() -> None:
+    async with bus(double(sound())) as on:
+        await on.read("32.7.0")
+        on.place(sound(base=0))
+        on.double.meters[1].silent_about_missing = True
+        assert await on.until_read("32.7.0") == {"32.7.0": "230.5"}
+
+
 async def test_a_busy_meter_is_not_taken_for_another() -> None:
     async with bus(double(sound())) as on:
         await on.read(*_FAST)
@@ -221,6 +266,35 @@ async def test_a_meter_is_held_to_the_serial_it_first_told() -> None:
         with pytest.raises(IdentityMismatch) as refused:
             await on.read(*_FAST)
         assert (refused.value.expected, refused.value.found) == ("SN-1", "SN-7")
+
+
+# --- late answers --------------------------------------------------------------------------------
+
+
+async def test_the_walk_keeps_off_the_shape_that_went_unanswered() -> None:
+    """Its answer may still come, and would look like any other header's."""
+    registers, asked = sound(), dict[int, list[int]]()
+
+    def word(address: int, question: int) -> int:
+        asked.setdefault(question, []).append(address)
+        return registers[address]
+
+    async with bus(DoubleMeter(word)) as on:
+        on.drop(2)  # in step, marker, and the first header
+        assert await on.read("32.7.0") == {"32.7.0": "230.5"}
+    lengths = [len(addresses) for addresses in asked.values()]
+    assert lengths[:3] == [2, 2, 2]
+    assert 2 not in lengths[3:]
+    assert len(lengths) == 3 + 8
+
+
+async def test_a_refusal_that_may_be_a_late_one_ends_no_chain() -> None:
+    """A chain that just ends is known by an exception, which has no shape: it is not believed while one is due."""
+    async with bus(double(placed(common("SN-1"), meter_203(_VALUES)))) as on:
+        on.drop(2)
+        with pytest.raises(MeterRefused, match="late answers could be mistaken"):
+            await on.read("32.7.0")
+        assert await on.until_read("32.7.0") == {"32.7.0": "230.5"}
 
 
 # --- values --------------------------------------------------------------------------------------
@@ -304,11 +378,12 @@ async def test_no_fault_of_the_line_becomes_a_value(tmp_path: Path) -> None:
             "baudrate": 115200,
         },
     )
-    values = 0
-    async with on_pty(bench, device), ModbusDriver.open(settings) as line:
-        on = Bus(bench, line)
+    values: Counter[str] = Counter()
+    async with on_pty(bench, device) as pty, ModbusDriver.open(settings) as line:
+        on = Bus(bench, pty, line)
         for poll in range(160):
-            registers, right = kinds["floats" if poll // 20 % 2 else "integers"]
+            kind = "floats" if poll // 20 % 2 else "integers"
+            registers, right = kinds[kind]
             if poll % 20 == 0:
                 on.place(registers)
             await asyncio.sleep(0.005)
@@ -317,8 +392,9 @@ async def test_no_fault_of_the_line_becomes_a_value(tmp_path: Path) -> None:
             except DriverError:
                 continue
             assert told.items() <= right.items(), poll
-            values += len(told)
-    assert values > 160
+            values[kind] += len(told)
+    # How many depends on the machine's haste; that there are some of each says that they were found out.
+    assert min(values[kind] for kind in kinds) > 5
 
 
 _SOUND = (Fault.NONE, 0.0)

@@ -37,7 +37,7 @@ from openami.gateway.drivers.modbus.decode import (
 )
 from openami.gateway.drivers.modbus.options import LinePlan, Transport
 from openami.gateway.drivers.modbus.plan import Block, block_for, plan, sync_block
-from openami.gateway.drivers.modbus.readings import readings_of
+from openami.gateway.drivers.modbus.readings import Words, readings_of
 from openami.gateway.drivers.modbus.register_map import Field, Register, RegisterMap, Relay, wanted
 from openami.gateway.drivers.modbus.sunspec.chain import Chain, ChainError, Question, walk
 from openami.gateway.drivers.modbus.sunspec.layout import layout
@@ -96,15 +96,20 @@ class ModbusLine:
     async def read(self, serial: MeterSerial, codes: Sequence[Obis]) -> Sequence[RawReading]:
         """Read a meter's registers in the line's turn. Raises DriverError."""
         unit = self._units[serial]
-        if not unit.known.intersection(codes):
-            return ()
+        registers, words = await self._answers(unit, codes)
+        return readings_of(registers, words, unit.meter.ratios)
+
+    async def _answers(self, unit: Unit, codes: Sequence[Obis]) -> tuple[Sequence[Register], Words]:
+        """Return the map's registers for these codes, and the words of those that were answered."""
+        if not unit.codes.intersection(codes):
+            return (), {}
         async with self._turn_of(unit):
             if unit.undiscovered is not None:
                 await self._until_done(unit, partial(self._discover, unit))
             registers = wanted(unit.map, codes)
             words = await self._words(unit, {register.field for register in registers})
         self._report_scale_factors(unit, registers, words)
-        return readings_of(registers, words, unit.meter.ratios)
+        return registers, words
 
     async def relay_position(self, serial: MeterSerial) -> RelayPosition:
         """Read where a meter's contactor stands. Raises DriverError."""
@@ -212,13 +217,14 @@ class ModbusLine:
 
     # --- a unit's turn -----------------------------------------------------------------------
 
-    async def _words(self, unit: Unit, fields: set[Field]) -> Mapping[Field, Sequence[int]]:
+    async def _words(self, unit: Unit, fields: set[Field]) -> Words:
         """Ask for the fields until each is read or refused, within what the unit may cost."""
         got: dict[Field, tuple[int, ...]] = {}
         refusals: list[_Refused] = []
-        missing = {*fields, *unit.map.witnesses}
+        witnesses = unit.map.witnesses
+        missing = {*fields, *witnesses}
         await self._until_done(unit, partial(self._read_blocks, unit, missing, got, refusals))
-        self._check_witnesses(unit, got, refusals)
+        self._check_witnesses(unit, witnesses, got, refusals)
         if refusals and not got:
             raise refusals[0]
         return got
@@ -233,9 +239,7 @@ class ModbusLine:
                 await self._in_step(unit)
                 done = await step()
             except MeterSilent:
-                if unit.undiscovered is not None:
-                    # Some meters do not answer for an address they do not have.
-                    unit.look_elsewhere()
+                unit.fell_silent()
                 failures += 1
                 if failures > self._plan.options.retries or self._waits_s(unit) > 0:
                     raise
@@ -303,7 +307,8 @@ class ModbusLine:
         await self._identified(unit)
 
     async def _synchronised(self, unit: Unit) -> None:
-        places = 1 if unit.undiscovered is None else len(unit.bases)
+        """Have an answer that can be no late one; a SunSpec meter is tried at each of its bases."""
+        places = max(1, len(unit.bases))
         while True:
             block = sync_block(
                 unit.map.fields,
@@ -322,6 +327,11 @@ class ModbusLine:
                 if places == 0:
                     raise
                 unit.look_elsewhere()
+            except MeterSilent:
+                if unit.undiscovered is not None:
+                    # Some meters do not answer for an address they do not have.
+                    unit.look_elsewhere()
+                raise
 
     async def _identified(self, unit: Unit) -> None:
         field, expected = unit.map.identify, unit.identity
@@ -333,12 +343,18 @@ class ModbusLine:
         unit.identified_at = None
         block = block_for(field)
         doubtful = block.shape in unit.doubt.shapes(now)
-        found = identity_of(field, await self._exchange(unit, block, doubtful=doubtful))
+        try:
+            found = identity_of(field, await self._exchange(unit, block, doubtful=doubtful))
+        except _Refused as refusal:
+            if refusal.code in _NO_SUCH_PLACE:
+                unit.forget_map()
+            raise
         if found == expected:
             unit.identified_at = now
         elif doubtful:
             raise self._in_doubt(unit)  # it may be the late answer to another question
         else:
+            unit.forget_map()  # where another meter's chain begins is its own affair
             raise IdentityMismatch(expected=expected, found=found)
 
     # --- a SunSpec meter ---------------------------------------------------------------------
@@ -347,6 +363,8 @@ class ModbusLine:
         """Walk along the meter's chain of models and keep the map it makes. Raises DriverError."""
         discovery = unit.undiscovered
         assert discovery is not None
+        if self._now() < unit.walks_at:
+            raise self._in_doubt(unit)
         try:
             chain = await self._walked(unit)
             found = layout(chain, discovery)
@@ -392,29 +410,33 @@ class ModbusLine:
             words = await self._exchange(unit, block)
         except _Refused as refusal:
             if not unit.in_step:
-                raise self._in_doubt(unit) from None  # it may be the answer to another question
+                # It may be the answer to another question. Asking again would only leave more in doubt.
+                now = self._now()
+                unit.walks_at = now + unit.doubt.lasts_s(now)
+                raise self._in_doubt(unit) from None
             if refusal.code not in _NO_SUCH_PLACE:
                 raise
             return None
         return question.cut(block, words)
 
     def _check_witnesses(
-        self, unit: Unit, words: Mapping[Field, Sequence[int]], refusals: Sequence[_Refused]
+        self,
+        unit: Unit,
+        witnesses: Mapping[Field, int],
+        words: Words,
+        refusals: Sequence[_Refused],
     ) -> None:
         """Be sure that the map is still this meter's. Raises MeterRefused."""
-        for field, value in unit.map.witnesses.items():
-            if field in words:
-                changed = bits_of(words[field], field.word_order) != value
-            else:
-                changed = any(refusal.code in _NO_SUCH_PLACE for refusal in refusals)
-                if not changed:
-                    raise refusals[0]
-            if changed:
-                unit.forget_map()
-                raise MeterRefused(
-                    f"{unit} on {self._plan.place} no longer has its models where they were: it was set up "
-                    "anew or swapped; they are looked for with the next read"
-                )
+        for field, value in witnesses.items():
+            if field in words and bits_of(words[field], field.word_order) == value:
+                continue
+            if field not in words and not any(r.code in _NO_SUCH_PLACE for r in refusals):
+                raise refusals[0]  # busy, perhaps, and no other meter
+            unit.forget_map()
+            raise MeterRefused(
+                f"{unit} on {self._plan.place} no longer has its models where they were: it was set up "
+                "anew or swapped; they are looked for with the next read"
+            )
 
     # --- one question ------------------------------------------------------------------------
 
@@ -519,10 +541,7 @@ class ModbusLine:
             _log.warning("meter refuses registers", extra={"reason": str(refusal)})
 
     def _report_scale_factors(
-        self,
-        unit: Unit,
-        registers: Sequence[Register],
-        words: Mapping[Field, Sequence[int]],
+        self, unit: Unit, registers: Sequence[Register], words: Words
     ) -> None:
         for register in registers:
             if register.scale_factor_last and register.field in words:

@@ -29,9 +29,8 @@ _SERIAL_UNIT_MAX: Final = 247
 # computed exactly, so a ratio of 1e999999999 would not end.
 RATIO_MIN: Final = Decimal("0.001")
 RATIO_MAX: Final = Decimal(1_000_000)
-BASES_MAX: Final = (
-    8  # SunSpec has three; each that is not there costs a question when a meter is found out
-)
+# SunSpec has three; each that is not there costs a question when a meter is found out.
+BASES_MAX: Final = 8
 
 
 class Transport(StrEnum):

@@ -23,6 +23,8 @@ END: Final = 0xFFFF
 # An inverter with everything SunSpec has defined for it carries some forty; a meter three.
 MODELS_MAX: Final = 64
 _REGISTERS = 0x10000
+# Behind the marker every SunSpec device has its common model, at least to the end of its serial number.
+_SHARED_WORDS: Final = 66
 
 
 class ChainError(ValueError):
@@ -83,7 +85,8 @@ def walk(bases: Sequence[int]) -> Walk:
     links: list[Link] = []
     at = base + len(MARKER)
     while at + HEADER_WORDS <= _REGISTERS:
-        header = yield Question(at, HEADER_WORDS, before=at - base)
+        behind = 0 if links else _SHARED_WORDS - len(MARKER)
+        header = yield Question(at, HEADER_WORDS, before=at - base, behind=behind)
         # Some meters have the end's id without a length, or just end: both are read as an exception.
         if header is None or header[0] == END:
             break
@@ -97,7 +100,7 @@ def walk(bases: Sequence[int]) -> Walk:
 
 def _base(bases: Sequence[int]) -> Generator[Question, tuple[int, ...] | None, int]:
     for base in bases:
-        words = yield Question(base, len(MARKER), behind=_shared_beginning())
+        words = yield Question(base, len(MARKER), behind=_SHARED_WORDS)
         if words == MARKER:
             return base
     places = ", ".join(map(str, bases))
@@ -105,12 +108,6 @@ def _base(bases: Sequence[int]) -> Generator[Question, tuple[int, ...] | None, i
         f"there is no SunSpec marker at {places}: if the meter's manual names another address, "
         "set it with `bases`; if it is no SunSpec meter, name its register map"
     )
-
-
-def _shared_beginning() -> int:
-    """Return how many registers follow the marker in every SunSpec device: the common model's, to its serial."""
-    serial = shipped_model(COMMON).points["SN"]
-    return serial.offset + serial.words
 
 
 def _link(at: int, header: Sequence[int], before: Sequence[Link]) -> Link:
