@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.gateway.clock_double import ClockDouble
-from tests.gateway.profile_meter import ProfileMeter
+from tests.gateway.profile_meter import ProfileContractBench, ProfileMeter
 from tests.gateway.test_collector import A, B, Pole, pole, told
 
 from openami.gateway.driver import MeterRefused, MeterSilent
@@ -23,6 +23,7 @@ from openami.gateway.meter_clocks import (
     clock_step,
     drift_s,
 )
+from openami.gateway.profile_contract import CLOCK_CHECKS, ClockCheck
 from openami.profile import Envelope, EventState
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -157,6 +158,11 @@ def meter_of(village: Pole) -> ProfileMeter:
 
 def about_the_clock(envelopes: list[Envelope]) -> list[tuple[str, EventState]]:
     return [event for event in told(envelopes) if event[0].startswith("clock")]
+
+
+@pytest.mark.parametrize("check", CLOCK_CHECKS, ids=lambda check: check.__name__)
+async def test_the_double_keeps_the_contract_of_clocks(check: ClockCheck) -> None:
+    await check(ProfileContractBench())
 
 
 async def test_a_slow_clock_is_noticed_and_set_and_told(village: Pole) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 from tests.gateway.clock_double import ClockDouble
-from tests.gateway.profile_meter import ProfileMeter, energy
+from tests.gateway.profile_meter import ProfileContractBench, ProfileMeter, energy
 from tests.gateway.scripted_driver import IMPORT, INFOS
 from tests.gateway.test_collector import A, B, FullStore, Pole, codes, pole, qualities, told
 
@@ -16,6 +16,7 @@ from openami.gateway.driver import MeterRefused, MeterSilent
 from openami.gateway.memory import MeterMemories
 from openami.gateway.meter_record import MeterRecord
 from openami.gateway.outages import BillingInstants
+from openami.gateway.profile_contract import PROFILE_CHECKS, ProfileCheck
 from openami.gateway.schedule import Schedule
 from openami.profile import EventState, Quality
 
@@ -49,6 +50,11 @@ async def billed(village: Pole) -> list[tuple[datetime, float, Quality]]:
         for r in e.registers
         if r.obis == IMPORT and e.event is None and r.quality is not Quality.COMMS_LOST
     )
+
+
+@pytest.mark.parametrize("check", PROFILE_CHECKS, ids=lambda check: check.__name__)
+async def test_the_double_keeps_the_contract_of_load_profiles(check: ProfileCheck) -> None:
+    await check(ProfileContractBench())
 
 
 async def test_an_outage_is_closed_with_the_meters_own_times(village: Pole) -> None:
