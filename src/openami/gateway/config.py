@@ -9,11 +9,12 @@ never stand in the file: it names files (``…_file``) that hold them, and those
 Relative file names count from the folder of the configuration file.
 """
 
+import dataclasses
 import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -180,7 +181,7 @@ class LineConfig:
 
     driver: str
     settings: LineSettings
-    clock_steps_s_max: Mapping[MeterSerial, float] = field(default_factory=dict)
+    clock_steps_s_max: Mapping[MeterSerial, float] = dataclasses.field(default_factory=dict)
     """The meters whose clock may be set, and by how much at most (decision 0059)."""
 
 
@@ -326,11 +327,11 @@ class _Reader:
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         self._known(table, (name,), fields)
         values: dict[str, Any] = {}
-        for key, member in fields.items():
+        for key, field in fields.items():
             if key in table:
-                value = self._value(table, (name, key), member.type)
-                values[member.name] = self._file_name(name, key, value)
-            elif member.required:
+                value = self._value(table, (name, key), field.type)
+                values[field.name] = self._file_name(name, key, value)
+            elif field.required:
                 self._fail((name, key), "is missing")
         try:
             return kind(**values)
