@@ -1,10 +1,18 @@
 """A DLMS meter that captures its counter by a clock of its own: class 8, and class 7 with its rows."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 
+from tests.drivers.dlms_bench import UNITS, DlmsBench, address, dlms_bench
 from tests.drivers.dlms_double import DlmsDouble, named, number, scaler, text
+
+from openami.gateway.driver_contract import Value
+from openami.gateway.profile_contract import Captured
+from openami.profile import MeterSerial, Obis
 
 ENERGY = named("1.0.1.8.0.255")
 _VOLTAGE, _SERIAL = named("1.0.32.7.0.255"), named("0.0.96.1.0.255")
@@ -66,3 +74,52 @@ def profile_meter(
             (7, _PROFILE, 4): lambda _: number(period_s),
         }
     )
+
+
+NOW = datetime(2026, 6, 1, 12, 7, 30, tzinfo=UTC)
+_PERIOD_S, _ROWS = 900, 9
+_IMPORT = Obis.parse("1.8.0")
+
+
+class DlmsProfileBench(DlmsBench):
+    """The bench with meters whose time stands still, and whose load profile goes back two hours."""
+
+    def put(self, unit: int, name: str) -> None:
+        meter = profile_meter(lambda: NOW, serial=name, period_s=_PERIOD_S, rows=_ROWS)
+        self.bus.meters[address(unit, self._transport)] = meter
+
+    def values(self, serial: MeterSerial) -> Mapping[Obis, Value]:
+        return {_IMPORT: Decimal(energy_wh(NOW)) / 1000}
+
+    def captured(self, serial: MeterSerial) -> Sequence[Captured]:
+        newest = int(NOW.timestamp()) // _PERIOD_S
+        times = (
+            datetime.fromtimestamp(number_ * _PERIOD_S, UTC)
+            for number_ in range(newest - _ROWS + 1, newest + 1)
+        )
+        return [Captured(at, _IMPORT, Decimal(energy_wh(at)) / 1000) for at in times]
+
+    def clock(self, serial: MeterSerial) -> datetime:
+        told = self.meter(serial).objects[8, _CLOCK, 2](0)[2:]
+        year, month, day, _, hour, minute, second, _, deviation, _ = struct.unpack(
+            ">HBBBBBBBhB", told
+        )
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC) + timedelta(
+            minutes=deviation
+        )
+
+    async def restore(self, serial: MeterSerial) -> None:
+        self.put(UNITS[serial], f"KS-00{UNITS[serial]}")
+
+    async def exchange(self, serial: MeterSerial) -> bool:
+        self.put(UNITS[serial], "KS-999")
+        return True
+
+
+@asynccontextmanager
+async def dlms_profile_bench(transport: str, place: Path) -> AsyncIterator[DlmsProfileBench]:
+    async with dlms_bench(transport, place, DlmsProfileBench) as bench:
+        assert isinstance(bench, DlmsProfileBench)
+        for unit in UNITS.values():
+            bench.put(unit, f"KS-00{unit}")
+        yield bench

@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from tests.gateway.clock_double import ClockDouble
-from tests.gateway.scripted_driver import IMPORT, INFOS, ScriptedMeter
+from tests.gateway.scripted_driver import IMPORT, INFOS, ContractBench, ScriptedMeter
 
 from openami.gateway.driver import PollGroup, RawReading, RegisterInfo
-from openami.profile import Obis
+from openami.gateway.profile_contract import Captured
+from openami.profile import MeterSerial, Obis
 
 CLOCK = Obis.parse("0-0:1.0.0")
 _WATTS = 1200
@@ -75,3 +76,26 @@ class ProfileMeter(ScriptedMeter):
             if fault is not None:
                 raise fault
         self.ahead_s = (now - self.clock.now()).total_seconds()
+
+
+class ProfileContractBench(ContractBench):
+    """The scripted bench with such meters, whose time stands still."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._meters = {
+            meter.serial: ProfileMeter(meter.serial, self._bench, period_s=300, rows_max=9)
+            for meter in self.settings.meters
+        }
+        for serial, meter in self._meters.items():
+            self._bench.meters[serial] = meter
+            meter.values[IMPORT] = energy(meter.clock.now())
+            meter.values[CLOCK] = meter.its_time.isoformat()
+
+    def captured(self, serial: MeterSerial) -> Sequence[Captured]:
+        newest = self._meters[serial].its_time
+        times = (newest - timedelta(minutes=5 * n) for n in reversed(range(9)))
+        return [Captured(at, IMPORT, energy(at)) for at in times]
+
+    def clock(self, serial: MeterSerial) -> datetime:
+        return self._meters[serial].its_time

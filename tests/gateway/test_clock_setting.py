@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.gateway.clock_double import ClockDouble
-from tests.gateway.profile_meter import ProfileMeter
+from tests.gateway.profile_meter import ProfileContractBench, ProfileMeter
 from tests.gateway.test_collector import A, B, Pole, pole, told
 
 from openami.gateway.driver import MeterRefused, MeterSilent
@@ -23,6 +23,7 @@ from openami.gateway.meter_clocks import (
     clock_step,
     drift_s,
 )
+from openami.gateway.profile_contract import CLOCK_CHECKS, ClockCheck
 from openami.profile import Envelope, EventState
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -78,21 +79,38 @@ def test_a_meter_that_captures_more_often_than_the_step_is_long_is_a_persons() -
     assert step(30, capture_s=60, seconds=25) == Later()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "found"),
+    [(909, Later()), (910, Step(-30)), (1759, Step(-30)), (1760, Later()), (1790, Later())],
+)
+def test_a_setting_keeps_ten_seconds_from_either_end_of_an_interval(
+    seconds: float, found: Step | Later
+) -> None:
+    assert step(30, seconds=seconds) == found
+
+
 @given(
-    ahead_s=st.floats(-600, 600),
-    seconds=st.floats(0, 7200),
-    late_s=st.floats(0, SETTING_TAKES_S),
+    ahead_s=st.floats(-200, 200),
+    seconds=st.one_of(
+        st.floats(0, 7200),
+        st.builds(lambda interval, s: 300 * interval + s, st.integers(1, 20), st.floats(-15, 15)),
+    ),
+    late_s=st.floats(0, SETTING_TAKES_S - 3),
+    error_s=st.floats(-3, 3),
     capture_s=st.sampled_from([60, 300, 600, 900]),
 )
 def test_a_step_lies_within_one_capture_interval_however_long_the_setting_takes(
-    ahead_s: float, seconds: float, late_s: float, capture_s: int
+    ahead_s: float, seconds: float, late_s: float, error_s: float, capture_s: int
 ) -> None:
-    """Both clocks, before and after the setting, show the same interval: none is captured twice or left out."""
+    """Its seconds are whole ones, and a read takes its time: drift is known to some seconds.
+
+    Both clocks, before and after the setting, show the same interval: none is captured twice or left out."""
     found = step(ahead_s, seconds=seconds, step_s_max=600, capture_s=capture_s)
     if not isinstance(found, Step):
         return
     decided = NOON.timestamp() + seconds
-    shown = [decided, decided + ahead_s, decided + late_s, decided + late_s + ahead_s]
+    meters = decided + ahead_s + error_s
+    shown = [decided, meters, decided + late_s, meters + late_s, decided + error_s]
     assert len({int(each // capture_s) for each in shown}) == 1
 
 
@@ -140,6 +158,11 @@ def meter_of(village: Pole) -> ProfileMeter:
 
 def about_the_clock(envelopes: list[Envelope]) -> list[tuple[str, EventState]]:
     return [event for event in told(envelopes) if event[0].startswith("clock")]
+
+
+@pytest.mark.parametrize("check", CLOCK_CHECKS, ids=lambda check: check.__name__)
+async def test_the_double_keeps_the_contract_of_clocks(check: ClockCheck) -> None:
+    await check(ProfileContractBench())
 
 
 async def test_a_slow_clock_is_noticed_and_set_and_told(village: Pole) -> None:

@@ -289,3 +289,45 @@ def test_a_meters_own_limits_lie_over_the_gateways(tmp_path: Path) -> None:
 )
 def test_a_wrong_limit_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
     assert said in complaint(tmp_path, GOOD + text)
+
+
+# --- clocks of meters ----------------------------------------------------------------------------
+
+
+def steps(directory: Path, line: str, *meters: str) -> dict[str, float]:
+    text = GOOD.replace('device = "/dev/ttyUSB0"', f'device = "/dev/ttyUSB0"\n{line}')
+    for unit, meter in enumerate(meters, 1):
+        text = text.replace(f"unit = {unit}\n", f"unit = {unit}\n{meter}\n")
+    (found,) = loaded(directory, text).lines
+    assert all(meter.options.keys() == {"unit"} for meter in found.settings.meters)
+    return {str(serial)[-1]: step for serial, step in found.clock_steps_s_max.items()}
+
+
+def test_no_meters_clock_is_set_unless_it_is_said(tmp_path: Path) -> None:
+    assert steps(tmp_path, "") == {}
+    assert steps(tmp_path, "clock_step_s_max = 60") == {}
+
+
+def test_a_meters_own_word_about_its_clock_goes_before_its_lines(tmp_path: Path) -> None:
+    assert steps(tmp_path, "set_clock = true") == {"1": 120, "2": 120}
+    assert steps(tmp_path, "set_clock = true", "set_clock = false") == {"2": 120}
+    assert steps(tmp_path, "clock_step_s_max = 60", "set_clock = true") == {"1": 60}
+    own = steps(tmp_path, "set_clock = true\nclock_step_s_max = 60", "clock_step_s_max = 300")
+    assert own == {"1": 300, "2": 60}
+
+
+@pytest.mark.parametrize(
+    ("said", "key", "fault"),
+    [
+        ("set_clock = 1", "set_clock", "true or false"),
+        ("clock_step_s_max = 9", "clock_step_s_max", ">= 10"),
+        ("clock_step_s_max = 601", "clock_step_s_max", "<= 600"),
+    ],
+)
+def test_a_wrong_word_about_clocks_is_named_by_its_line(
+    tmp_path: Path, said: str, key: str, fault: str
+) -> None:
+    text = GOOD.replace("unit = 2\n", f"unit = 2\n{said}\n")
+    told = complaint(tmp_path, text)
+    assert f"line[0].meter[1].{key}" in told
+    assert fault in told

@@ -1,19 +1,22 @@
 """After an outage the missing billing readings come from the meter's load profile, and none comes twice."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 from tests.gateway.clock_double import ClockDouble
-from tests.gateway.profile_meter import ProfileMeter, energy
+from tests.gateway.profile_meter import ProfileContractBench, ProfileMeter, energy
 from tests.gateway.scripted_driver import IMPORT, INFOS
 from tests.gateway.test_collector import A, B, FullStore, Pole, codes, pole, qualities, told
 
 from openami.gateway.driver import MeterRefused, MeterSilent
+from openami.gateway.memory import MeterMemories
+from openami.gateway.meter_record import MeterRecord
 from openami.gateway.outages import BillingInstants
+from openami.gateway.profile_contract import PROFILE_CHECKS, ProfileCheck
 from openami.gateway.schedule import Schedule
 from openami.profile import EventState, Quality
 
@@ -47,6 +50,11 @@ async def billed(village: Pole) -> list[tuple[datetime, float, Quality]]:
         for r in e.registers
         if r.obis == IMPORT and e.event is None and r.quality is not Quality.COMMS_LOST
     )
+
+
+@pytest.mark.parametrize("check", PROFILE_CHECKS, ids=lambda check: check.__name__)
+async def test_the_double_keeps_the_contract_of_load_profiles(check: ProfileCheck) -> None:
+    await check(ProfileContractBench())
 
 
 async def test_an_outage_is_closed_with_the_meters_own_times(village: Pole) -> None:
@@ -263,6 +271,39 @@ async def test_readings_and_the_note_that_they_were_read_are_one_commit(village:
     await village.run(6 * 60)
     late = [ts for ts, _, _ in await billed(village) if ts.minute < 27]
     assert late == [NOON + timedelta(minutes=minute) for minute in (10, 15, 20, 25)]
+
+
+class NoTimeToSave(MeterMemories):
+    """A power cut before whatever is not saved in the readings' own transaction."""
+
+    async def save(self, records: Iterable[MeterRecord]) -> None:
+        pass
+
+
+async def test_a_power_cut_after_a_stretch_has_nothing_read_twice(village: Pole) -> None:
+    await switched_off(village, minutes=10 * 60)
+    found = []
+    for _ in range(4):
+        village.around(memories=NoTimeToSave(village.outbox.database, "this boot"))
+        await village.run(30)
+        found += [ts for ts, _, _ in await billed(village)]
+        await village.start()
+    spans = meter_of(village).spans
+    assert len(spans) == len(set(spans)) == 5
+    late = [ts for ts in found if ts < NOON + timedelta(minutes=604)]
+    assert late == [NOON + timedelta(minutes=minute) for minute in range(10, 605, 5)]
+
+
+async def test_a_clock_that_was_wrong_before_the_gateway_was_off_is_remembered(
+    village: Pole,
+) -> None:
+    meter_of(village).ahead_s = 3600
+    await switched_off(village, minutes=22)
+    meter_of(village).ahead_s = 0
+    await village.run(60)
+    assert not village.collector.records[A].clock_doubted
+    assert meter_of(village).spans == []
+    assert outcomes(village) == (0, 4)
 
 
 async def test_a_meter_without_a_load_profile_has_no_history(village: Pole) -> None:

@@ -9,11 +9,12 @@ never stand in the file: it names files (``…_file``) that hold them, and those
 Relative file names count from the folder of the configuration file.
 """
 
+import dataclasses
 import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -181,9 +182,9 @@ class LineConfig:
 
     driver: str
     settings: LineSettings
-    limits: Mapping[MeterSerial, EventLimits] = field(default_factory=dict)
+    limits: Mapping[MeterSerial, EventLimits] = dataclasses.field(default_factory=dict)
     """From where on a meter's values are events."""
-    clock_steps_s_max: Mapping[MeterSerial, float] = field(default_factory=dict)
+    clock_steps_s_max: Mapping[MeterSerial, float] = dataclasses.field(default_factory=dict)
     """The meters whose clock may be set, and by how much at most (decision 0059)."""
 
 
@@ -339,11 +340,11 @@ class _Reader:
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         self._known(table, path, fields)
         values: dict[str, Any] = dict(beneath or {})
-        for key, member in fields.items():
+        for key, field in fields.items():
             if key in table:
-                value = self._value(table, (*path, key), member.type)
-                values[member.name] = self._file_name(path, key, value)
-            elif member.required:
+                value = self._value(table, (*path, key), field.type)
+                values[field.name] = self._file_name(path, key, value)
+            elif field.required:
                 self._fail((*path, key), "is missing")
         try:
             return kind(**values)
