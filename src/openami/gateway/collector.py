@@ -137,6 +137,8 @@ class LineCollector:
             around.source, around.clock, around.clock_trusted, self._schedule.billing_s
         )
         self.records = dict(records)
+        self._stored = dict(records)
+        """The records as they were when what they tell had been stored."""
         self.view = LineView(line.settings.name)
         self.open_meters: Mapping[MeterSerial, Meter] = {}
         """The line's meters while it is open: the downlink orders relays between the polls' turns."""
@@ -344,6 +346,11 @@ class LineCollector:
                 self._around.metrics.unstored.inc(len(batch))
         if drafts:
             self._note_store_fault(fault, remedy)
+        if told and fault:
+            # Nobody has it: what still holds at the next poll is told then.
+            for serial, record in self.records.items():
+                self.records[serial] = record.with_told(self._stored[serial])
+        self._stored = dict(self.records)
 
     def _note_unfit(self, result: AppendResult) -> None:
         self._around.metrics.unstored.inc(len(result.unfit))

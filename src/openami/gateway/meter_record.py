@@ -122,6 +122,10 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Return the record once a piece of the meter's log has been read, and told."""
         return replace(self, log=log, telling=telling)
 
+    def with_told(self, before: "MeterRecord") -> "MeterRecord":
+        """Return the record with what was told, and how far the log is read, as it was before."""
+        return replace(self, rules=before.rules, telling=before.telling, log=before.log)
+
     def with_registers(self, infos: Iterable[RegisterInfo]) -> "MeterRecord":
         """Return the record of the meter once its line is open and tells what it can be asked."""
         return replace(self, infos={info.obis: info for info in infos})
