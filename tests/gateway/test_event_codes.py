@@ -8,7 +8,7 @@ from openami.gateway.driver import LoggedEvent
 from openami.gateway.event_codes import CODES, Certainty, meanings, rows
 from openami.gateway.event_types import EVENT_TYPES, EventType
 from openami.gateway.log_entries import UNNAMED, Entries, entries
-from openami.gateway.telling import Telling
+from openami.gateway.telling import Telling, admit
 from openami.profile import EventState, MeterSerial, Quality
 
 NOW = datetime(2026, 6, 22, 14, 30, tzinfo=UTC)
@@ -84,10 +84,23 @@ def test_what_is_raised_can_end_and_what_has_no_end_is_a_moment() -> None:
 
 def test_a_code_that_ends_two_things_ends_the_one_that_was_told() -> None:
     found = told(logged(77, at=NOW), logged(83, at=NOW + timedelta(minutes=1)))
-    assert kinds(found) == [("under_voltage", "raised", "L1"), ("under_voltage", "cleared", "L1")]
-    before = Telling(open=frozenset({"over_voltage/L2"}))
-    assert kinds(told(logged(84), telling=before)) == [("over_voltage", "cleared", "L2")]
+    assert kinds(found) == [
+        ("under_voltage", "raised", "log L1"),
+        ("under_voltage", "cleared", "log L1"),
+    ]
+    before = Telling(open=frozenset({"over_voltage/log L2"}))
+    assert kinds(told(logged(84), telling=before)) == [("over_voltage", "cleared", "log L2")]
     assert [kind for kind, _, _ in kinds(told(logged(84)))] == ["over_voltage", "under_voltage"]
+
+
+def test_what_the_rules_have_told_is_not_the_logs_to_end() -> None:
+    """Both see a high voltage: the alarm is over when it is over for both."""
+    by_rule = Telling(open=frozenset({"over_voltage"}))
+    found = told(logged(7, system="is15959"), logged(8, system="is15959"), telling=by_rule)
+    assert kinds(found) == [("over_voltage", "raised", "log"), ("over_voltage", "cleared", "log")]
+    happenings = [candidate.happening for candidate in found.candidates]
+    admitted = admit(by_rule, happenings, NOW, per_hour=60)
+    assert admitted.states == (EventState.RAISED, EventState.INSTANT)
 
 
 def test_an_unverified_meaning_is_said_to_be_one() -> None:
@@ -136,7 +149,7 @@ def test_an_entry_that_was_told_is_not_told_again_and_one_that_is_twice_there_on
     first = told(logged(44), logged(44))
     assert len(first.candidates) == 1
     again = told(logged(44), logged(45), recent=first.ids)
-    assert kinds(again) == [("meter_cover_open", "cleared", "")]
+    assert kinds(again) == [("meter_cover_open", "cleared", "log")]
     assert set(first.ids) < set(again.ids)
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 from tests.gateway.clock_double import ClockDouble
 from tests.gateway.scripted_driver import IMPORT, POWER, VOLTAGE, LoggingMeter
-from tests.gateway.test_collector import START, A, B, Pole, codes, pole, told
+from tests.gateway.test_collector import START, A, B, FullStore, Pole, codes, pole, told
 
 from openami.gateway.driver import (
     EventLog,
@@ -258,3 +259,23 @@ async def test_a_thousand_entries_are_a_storm_that_is_told_as_one(
         over.event.detail
         == f"{1_001 - EventLimits().per_hour} events of that hour were only counted"
     )
+
+
+async def test_what_the_disk_did_not_take_is_told_when_it_does(
+    village: Pole, meter: LoggingMeter
+) -> None:
+    """A condition that still holds, and an entry of the log: neither is held for told."""
+    await village.run(60)
+    await village.new()
+    store = FullStore(village.outbox)
+    village.around(store=store)
+    meter.values[VOLTAGE] = Decimal(260)
+    meter.log = [entry(44, -5 * 24 * 60)]
+    await village.run(10 * 60)
+    assert await village.new() == []
+    store.full = False
+    await village.run(15 * 60)
+    assert sorted(told(await village.new())) == [
+        ("meter_cover_open", RAISED),
+        ("over_voltage", RAISED),
+    ]

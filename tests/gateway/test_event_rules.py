@@ -151,6 +151,22 @@ def test_a_dead_phase_is_missing_and_not_low_and_three_are_a_power_failure() -> 
     assert sorted(told) == [("phase_missing", CLEARED), ("power_fail", CLEARED)]
 
 
+def test_behind_an_open_contactor_there_is_no_voltage_by_right() -> None:
+    house = House()
+    house.answers({"32.7.0": 230.0, "96.3.10": "disconnected"})
+    assert many(house, {"32.7.0": 0.0}, 10) == []
+    told = many(house, {"32.7.0": 0.0, "96.3.10": "connected"}, POLLS)
+    assert told == [("relay_unordered", INSTANT), ("power_fail", RAISED)]
+
+
+def test_a_rule_that_is_turned_off_ends_what_it_told() -> None:
+    """Who reads `reverse_current` and writes ``exports = true`` has no alarm left that stands for ever."""
+    house = House()
+    assert many(house, {"2.7.0": 1.0}, POLLS) == [("reverse_current", RAISED)]
+    house.limits = EventLimits(exports=True)
+    assert many(house, {"2.7.0": 1.0}, 5) == [("reverse_current", CLEARED)]
+
+
 def test_an_answer_without_all_phases_says_nothing_of_them() -> None:
     house = House()
     house.answers({"32.7.0": 230.0, "52.7.0": 230.0, "72.7.0": 230.0})

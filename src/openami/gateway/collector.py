@@ -147,6 +147,8 @@ class LineCollector:
             around.source, around.clock, around.clock_trusted, self._schedule.billing_s
         )
         self.records = dict(records)
+        self._stored = dict(records)
+        """The records as they were when what they tell had been stored."""
         self.view = LineView(line.settings.name)
         self.open_meters: Mapping[MeterSerial, Meter] = {}
         """The line's meters while it is open: the downlink orders relays between the polls' turns."""
@@ -387,6 +389,11 @@ class LineCollector:
                 self._around.metrics.unstored.inc(len(batch))
         if drafts:
             self._note_store_fault(fault, remedy)
+        if told and fault:
+            # Nobody has it: what still holds at the next poll is told then.
+            for serial, record in self.records.items():
+                self.records[serial] = record.with_told(self._stored[serial])
+        self._stored = dict(self.records)
 
     async def _commit(self, record: MeterRecord, drafts: Sequence[Draft]) -> bool:
         """Store what came of a meter beside its polls, and what is then known of it; return whether it was done."""
@@ -396,7 +403,7 @@ class LineCollector:
         except OutboxError as error:
             self._note_store_fault(str(error), error.remedy)
             return False
-        self.records[record.serial] = record
+        self.records[record.serial] = self._stored[record.serial] = record
         self._count_told(drafts)
         return True
 

@@ -602,15 +602,11 @@ class Commanding:
         if command.action not in (Action.SETTLE, Action.RESEND):
             meter = await self._meter(command.meter_serial, METER_WAIT_S)
         # Before it goes to the meter: a poll may see the contactor move before the meter has answered the order.
-        self._around.orders.note(command.meter_serial, command.action, journal.identity_of(command))
+        identity = journal.identity_of(command)
+        self._around.orders.note(command.meter_serial, command.action, identity)
         outcome = await actuation.carry_out(command, meter, self._around.outbox, self._around.sleep)
-        if (
-            outcome == Outcome(ReportStatus.FAILED, outcome.code)
-            and ACTIONS[command.action].moves_relay
-        ):
-            self._around.orders.withdraw(
-                command.meter_serial
-            )  # the meter was not there to be ordered
+        if outcome.status is ReportStatus.FAILED and outcome.position is None:
+            self._around.orders.withdraw(command.meter_serial, identity)
         return outcome
 
     async def _settle_leftover(self, intent: Intent) -> bytes:

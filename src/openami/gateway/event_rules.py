@@ -48,6 +48,19 @@ _COUNTERS: Final[Sequence[tuple[EventType, Sequence[Obis]]]] = (
     (EventType.TERMINAL_COVER_OPEN, TERMINAL_COVER),
     (EventType.MAGNETIC_FIELD, MAGNET),
 )
+_LASTING: Final[Mapping[EventType, Rule]] = {
+    EventType.POWER_FAIL: Rule.POWER_FAIL,
+    EventType.OVER_VOLTAGE: Rule.OVER_VOLTAGE,
+    EventType.UNDER_VOLTAGE: Rule.UNDER_VOLTAGE,
+    EventType.PHASE_MISSING: Rule.PHASE_MISSING,
+    EventType.REVERSE_CURRENT: Rule.REVERSE_CURRENT,
+    EventType.NEUTRAL_DISTURBANCE: Rule.NEUTRAL,
+    EventType.THD_OVER_LIMIT: Rule.THD,
+    EventType.RELAY_FAILURE: Rule.RELAY,
+    EventType.LOW_CREDIT: Rule.CREDIT,
+    EventType.CREDIT_EXHAUSTED: Rule.CREDIT,
+    EventType.LEAKAGE_ALARM: Rule.LEAKAGE,
+}
 _CONNECTED, _DISCONNECTED, _READY = RelayPosition
 
 
@@ -132,6 +145,7 @@ def derive(
             found.append(Derived(type=look.type, state=state, detail=look.detail))
     found += _counted(answer)
     found += _moved(memory, telling, answer)
+    found += _turned_off(telling, answer.limits)
     after = RuleMemory(
         contrary={key: count for key, count in contrary.items() if count},
         settled=_settled(memory, answer),
@@ -155,6 +169,15 @@ def step(
     if contrary + 1 < polls:
         return None, contrary + 1
     return (EventState.CLEARED if begun else EventState.RAISED), 0
+
+
+def _turned_off(telling: Telling, limits: EventLimits) -> Iterator[Derived]:
+    """Yield the end of what a rule had begun to tell that is not followed any more: nothing else would end it."""
+    for kind, rule in _LASTING.items():
+        followed = limits.on(rule) and not (kind is EventType.REVERSE_CURRENT and limits.exports)
+        if not followed and key_of(kind) in telling.open | telling.withheld:
+            words = "the gateway does not look at it any more"
+            yield Derived(type=kind, state=EventState.CLEARED, detail=words)
 
 
 # --- what lasts ------------------------------------------------------------------------------------
@@ -214,6 +237,8 @@ def _voltages(volts: Sequence[tuple[Obis, float]], answer: Answer) -> Iterator[_
         yield look(EventType.PHASE_MISSING, level if low else Level.BETWEEN, f"{dead} missing")
     if limits.on(Rule.POWER_FAIL):
         level = Level.OVER if low else Level.HOLDS
+        if not low and _is_open(answer):
+            level = Level.BETWEEN  # behind an open contactor there is no voltage, by right
         yield look(EventType.POWER_FAIL, level, "no voltage on any phase")
 
 
@@ -374,6 +399,12 @@ def _position(answer: Answer) -> tuple[Obis, RelayPosition] | None:
         if (told := answer.values.get(obis)) in list(RelayPosition):
             return obis, RelayPosition(str(told))
     return None
+
+
+def _is_open(answer: Answer) -> bool:
+    """Whether the contactor was open when it was last read."""
+    told = [answer.values.get(obis, answer.before.get(obis)) for obis in RELAY]
+    return any(position in (_DISCONNECTED, _READY) for position in told)
 
 
 def _pending(memory: RuleMemory, answer: Answer) -> RelayOrder | None:

@@ -22,6 +22,8 @@ EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC)
 # What JSON readers agree on; a larger code is noise on the line.
 _CODE_MAX: Final = 2**53 - 1
 _is_name = re.compile(EVENT_NAME_PATTERN).fullmatch
+LOG_PART: Final = "log"
+"""Conditions of a log are not those of the rules: each has its own end, and the two together are one alarm."""
 # A driver of somebody else's may call its numbering what no event may be called.
 UNNAMED: Final = "unnamed"
 
@@ -77,10 +79,14 @@ def _told(entry: LoggedEvent, open_now: set[str]) -> tuple[Meaning, ...]:
     ended = tuple(
         meaning
         for meaning in found
-        if meaning.state is EventState.CLEARED
-        and Happening(meaning.type, meaning.state, meaning.part).key in open_now
+        if meaning.state is EventState.CLEARED and _happening(meaning).key in open_now
     )
     return ended or found
+
+
+def _happening(meaning: Meaning) -> Happening:
+    part = f"{LOG_PART} {meaning.part}".rstrip()
+    return Happening(meaning.type, meaning.state, part, meaning.severity)
 
 
 def _follow(open_now: set[str], happening: Happening) -> None:
@@ -98,7 +104,7 @@ def _candidate(
     )
     quality = Quality.GOOD if believed else Quality.SUSPECT
     return Candidate(
-        happening=Happening(meaning.type, meaning.state, meaning.part, meaning.severity),
+        happening=_happening(meaning),
         detail="; ".join(_words(entry, meaning, believed=believed)),
         ts=observed,
         # What is not believed cannot put a beginning and its end in order: it is told in words instead.

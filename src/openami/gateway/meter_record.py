@@ -137,6 +137,10 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the last poll was answered, by this meter."""
         return self.answered_at is not None and not self.fault
 
+    def with_told(self, before: "MeterRecord") -> "MeterRecord":
+        """Return the record with what was told, and how far the log is read, as it was before."""
+        return replace(self, rules=before.rules, telling=before.telling, log=before.log)
+
     def with_registers(
         self, infos: Iterable[RegisterInfo], *, keeps_profile: bool = False
     ) -> "MeterRecord":

@@ -34,9 +34,11 @@ class RelayOrders:
         if (order := _order(action, identity)) is not None:
             self._last[serial] = order
 
-    def withdraw(self, serial: str) -> None:
-        """The last order did not get to the meter."""
-        self._last.pop(serial, None)
+    def withdraw(self, serial: str, identity: str) -> None:
+        """A command failed before its order went to the meter."""
+        order = self._last.get(serial)
+        if order is not None and order.identity == identity:
+            del self._last[serial]
 
     def recall(self, orders: Iterable[tuple[str, RelayOrder]]) -> None:
         """Take up the orders of before the start."""
