@@ -13,6 +13,7 @@ ALWAYS = (
     ("bench_store",),
     ("bench_ingest", "sqlite"),
     ("bench_gateway_idle",),
+    ("bench_line",),
     ("bench_command",),
     ("bench_world",),
     ("bench_theft",),

@@ -30,7 +30,6 @@ from openami.profile import FeederId, GatewayId, MeterSerial
 from openami.profile.command import CommandState
 from openami.simulator.config_files import gateway_toml, headend_toml
 from openami.simulator.lines import village_lines
-from openami.simulator.modbus_server import serving
 from openami.simulator.programs import Program
 from openami.simulator.scenario import village_tonight
 from openami.simulator.security import demo_village
@@ -69,7 +68,7 @@ async def running(directory: Path, meters: int) -> AsyncIterator[tuple[HeadEndSt
             embedded_broker(("mosquitto",), tls_files=operator.broker_files)
         )
         places = [
-            line.place(await parts.enter_async_context(serving(line.modbus)))
+            await parts.enter_async_context(line.serving())
             for line in village_lines(village, CLOCK)
         ]
         headend = headend_toml(

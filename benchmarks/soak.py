@@ -43,7 +43,7 @@ from openami.profile import (
     Value,
 )
 from openami.simulator.audit import everything_arrived, traffic
-from openami.simulator.config_files import LinePlace, MeterPlace, gateway_toml, headend_toml
+from openami.simulator.config_files import MeterPlace, gateway_toml, headend_toml, modbus_place
 from openami.simulator.modbus_server import ModbusLine, serving
 from openami.simulator.programs import Program
 
@@ -211,7 +211,11 @@ async def draining(directory: Path, limits: OutboxLimits) -> AsyncIterator[Drain
             gateway_id=GATEWAY_ID,
             data_dir=directory / "gateway",
             mqtt=mqtt,
-            lines=[LinePlace("live", port, [MeterPlace(MeterSerial("LIVE-1"), "sdm120", 1, None)])],
+            lines=[
+                modbus_place(
+                    "live", port, [MeterPlace(MeterSerial("LIVE-1"), {"unit": 1, "map": "sdm120"})]
+                )
+            ],
         ).replace("[uplink]", "[uplink]\nbackfill_per_s = 0\nin_flight_max = 200")
         toml += f"\n[outbox]\nbytes_max = {limits.bytes_max}\n"
         (directory / "gateway.toml").write_text(toml)

@@ -1,8 +1,8 @@
-"""Keep the scripts of others: `python tools/vendor.py [TARBALL …]`; with --check, see whether all is as written.
+"""Keep the files of others: `python tools/vendor.py [TARBALL …]`; with --check, see whether all is as written.
 
 Reads vendor.toml. A tarball given by name is used, one that is missing is fetched; either must have the hash that
-is written there. The files named are kept in vendor/, the bundles go to the console's static files, and the licence
-texts to THIRD_PARTY_NOTICES, which is part of the wheel.
+is written there. The files named are kept in vendor/, or where ``into`` says, the bundles go to the console's
+static files, and the licence texts to THIRD_PARTY_NOTICES, which is part of the wheel.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ def written(wanted: Mapping[str, Any]) -> dict[Path, str]:
         STATIC / bundle["file"]: "\n".join((ROOT / part).read_text() for part in bundle["parts"])
         for bundle in wanted["bundle"]
     }
-    notices = ["The operator's console carries these scripts of others.\n"]
+    notices = ["This package carries these files of others.\n"]
     for package in wanted["package"]:
         licence = (_home(package) / "LICENSE").read_text()
         names = ", ".join(Path(name).name for name in package["files"])
@@ -58,11 +58,14 @@ def _keep(package: Mapping[str, Any], tarball: bytes) -> None:
     if (found := _sha256(tarball)) != package["sha256"]:
         raise SystemExit(f"{package['name']}: the tarball's sha256 is {found}, not as written")
     home = _home(package)
-    home.mkdir(parents=True, exist_ok=True)
+    into = ROOT / package["into"] if "into" in package else home
+    top = package.get("top", "package")
+    for directory in (home, into):
+        directory.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(tarball), mode="r:gz") as archive:
         for name in package["files"]:
-            (home / Path(name).name).write_bytes(_member(archive, f"package/{name}"))
-        (home / "LICENSE").write_bytes(_member(archive, f"package/{package['licence_file']}"))
+            (into / Path(name).name).write_bytes(_member(archive, f"{top}/{name}"))
+        (home / "LICENSE").write_bytes(_member(archive, f"{top}/{package['licence_file']}"))
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:

@@ -14,7 +14,7 @@ from openami.gateway.drivers.dlms import DlmsDriver
 from openami.profile import MeterSerial, Obis
 
 TRANSPORTS = ("tcp", "hdlc", "hdlc-over-tcp")
-_UNITS = {MeterSerial("DS1000-1"): 1, MeterSerial("DS1000-2"): 2}
+UNITS = {MeterSerial("DS1000-1"): 1, MeterSerial("DS1000-2"): 2}
 _POSITIONS = (
     RelayPosition.DISCONNECTED,
     RelayPosition.CONNECTED,
@@ -61,7 +61,7 @@ class DlmsBench:
         self._transport = transport
 
     def values(self, serial: MeterSerial) -> Mapping[Obis, Value]:
-        unit = _UNITS[serial]
+        unit = UNITS[serial]
         return {
             Obis.parse("1.8.0"): Decimal(1_842_500 + unit) / 1000,
             Obis.parse("32.7.0"): Decimal(2300 + unit) / 10,
@@ -72,7 +72,7 @@ class DlmsBench:
         return self.bus.overlaps
 
     def relay(self, serial: MeterSerial) -> RelayPosition:
-        return _POSITIONS[self.meter(serial).control_state]
+        return _POSITIONS[self.meter(serial).control.state]
 
     def orders(self, serial: MeterSerial) -> int:
         return self.meter(serial).orders
@@ -81,17 +81,17 @@ class DlmsBench:
         self.meter(serial).mute_orders = True
 
     def meter(self, serial: MeterSerial) -> DlmsDouble:
-        return self.bus.meters[address(_UNITS[serial], self._transport)]
+        return self.bus.meters[address(UNITS[serial], self._transport)]
 
     async def silence(self, serial: MeterSerial) -> None:
         self.meter(serial).silent = True
 
     async def restore(self, serial: MeterSerial) -> None:
-        unit = _UNITS[serial]
+        unit = UNITS[serial]
         self.bus.meters[address(unit, self._transport)] = bench_meter(f"KS-00{unit}")
 
     async def exchange(self, serial: MeterSerial) -> bool:
-        self.bus.meters[address(_UNITS[serial], self._transport)] = bench_meter("KS-999")
+        self.bus.meters[address(UNITS[serial], self._transport)] = bench_meter("KS-999")
         return True
 
     async def cut(self) -> None:
@@ -108,9 +108,11 @@ class DlmsBench:
 
 
 @asynccontextmanager
-async def dlms_bench(transport: str, place: Path) -> AsyncIterator[DlmsBench]:
+async def dlms_bench(
+    transport: str, place: Path, kind: type[DlmsBench] = DlmsBench
+) -> AsyncIterator[DlmsBench]:
     bus = DlmsBus(
-        {address(unit, transport): bench_meter(f"KS-00{unit}") for unit in _UNITS.values()},
+        {address(unit, transport): bench_meter(f"KS-00{unit}") for unit in UNITS.values()},
         hdlc=transport != "tcp",
         turnaround_s=0.002,
     )
@@ -124,14 +126,14 @@ async def dlms_bench(transport: str, place: Path) -> AsyncIterator[DlmsBench]:
         options["baudrate"] = 115200
     meters = [
         MeterSettings(serial, {**meter_options(unit, transport), "identity": f"KS-00{unit}"})
-        for serial, unit in _UNITS.items()
+        for serial, unit in UNITS.items()
     ]
     settings = LineSettings("bench", meters, options, place, cycle_s=1.0)
     if transport == "hdlc":
         options["device"] = str(place / "tty")
         async with on_pty(bus, str(place / "tty")) as pty:
-            yield DlmsBench(settings, bus, pty, transport)
+            yield kind(settings, bus, pty, transport)
     else:
         async with on_port(bus) as port:
             options.update(host="127.0.0.1", port=port.number)
-            yield DlmsBench(settings, bus, port, transport)
+            yield kind(settings, bus, port, transport)

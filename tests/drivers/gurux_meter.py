@@ -18,9 +18,11 @@ from gurux_dlms.enums.SourceDiagnostic import SourceDiagnostic
 from gurux_dlms.GXServerReply import GXServerReply
 from gurux_dlms.objects import (
     GXDLMSAssociationLogicalName,
+    GXDLMSCaptureObject,
     GXDLMSClock,
     GXDLMSData,
     GXDLMSDisconnectControl,
+    GXDLMSProfileGeneric,
     GXDLMSRegister,
 )
 from gurux_dlms.objects.enums import ControlState
@@ -56,6 +58,14 @@ class Frames(GXHdlcSettings):
     maximumInfoLengthTransmit = property(lambda self: self.maxInfoTX)
     windowSizeReceive = property(lambda self: self.windowSizeRX)
     windowSizeTransmit = property(lambda self: self.windowSizeTX)
+
+
+class Log(GXDLMSProfileGeneric):
+    """All rows, whatever is asked for, as some meters do: the port's own selection does not work."""
+
+    def getValue(self, settings, e):
+        e.selector = 0
+        return super().getValue(settings, e)
 
 
 class Meter(GXDLMSServer):
@@ -94,6 +104,17 @@ class Meter(GXDLMSServer):
         relay = GXDLMSDisconnectControl("0.0.96.3.10.255")
         relay.outputState, relay.controlState = True, ControlState.CONNECTED
         self.items.append(relay)
+        code = GXDLMSData("0.0.96.11.1.255")
+        self.items.append(code)
+        log = Log("0.0.99.98.1.255")
+        for captured in (clock, code):
+            log.captureObjects.append((captured, GXDLMSCaptureObject(2, 0)))
+        for hour, told in enumerate((40, 41, 42, 43)):
+            at = datetime(2026, 6, 15, 10 + hour, tzinfo=timezone(timedelta(hours=2)))
+            log.buffer.append([GXDateTime(at), told])
+        log.profileEntries = log.entriesInUse = len(log.buffer)
+        log.sortObject = clock
+        self.items.append(log)
         self.items.append(GXDLMSAssociationLogicalName())
 
     def handleCommand(self, cmd, data, sr):

@@ -42,10 +42,12 @@ class DoubleMeter:
     """One meter: its registers, given out by a function of (address, number of the question)."""
 
     word: Callable[[int, int], int]
+    """A KeyError says that there is no such register: exception 2, or silence."""
     end: int = 0x10000
     """Registers from here on are refused with exception 2."""
     asked: int = 0
     silent: bool = False
+    silent_about_missing: bool = False
     written: dict[int, int] = field(default_factory=dict)
     """What was written, by address; it is read back from there."""
     orders: int = 0
@@ -109,12 +111,17 @@ class LineDouble:
             await self._obey(meter, unit, transaction, frame, self.script(number))
             return
         meter.asked += 1
-        words = [
-            meter.written[place] if place in meter.written else meter.word(place, meter.asked)
-            for place in range(address, address + count)
-        ]
         fault, late_s = self.script(number)
-        pdu = bytes([function, 2 * count]) + struct.pack(f">{count}H", *words)
+        try:
+            words = [
+                meter.written[place] if place in meter.written else meter.word(place, meter.asked)
+                for place in range(address, address + count)
+            ]
+            pdu = bytes([function, 2 * count]) + struct.pack(f">{count}H", *words)
+        except KeyError:
+            if meter.silent_about_missing:
+                return
+            pdu = bytes([function | 0x80, 2])
         if address + count > meter.end:
             pdu = bytes([function | 0x80, 2])
         self.overlaps += self._busy

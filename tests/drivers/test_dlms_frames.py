@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.drivers import dlms_double
 
 from openami.gateway.drivers.dlms import hdlc
 from openami.gateway.drivers.dlms.errors import DlmsError
 from openami.gateway.drivers.dlms.hdlc import FRAME_BYTES_MAX, Frame, FrameReader, checksum
 from openami.gateway.drivers.dlms.wrapper import PAYLOAD_BYTES_MAX, Packet, PacketReader
+from openami.simulator.dlms import frames
 
 _CLIENT = hdlc.client_address(16)
 # A flag, and what looks like the beginning of a frame, inside the information.
@@ -36,7 +36,7 @@ def test_a_frame_is_as_others_write_it() -> None:
 
 @given(st.binary(max_size=300))
 def test_the_checksum_is_x25(data: bytes) -> None:
-    assert checksum(data) == dlms_double.fcs(data)
+    assert checksum(data) == frames.checksum(data)
 
 
 @given(st.lists(_frames, max_size=4), st.integers(1, 50), st.binary(max_size=9))

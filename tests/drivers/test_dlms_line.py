@@ -1,10 +1,13 @@
 """What a DLMS line does beyond the contract: associations kept, refusals borne, relays told as they stand."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -12,16 +15,20 @@ from tests.drivers.dlms_bench import TRANSPORTS, DlmsBench, dlms_bench
 from tests.drivers.dlms_double import number, scaler
 
 from openami.gateway.driver import (
+    EventLog,
+    IdentityMismatch,
     Line,
+    LoggedEvent,
+    MeterClock,
     MeterRefused,
     MeterSilent,
     RelayControl,
     RelayPosition,
 )
 from openami.gateway.drivers.dlms import data
-from openami.gateway.drivers.dlms.driver import DlmsMeter
+from openami.gateway.drivers.dlms.driver import DlmsDriver
 from openami.gateway.drivers.dlms.profile_generic import CLOCK
-from openami.gateway.drivers.dlms.times import Zone, write_time
+from openami.gateway.drivers.dlms.times import Zone, read_time, write_time
 from openami.profile import MeterSerial, Obis
 
 _SERIAL = MeterSerial("DS1000-1")
@@ -61,7 +68,7 @@ async def test_a_meter_that_forgets_the_association_is_associated_with_again(
 ) -> None:
     async with dlms_bench(transport, tmp_path) as bench, _opened(bench) as line:
         values = await _read(line)
-        bench.meter(_SERIAL).associated.clear()
+        bench.meter(_SERIAL).forget()
         assert await _read(line) == values
 
 
@@ -122,7 +129,7 @@ async def test_another_scaler_after_a_new_association_is_believed(tmp_path: Path
         meter = bench.meter(_SERIAL)
         meter.objects[3, _VOLTAGE, 3] = lambda _: scaler(-2, 35)
         meter.objects[3, _VOLTAGE, 2] = lambda _: number(23010)
-        meter.associated.clear()
+        meter.forget()
         assert (await _read(line))["32.7.0"] == Decimal("230.10")
 
 
@@ -131,7 +138,7 @@ async def test_a_remote_reconnection_that_only_arms_is_told_so(tmp_path: Path) -
     async with dlms_bench("hdlc", tmp_path) as bench, _opened(bench) as line:
         meter = line.meters[_SERIAL]
         assert isinstance(meter, RelayControl)
-        bench.meter(_SERIAL).arms_only = True
+        bench.meter(_SERIAL).arm_only()
         await meter.set_relay(RelayPosition.DISCONNECTED)
         await meter.set_relay(RelayPosition.CONNECTED)
         assert await meter.relay_position() is RelayPosition.READY_FOR_RECONNECTION
@@ -174,16 +181,64 @@ async def test_event_logs_are_read_with_their_log_and_cut_to_what_was_asked(tmp_
     log = bytes((0, 0, 99, 98, 1, 255))
     async with dlms_bench("tcp", tmp_path) as bench, _opened(bench) as line:
         meter = line.meters[_SERIAL]
-        assert isinstance(meter, DlmsMeter)
+        assert isinstance(meter, EventLog)
         with pytest.raises(MeterRefused, match="object-undefined"):
             await meter.read_events(at, at + timedelta(days=1))
         for index, told in ((2, buffer), (3, columns), (4, data.uint32(0))):
             bench.meter(_SERIAL).objects[7, log, index] = partial(_always, told)
         events = await meter.read_events(at + timedelta(hours=1), at + timedelta(hours=2))
-    assert [(event.time.at, event.log, event.code) for event in events] == [
-        (at + timedelta(hours=1), 1, 41),
-        (at + timedelta(hours=2), 1, 42),
+    assert events == [
+        LoggedEvent(at + timedelta(hours=hour), True, "0-0:99.98.1", 40 + hour, "maker")
+        for hour in (1, 2)
     ]
+
+
+@pytest.mark.parametrize("minutes", [0, 60, 330, -240])
+async def test_a_clock_is_set_in_the_local_time_it_keeps(minutes: int, tmp_path: Path) -> None:
+    """And its season stays as it is: the deviation is the one the meter has told."""
+    now = datetime(2026, 7, 1, 12, 0, 20, tzinfo=UTC)
+    clock = (8, CLOCK, 2)
+    async with dlms_bench("tcp", tmp_path) as bench, _opened(bench) as line:
+        shown = write_time(now - timedelta(seconds=90), Zone(), minutes)
+        bench.meter(_SERIAL).objects[clock] = partial(_always, data.octet_string(shown))
+        meter = line.meters[_SERIAL]
+        assert isinstance(meter, MeterClock)
+        await meter.set_clock(now)
+        written = bench.meter(_SERIAL).written[clock][2:]
+        found = read_time(written, Zone())
+    assert found is not None
+    assert timedelta() <= found.at - now < timedelta(seconds=5)
+    assert written[9:11] == shown[9:11]
+
+
+async def test_a_clock_of_another_meter_is_not_set(tmp_path: Path) -> None:
+    async with dlms_bench("tcp", tmp_path) as bench, _opened(bench) as line:
+        await _read(line)
+        await bench.exchange(_SERIAL)
+        meter = line.meters[_SERIAL]
+        assert isinstance(meter, MeterClock)
+        with pytest.raises(IdentityMismatch):
+            await meter.set_clock(datetime(2026, 7, 1, tzinfo=UTC))
+        assert not bench.meter(_SERIAL).written
+
+
+async def test_a_meter_whose_map_names_no_logs_keeps_none(tmp_path: Path) -> None:
+    maps = files("openami.gateway.drivers.dlms").joinpath("maps")
+    shipped = maps.joinpath("single-phase-prepaid.toml").read_text("utf-8")
+    without = re.sub(r"\[\[event_log\]\][^\[]*", "", shipped)
+    (tmp_path / "no-logs.toml").write_text(without)
+    (tmp_path / "no-relay.toml").write_text(re.sub(r"\[relay\][^\[]*", "", shipped))
+    async with dlms_bench("tcp", tmp_path) as bench:
+        kinds = {}
+        for name in ("no-logs.toml", "no-relay.toml"):
+            meters = [
+                replace(meter, options={**meter.options, "map": name, "code_system": "idis"})
+                for meter in bench.settings.meters
+            ]
+            async with DlmsDriver.open(replace(bench.settings, meters=meters)) as line:
+                meter = line.meters[_SERIAL]
+                kinds[name] = isinstance(meter, EventLog), isinstance(meter, RelayControl)
+    assert kinds == {"no-logs.toml": (False, True), "no-relay.toml": (True, False)}
 
 
 def _always(octets: bytes, _: int) -> bytes:

@@ -19,6 +19,7 @@ from openami.gateway.drivers.dlms.cosem import (
 )
 from openami.gateway.drivers.dlms.data import Value
 from openami.gateway.drivers.dlms.errors import WrongType
+from openami.gateway.drivers.dlms.meter_map import MapError, read_map
 from openami.gateway.drivers.dlms.profile_generic import (
     logged_events,
     read_columns,
@@ -168,6 +169,20 @@ def test_a_time_that_is_left_open_is_none(octets: str) -> None:
     assert read_time(bytes.fromhex(octets), _STANDARD) is None
 
 
+def test_summer_time_without_its_deviation_is_not_believed() -> None:
+    """The option of such a meter knows one offset: summer is an hour off, and in autumn an hour comes twice."""
+    zone = Zone(utc_offset_minutes=60)
+    for deviation, status, believed in (
+        ("8000", 0x80, False),
+        ("8000", 0x00, True),
+        ("ff88", 0x80, True),
+    ):
+        octets = bytes.fromhex(f"07ea0a1907021e0000{deviation}") + bytes((status,))
+        told = read_time(octets, zone)
+        assert told is not None
+        assert told.believed is believed
+
+
 @pytest.mark.parametrize("status", [0x01, 0x02, 0x03, 0x83])
 def test_a_time_that_the_meter_does_not_believe_says_so(status: int) -> None:
     told = read_time(bytes.fromhex("07e80501030c0000000000") + bytes((status,)), _STANDARD)
@@ -261,10 +276,36 @@ def test_an_event_log_tells_which_log_and_which_code() -> None:
     """The bare code means another thing in each companion standard, so the log goes with it."""
     buffer = ((_at(3), 44), (_at(4), 45))
     rows = read_rows(buffer, read_columns((_CLOCK, _CODE)), _STANDARD, 0)
-    assert [(event.time.at.hour, event.log, event.code) for event in logged_events(rows)] == [
-        (3, 1, 44),
-        (4, 1, 45),
+    events = logged_events(rows, "0-0:99.98.1", "idis")
+    assert [(event.at.hour, event.log, event.code) for event in events] == [
+        (3, "0-0:99.98.1", 44),
+        (4, "0-0:99.98.1", 45),
     ]
+    assert {(event.code_system, event.at_believed) for event in events} == {("idis", True)}
     wrong = read_rows(((_at(3), "44"),), read_columns((_CLOCK, _CODE)), _STANDARD, 0)
     with pytest.raises(WrongType):
-        logged_events(wrong)
+        logged_events(wrong, "0-0:99.98.1", "idis")
+
+
+def test_an_entry_whose_time_zone_nobody_tells_is_not_believed() -> None:
+    """Twelve bytes with the deviation left open, of a meter whose options do not say it either."""
+    nowhere = bytes((0x07, 0xEA, 6, 1, 1, 3, 0, 0, 0, 0x80, 0x00, 0x00))
+    rows = read_rows(((nowhere, 44),), read_columns((_CLOCK, _CODE)), _STANDARD, 0)
+    (event,) = logged_events(rows, "0-0:99.98.1", "idis")
+    assert (event.at, event.at_believed) == (datetime(2026, 6, 1, 3, tzinfo=UTC), False)
+
+
+def test_a_map_says_whose_numbering_each_log_is_of() -> None:
+    text = (
+        'id = "m"\nvendor = "v"\nmodel = "m"\nsource = ["s"]\ncertainty = "companion"\n'
+        'code_system = "idis"\n[[event_log]]\nobject = "0-0:99.98.0*255"\n'
+        '[[event_log]]\nobject = "0-0:99.98.1*255"\ncode_system = "hexing-7"\n'
+        '[[register]]\nobis = "1.8.0"\nclass = 3\nunit = "kWh"\n'
+    )
+    logs = read_map(text).event_logs
+    assert [(log.name, log.code_system) for log in logs] == [
+        ("0-0:99.98.0", "idis"),
+        ("0-0:99.98.1", "hexing-7"),
+    ]
+    with pytest.raises(MapError, match="code_system"):
+        read_map(text.replace('"idis"', '"not a name"'))

@@ -20,8 +20,10 @@ from tests.drivers.strange_meters import (
 )
 
 from openami.gateway.driver import (
+    EventLog,
     Line,
     LineSettings,
+    LoggedEvent,
     MeterRefused,
     MeterSettings,
     RelayControl,
@@ -236,4 +238,26 @@ async def test_a_clock_is_set_and_read_back(tmp_path: Path) -> None:
         meter = line.meters[_SERIAL]
         assert isinstance(meter, DlmsMeter)
         await meter.set_clock(now)
-        assert await _read(line, ["1.0.0"]) == {"1.0.0": now.isoformat()}
+        told = (await _read(line, ["1.0.0"]))["1.0.0"]
+    assert isinstance(told, str)
+    assert timedelta() <= datetime.fromisoformat(told) - now < timedelta(seconds=5), (
+        "what it took is added"
+    )
+
+
+@pytest.mark.parametrize("transport", ["tcp", "hdlc"])
+async def test_an_event_log_of_gurux_is_read_by_the_hour(transport: str, tmp_path: Path) -> None:
+    """Four entries from 8 o'clock UTC, in local time, and all are given; taken are the two that were asked for."""
+    eight = datetime(2026, 6, 15, 8, tzinfo=UTC)
+    async with strange_meter(gurux_arguments("none", hdlc=transport != "tcp")) as port:
+        options: dict[str, object] = {"client": CLIENTS["none"], "code_system": "idis"}
+        async with _line(transport, port, tmp_path, options) as line:
+            meter = line.meters[_SERIAL]
+            assert isinstance(meter, EventLog)
+            entries = await meter.read_events(
+                eight + timedelta(hours=1), eight + timedelta(hours=2)
+            )
+    assert entries == [
+        LoggedEvent(eight + timedelta(hours=hour), True, "0-0:99.98.1", 40 + hour, "idis")
+        for hour in (1, 2)
+    ]

@@ -9,11 +9,13 @@ from openami.gateway.driver import LineSettings, MeterSettings, OptionsError
 from openami.gateway.drivers.modbus import ModbusDriver
 from openami.gateway.drivers.modbus.options import line_plan
 from openami.gateway.drivers.modbus.register_map import Ratio
-from openami.profile import MeterSerial
+from openami.gateway.drivers.modbus.sunspec.layout import Discovery
+from openami.profile import MeterSerial, Obis
 
 _TCP: dict[str, object] = {"transport": "tcp", "host": "10.0.0.7"}
 _RTU: dict[str, object] = {"transport": "rtu", "device": "/dev/ttyUSB0"}
 _METER: dict[str, object] = {"unit": 1, "map": "sdm120"}
+_SUNSPEC: dict[str, object] = {"unit": 1, "map": "sunspec"}
 
 
 def _settings(line: dict[str, object], *meters: dict[str, object]) -> LineSettings:
@@ -56,6 +58,15 @@ def _settings(line: dict[str, object], *meters: dict[str, object]) -> LineSettin
         (_TCP, {**_METER, "map": "sdm12"}, ("meter", 0, "map"), "did you mean 'sdm120'"),
         (_TCP, {**_METER, "map": "gone.toml"}, ("meter", 0, "map"), "gone.toml"),
         (_TCP, {**_METER, "ct_ratio": 5}, ("meter", 0, "ct_ratio"), "nothing to multiply"),
+        (_TCP, {**_METER, "bases": [0]}, ("meter", 0, "bases"), "goes with map 'sunspec' alone"),
+        (_TCP, {**_METER, "model": 203}, ("meter", 0, "model"), "goes with map 'sunspec' alone"),
+        (_TCP, {**_METER, "map": "sunspce"}, ("meter", 0, "map"), "did you mean 'sunspec'"),
+        (_TCP, {**_SUNSPEC, "model": 103}, ("meter", 0, "model"), "Invalid enum value 103"),
+        (_TCP, {**_SUNSPEC, "bases": []}, ("meter", 0, "bases"), "length >= 1"),
+        (_TCP, {**_SUNSPEC, "bases": [0] * 9}, ("meter", 0, "bases"), "length <= 8"),
+        (_TCP, {**_SUNSPEC, "bases": [65_467]}, ("meter", 0, "bases"), "<= 65466"),
+        (_TCP, {**_SUNSPEC, "positive_power": "out"}, ("meter", 0, "positive_power"), "'out'"),
+        (_TCP, {**_SUNSPEC, "pt_ratio": 2}, ("meter", 0, "pt_ratio"), "nothing to multiply"),
         (
             _TCP,
             {"unit": 1, "map": "adl3000", "ct_ratio": 40},
@@ -145,3 +156,15 @@ def test_the_time_on_the_line_is_counted_in_characters() -> None:
     plan = line_plan(_settings({**_RTU, "baudrate": 9600}))
     assert plan.airtime_s(18) == pytest.approx((8 + 5 + 36) * 11 / 9600)
     assert line_plan(_settings(_TCP)).airtime_s(125) == 0.0
+
+
+def test_a_sunspec_meters_options_say_how_it_is_found() -> None:
+    options = {**_SUNSPEC, "identity": "A-1", "bases": [100], "model": 203}
+    (plan,) = line_plan(_settings(_TCP, {**options, "positive_power": "export"})).meters
+    assert plan.discovery == Discovery((100,), 203, export_is_positive=True)
+    assert plan.identity == "A-1"
+    assert plan.registers == Discovery(model=203).registers
+    (bare,) = line_plan(_settings(_TCP, _SUNSPEC)).meters
+    assert bare.discovery == Discovery()
+    # Any of the eight models, three phases included: which it is, the meter says.
+    assert Obis.parse("72.7.0") in {info.obis for info in bare.registers}

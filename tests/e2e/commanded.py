@@ -28,7 +28,6 @@ from openami.mqtt.settings import BrokerSettings
 from openami.profile import FeederId, GatewayId, MeterSerial
 from openami.simulator.config_files import gateway_toml, headend_toml
 from openami.simulator.lines import village_lines
-from openami.simulator.modbus_server import serving
 from openami.simulator.programs import Program
 from openami.simulator.scenario import village_tonight
 from openami.simulator.security import DemoVillage, demo_village
@@ -205,7 +204,7 @@ async def commanded_village(
         if around.link is not None:
             gateway_url = secure_url(await parts.enter_async_context(around.link(broker.port)))
         places = [
-            line.place(await parts.enter_async_context(serving(line.modbus)))
+            await parts.enter_async_context(line.serving())
             for line in village_lines(village, clock)
         ]
         (directory / "headend.toml").write_text(

@@ -32,7 +32,6 @@ from openami.profile import FeederId, GatewayId, MeterSerial
 from openami.simulator.config_files import gateway_toml, headend_toml
 from openami.simulator.faults import Silent
 from openami.simulator.lines import VillageLine, village_lines
-from openami.simulator.modbus_server import serving
 from openami.simulator.plan import PREPAID_MODEL
 from openami.simulator.programs import Program
 from openami.simulator.scenario import village_tonight
@@ -133,13 +132,8 @@ class Bench:
         return "done"
 
     def _set(self, serial: str, fault: Silent | None) -> None:
-        [(line, unit)] = [
-            (line, place.unit)
-            for line in self.lines
-            for place in line.meters
-            if place.serial == serial
-        ]
-        line.modbus.set_fault(unit, fault)
+        [line] = [line for line in self.lines if serial in line.serials]
+        line.set_fault(MeterSerial(serial), fault)
 
 
 # A vendor's hook talks to its bench as it likes; this one writes to a socket.
@@ -195,9 +189,7 @@ async def bench(directory: Path, keys: GatewayKeys, port: int) -> AsyncIterator[
     village.orders = []
     lines = village_lines(village, clock)
     async with AsyncExitStack() as parts:
-        places = [
-            line.place(await parts.enter_async_context(serving(line.modbus))) for line in lines
-        ]
+        places = [await parts.enter_async_context(line.serving()) for line in lines]
         mqtt = BrokerSettings(
             url=f"mqtts://localhost:{port}",
             client_id=str(NAME),

@@ -26,7 +26,6 @@ from openami.mqtt.settings import BrokerSettings
 from openami.profile import FeederId, GatewayId, Value
 from openami.simulator.config_files import gateway_toml, headend_toml
 from openami.simulator.lines import village_lines
-from openami.simulator.modbus_server import serving
 from openami.simulator.programs import Program
 from openami.simulator.scenario import village_tonight
 from openami.simulator.village import Village
@@ -67,9 +66,7 @@ async def running_system(broker: Mosquitto, directory: Path) -> AsyncIterator[Sy
         Village(village_tonight(meters=METERS, seed=SEED, now=clock.now())), clock
     )
     async with AsyncExitStack() as parts:
-        places = [
-            line.place(await parts.enter_async_context(serving(line.modbus))) for line in lines
-        ]
+        places = [await parts.enter_async_context(line.serving()) for line in lines]
         store_url = f"sqlite:///{directory / 'headend.db'}"
         (directory / "headend.toml").write_text(
             headend_toml(store_url=store_url, mqtt=named(mqtt, "e2e-headend"))

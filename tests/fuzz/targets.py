@@ -12,12 +12,14 @@ from tests.fuzz import (
     dlms_targets,
     headend_targets,
     http_targets,
+    iec62056_targets,
     key_targets,
     modbus_targets,
     profile_targets,
     report_targets,
     scan_targets,
     sip_targets,
+    sunspec_targets,
 )
 from tests.fuzz.target import Target
 
@@ -31,6 +33,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         configuration_targets,
         modbus_targets,
         dlms_targets,
+        iec62056_targets,
         key_targets,
         http_targets,
         headend_targets,
@@ -39,6 +42,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         report_targets,
         scan_targets,
         commissioning_targets,
+        sunspec_targets,
     )
     for target in module.TARGETS
 }

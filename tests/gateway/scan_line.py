@@ -119,22 +119,7 @@ class HdlcMeters:
 
     def hear(self, octets: bytes, setting: PortSetting) -> Iterable[Said]:
         if setting == self.setting and octets[:1] == b"\x7e":
-            yield from ((0.08, said) for said in self._said(octets))
-
-    def _said(self, octets: bytes) -> Sequence[bytes]:
-        said: list[bytes] = []
-        meter = self.bus.meters.get(_hdlc_server(octets))
-        if meter is not None:
-            told = self.bus._hdlc(meter, octets, said.append)
-            said += [] if told is None else [told]
-        return said
-
-
-def _hdlc_server(frame: bytes) -> bytes:
-    end = 3
-    while not frame[end] & 1:
-        end += 1
-    return frame[3 : end + 1]
+            yield from ((0.08, said) for said in self.bus.told_at_once(octets))
 
 
 Meter = RtuMeter | OpticalMeter | HdlcMeters

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from openami.gateway.driver import (
     IdentityMismatch,
     LineDown,
     LineSettings,
+    LoggedEvent,
     Meter,
     MeterSettings,
     MeterSilent,
@@ -80,6 +82,24 @@ class ScriptedMeter:
 
 
 @dataclass
+class LoggingMeter(ScriptedMeter):
+    """One that keeps an event log; ``log_fault`` and ``log_hangs`` are the log's alone."""
+
+    log: list[LoggedEvent] = field(default_factory=list)
+    log_fault: Exception | None = None
+    log_hangs: bool = False
+    spans: list[tuple[datetime, datetime]] = field(default_factory=list)
+
+    async def read_events(self, first: datetime, last: datetime) -> Sequence[LoggedEvent]:
+        self.spans.append((first, last))
+        async with self.line.turn:
+            await asyncio.sleep(3600 if self.log_hangs else 0)
+            if self.log_fault is not None:
+                raise self.log_fault
+            return [entry for entry in self.log if first <= entry.at <= last]
+
+
+@dataclass
 class ScriptedLine:
     meters: Mapping[MeterSerial, Meter]
 
@@ -95,6 +115,11 @@ class Bench:
 
     def meter(self, serial: str) -> ScriptedMeter:
         return self.meters.setdefault(serial, ScriptedMeter(MeterSerial(serial), self))
+
+    def logging_meter(self, serial: str) -> LoggingMeter:
+        meter = LoggingMeter(MeterSerial(serial), self)
+        self.meters[serial] = meter
+        return meter
 
     def go_down(self) -> None:
         self.broken = LineDown("/dev/ttyUSB0 is not there")

@@ -1,7 +1,7 @@
 """meter → driver → normalise → outbox, with a real outbox file and meters that do as the test says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,7 @@ from tests.gateway.scripted_driver import (
 
 from openami.gateway.collector import (
     LINE_REOPEN_AFTER_CYCLES,
+    Keep,
     LineCollector,
     Surroundings,
 )
@@ -58,6 +59,7 @@ START = datetime(2026, 7, 1, 12, 0, 30, tzinfo=UTC)
 A, B = MeterSerial("METER-A"), MeterSerial("METER-B")
 SOURCE = Source(FeederId("feeder-1"), GatewayId("pole-1"))
 ENTRIES_MAX = 1_000
+SUPPLY_LOST = [("power_fail", EventState.RAISED)]
 
 
 @dataclass
@@ -68,20 +70,25 @@ class Pole:
     outbox: Outbox
     clock: ClockDouble
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
+    clock_steps_s_max: Mapping[MeterSerial, float] = field(default_factory=dict)
     serials: Sequence[MeterSerial] = (A, B)
     collector: LineCollector = field(init=False)
     read_so_far: int = 0
     _until: datetime = START
     _there: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def start(self) -> None:
+    async def start(self, boot_id: str = "this boot") -> None:
         """Make a collector, as the gateway does when its process starts."""
-        memories = MeterMemories(self.outbox.database, "this boot")
+        memories = MeterMemories(self.outbox.database, boot_id)
         names = [MeterRecord(serial=serial, line="bus") for serial in self.serials]
         records = await memories.recall(names)
         meters = [MeterSettings(serial) for serial in self.serials]
         self.collector = LineCollector(
-            LineConfig("scripted", LineSettings("bus", meters)),
+            LineConfig(
+                "scripted",
+                LineSettings("bus", meters),
+                clock_steps_s_max=self.clock_steps_s_max,
+            ),
             self.bench.driver(),
             {record.serial: record for record in records},
             Surroundings(
@@ -244,11 +251,14 @@ async def test_a_meter_is_lost_after_three_misses_and_told_once(village: Pole) -
     meter.fall_silent()
     await village.run(3 * 60)  # 12:02, 12:03 and 12:04
     envelopes = await village.new()
-    assert told(envelopes) == [("comms_lost", EventState.RAISED)]
+    assert told(envelopes) == [
+        ("comms_lost", EventState.RAISED),
+        ("power_fail", EventState.RAISED),  # its neighbour answers
+    ]
     assert village.collector.records[A].state is MeterState.METER_SILENT
     lost = [e for e in envelopes if e.event is None]
     assert {r.obis: (e.ts, r.value) for e in lost for r in e.registers} == last
-    assert all(qualities(e) == {Quality.COMMS_LOST} for e in envelopes)
+    assert all(qualities(e) == {Quality.COMMS_LOST} for e in envelopes if told([e]) != SUPPLY_LOST)
     event = next(e.event for e in envelopes if e.event)
     assert event.detail == f"{A} does not answer within 1 s"
     assert event.occurred_at == "2026-07-01T12:04:00Z"
@@ -285,7 +295,10 @@ async def test_a_meter_that_answers_again_is_told_restored(village: Pole) -> Non
     meter.recover()
     await village.run(60)
     envelopes = await village.new()
-    assert told(envelopes) == [("comms_restored", EventState.CLEARED)]
+    assert told(envelopes) == [
+        ("comms_restored", EventState.CLEARED),
+        ("power_fail", EventState.CLEARED),
+    ]
     assert all(qualities(e) == {Quality.GOOD} for e in envelopes)
     assert village.collector.records[A].fault == ""
 
@@ -432,7 +445,10 @@ async def test_last_values_and_what_was_told_survive_a_restart(village: Pole) ->
     assert {qualities(e).pop() for e in envelopes} == {Quality.COMMS_LOST}
     village.bench.meter(A).recover()
     await village.run(60)
-    assert told(await village.new()) == [("comms_restored", EventState.CLEARED)]
+    assert told(await village.new()) == [
+        ("comms_restored", EventState.CLEARED),
+        ("power_fail", EventState.CLEARED),
+    ]
 
 
 async def test_a_rollback_is_seen_across_a_restart(village: Pole) -> None:
@@ -451,10 +467,10 @@ class FullStore:
         self.outbox = outbox
         self.full = True
 
-    async def append(self, drafts: Sequence[Draft]) -> AppendResult:
+    async def append(self, drafts: Sequence[Draft], *, within: Keep | None = None) -> AppendResult:
         if self.full:
             raise OutboxError("the disk is full", remedy="free some space", permanent=False)
-        return await self.outbox.append(drafts)
+        return await self.outbox.append(drafts, within=within)
 
 
 async def test_a_disk_that_takes_no_more_is_said_and_counted_and_tried_again(

@@ -31,7 +31,8 @@ from openami.gateway.commissioning.permit import (
     signed_in_as,
 )
 from openami.gateway.driver import PollGroup
-from openami.gateway.events import EventType, event_envelope, serial_reading
+from openami.gateway.event_types import EventType
+from openami.gateway.events import event_envelope, serial_reading
 from openami.gateway.normalise import Source
 from openami.profile import (
     Envelope,

@@ -13,7 +13,8 @@ from openami.gateway.config import (
     GatewayConfig,
     load_config,
 )
-from openami.profile import Obis
+from openami.gateway.event_limits import Rule
+from openami.profile import MeterSerial, Obis
 
 GOOD = """\
 feeder_id = "feeder-north-paravur-01"
@@ -249,3 +250,84 @@ def test_a_fault_in_the_environment_is_named_by_its_variable(
 ) -> None:
     said = complaint(tmp_path, GOOD, {f"OPENAMI_GATEWAY__{name}": value})
     assert said.startswith(f"environment: OPENAMI_GATEWAY__{expected}")
+
+
+# --- from where on a value is an event -----------------------------------------------------------
+
+OWN = """
+[line.meter.events]
+exports = true
+off = ["relay"]
+"""
+
+
+def test_a_meters_own_limits_lie_over_the_gateways(tmp_path: Path) -> None:
+    config = loaded(tmp_path, f"{GOOD}{OWN}[events]\nnominal_v = 120\npolls = 5\n")
+    limits = config.lines[0].limits
+    common, own = limits[MeterSerial("DS1000-88421")], limits[MeterSerial("DS1000-88422")]
+    assert (common.nominal_v, common.polls, common.exports, common.off) == (120, 5, False, ())
+    assert (own.nominal_v, own.polls, own.exports, own.off) == (120, 5, True, (Rule.RELAY,))
+    assert "events" not in config.lines[0].settings.meters[1].options, (
+        "the driver knows nothing of it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[events]\nnominal = 230\n", "events.nominal: unknown key; did you mean 'nominal_v'?"),
+        ("[events]\nnominal_v = 20\n", "events.nominal_v"),
+        ('[events]\npolls = "3"\n', "events.polls: expected a whole number"),
+        ("[events]\nmissing_percent = 90\n", "events.missing_percent"),
+        ('[events]\noff = ["voltage"]\n', "events.off"),
+        (OWN.replace("exports = true", "export = true"), "line[0].meter[1].events.export: unknown"),
+        (
+            OWN.replace("exports = true", "over_voltage_percent = 80"),
+            "meter[1].events.over_voltage",
+        ),
+    ],
+)
+def test_a_wrong_limit_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    assert said in complaint(tmp_path, GOOD + text)
+
+
+# --- clocks of meters ----------------------------------------------------------------------------
+
+
+def steps(directory: Path, line: str, *meters: str) -> dict[str, float]:
+    text = GOOD.replace('device = "/dev/ttyUSB0"', f'device = "/dev/ttyUSB0"\n{line}')
+    for unit, meter in enumerate(meters, 1):
+        text = text.replace(f"unit = {unit}\n", f"unit = {unit}\n{meter}\n")
+    (found,) = loaded(directory, text).lines
+    assert all(meter.options.keys() == {"unit"} for meter in found.settings.meters)
+    return {str(serial)[-1]: step for serial, step in found.clock_steps_s_max.items()}
+
+
+def test_no_meters_clock_is_set_unless_it_is_said(tmp_path: Path) -> None:
+    assert steps(tmp_path, "") == {}
+    assert steps(tmp_path, "clock_step_s_max = 60") == {}
+
+
+def test_a_meters_own_word_about_its_clock_goes_before_its_lines(tmp_path: Path) -> None:
+    assert steps(tmp_path, "set_clock = true") == {"1": 120, "2": 120}
+    assert steps(tmp_path, "set_clock = true", "set_clock = false") == {"2": 120}
+    assert steps(tmp_path, "clock_step_s_max = 60", "set_clock = true") == {"1": 60}
+    own = steps(tmp_path, "set_clock = true\nclock_step_s_max = 60", "clock_step_s_max = 300")
+    assert own == {"1": 300, "2": 60}
+
+
+@pytest.mark.parametrize(
+    ("said", "key", "fault"),
+    [
+        ("set_clock = 1", "set_clock", "true or false"),
+        ("clock_step_s_max = 9", "clock_step_s_max", ">= 10"),
+        ("clock_step_s_max = 601", "clock_step_s_max", "<= 600"),
+    ],
+)
+def test_a_wrong_word_about_clocks_is_named_by_its_line(
+    tmp_path: Path, said: str, key: str, fault: str
+) -> None:
+    text = GOOD.replace("unit = 2\n", f"unit = 2\n{said}\n")
+    told = complaint(tmp_path, text)
+    assert f"line[0].meter[1].{key}" in told
+    assert fault in told

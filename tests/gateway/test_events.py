@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openami.gateway.clock_events import ClockLook, clock_drafts
+from openami.gateway.event_types import EventType
 from openami.gateway.events import (
-    EventType,
     clock_reading,
     event_envelope,
     event_id,

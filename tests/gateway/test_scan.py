@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 from tests.drivers.dlms_bench import bench_meter
@@ -285,8 +286,7 @@ def test_meters_at_two_settings_are_two_lines_and_one_has_to_move() -> None:
 
 
 def test_a_meter_that_opens_a_link_and_refuses_the_public_client_is_found() -> None:
-    locked = bench_meter("KS-001")
-    locked.password = b"secret"
+    locked = replace(bench_meter("KS-001"), password=b"secret")
     (found,) = scanned(
         SoftwarePort(HdlcMeters(DlmsBus({bytes((2, 0x21)): locked}, hdlc=True)))
     ).meters

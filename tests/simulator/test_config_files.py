@@ -12,7 +12,7 @@ from openami.gateway.drivers.modbus.driver import ModbusDriver
 from openami.headend.config import read_config
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import FeederId, GatewayId
-from openami.simulator.config_files import fast_s, gateway_toml, headend_toml
+from openami.simulator.config_files import fast_s, gateway_toml, headend_toml, modbus_place
 from openami.simulator.lines import village_lines
 from openami.simulator.plan import METERS_MAX, plan_village
 from openami.simulator.village import Village, serials
@@ -37,7 +37,10 @@ async def test_the_gateway_reads_its_configuration(meters: int, tmp_path: Path) 
             gateway_id=GatewayId("gateway"),
             data_dir=tmp_path / 'a "folder"',
             mqtt=BROKER,
-            lines=[line.place(5020 + number) for number, line in enumerate(lines)],
+            lines=[
+                modbus_place(line.name, 5020 + number, line.meters)
+                for number, line in enumerate(lines)
+            ],
         )
     )
     config = load_config(file, {"modbus": ModbusDriver}, environ={})

@@ -17,10 +17,14 @@ from openami.headend.store import StoreError
 from openami.mqtt.port import TransportError
 from openami.mqtt.settings import BrokerSettings
 from openami.simulator.audit import LOST_NAMED_MAX, Account
-from openami.simulator.demo import DemoSettings, run_demo
+from openami.simulator.demo import run_demo
+from openami.simulator.mixed_demo import run_mixed_demo
+from openami.simulator.mixed_plan import MIXED_METERS_MIN
+from openami.simulator.mixed_summary import Summary
 from openami.simulator.plan import METERS_MAX, METERS_MIN
 from openami.simulator.programs import PartFailed
 from openami.simulator.scenario import DEMO_S_MIN
+from openami.simulator.stage import Audience, DemoSettings
 from openami.simulator.view import Picture, summary, table
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -80,6 +84,11 @@ class _Duration(click.ParamType[float | None]):
 @click.option(
     "--store", "store_url", metavar="URL", help="An existing store, to keep what was read."
 )
+@click.option(
+    "--mixed",
+    is_flag=True,
+    help="Meters of several makes: Modbus, SunSpec, DLMS, IEC 62056-21, and what goes wrong with them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="End with the account as one JSON object.")
 def demo(
     meters: int,
@@ -87,6 +96,7 @@ def demo(
     seed: int,
     url: str | None,
     store_url: str | None,
+    mixed: bool,
     as_json: bool,
     **broker: str | None,
 ) -> None:
@@ -98,8 +108,12 @@ def demo(
     the head-end is killed, once. At the end the gateway's account is compared with the head-end's, reading
     by reading.
 
-    Exit code 1 when a reading was lost or a part failed, 3 when the broker cannot be reached, 130 when
-    interrupted.
+    With --mixed the meters are of several makes on lines of several kinds, one of them dead, one at a wrong
+    address, one with a slow clock; a cover is opened, a phase sags, a line is cut and its gap is closed, relays
+    are ordered. It ends when all of that was seen in the operator's store, or --for later, with a summary.
+
+    Exit code 1 when a reading was lost, a part failed or something of a mixed village was not seen, 3 when the
+    broker cannot be reached, 130 when interrupted.
     """
     settings = DemoSettings(
         meters=meters,
@@ -108,18 +122,20 @@ def demo(
         broker=_broker(url, broker),
         store_url=store_url,
     )
+    if mixed and meters < MIXED_METERS_MIN:
+        fail(f"a mixed village has at least {MIXED_METERS_MIN} meters", Exit.USAGE)
     live = sys.stdout.isatty() and not as_json
     try:
-        account, interrupted = asyncio.run(_run(settings, live=live))
+        account, summary, interrupted = asyncio.run(_run(settings, mixed=mixed, live=live))
     except PartFailed as failed:
         fail(str(failed), Exit.FAILED)
     except (TransportError, StoreError) as failed:
         fail(str(failed), Exit.CANNOT_CONNECT, failed.remedy)
     if account is not None:
-        _report(account, meters, as_json=as_json)
+        _report(account, summary, meters, as_json=as_json)
     if interrupted:
         sys.exit(Exit.INTERRUPTED)
-    if account is None or account.lost:
+    if account is None or account.lost or not (summary is None or summary.good):
         sys.exit(Exit.FAILED)
 
 
@@ -132,20 +148,19 @@ def _broker(url: str | None, options: dict[str, Any]) -> BrokerSettings | None:
         fail(str(error), Exit.USAGE)
 
 
-async def _run(settings: DemoSettings, *, live: bool) -> tuple[Account | None, bool]:
-    """Run the demo; also return whether somebody stopped it."""
+async def _run(
+    settings: DemoSettings, *, mixed: bool, live: bool
+) -> tuple[Account | None, Summary | None, bool]:
+    """Run the demo; also return the summary of a mixed one, and whether somebody stopped it."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     screen = _Screen() if live else _Log()
+    audience = Audience(SystemClock(), screen.show, screen.tell, stop, hurry)
     with _told_to_end(stop, hurry):
-        account = await run_demo(
-            settings,
-            clock=SystemClock(),
-            show=screen.show,
-            tell=screen.tell,
-            stop=stop,
-            hurry=hurry,
-        )
-    return account, stop.is_set()
+        if mixed:
+            account, summary = await run_mixed_demo(settings, audience)
+        else:
+            account, summary = await run_demo(settings, audience), None
+    return account, summary, stop.is_set()
 
 
 @contextmanager
@@ -200,9 +215,12 @@ class _Screen:
             say(text)
 
 
-def _report(account: Account, meters: int, *, as_json: bool) -> None:
+def _report(account: Account, summary: Summary | None, meters: int, *, as_json: bool) -> None:
     for identity in account.lost[:LOST_NAMED_MAX]:
         say(f"lost: {identity.meter_serial} {identity.obis} of {identity.ts:%H:%M:%S}")
+    if summary is not None and not as_json:
+        for line in summary.lines():
+            click.echo(line)
     if as_json:
         print_json(
             {
@@ -212,6 +230,7 @@ def _report(account: Account, meters: int, *, as_json: bool) -> None:
                 "duplicates": account.duplicates,
                 "rejected": account.rejected,
                 "lost": len(account.lost),
+                **({} if summary is None else summary.document()),
             }
         )
         return

@@ -10,6 +10,7 @@ _COMMANDS: Mapping[str, str] = {
     "new": "driver_new:new",
     "probe": "driver_probe:probe",
     "test": "driver_test:test",
+    "import": "driver_import:import_mbmap",
 }
 
 

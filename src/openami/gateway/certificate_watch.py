@@ -16,7 +16,8 @@ from openami.clock import Clock
 from openami.gateway.certificate import valid_until
 from openami.gateway.enrolment import EnrolmentFailed, GatewayKeys, renew
 from openami.gateway.entries import Draft, Kind
-from openami.gateway.events import EventType, clock_reading, event_envelope
+from openami.gateway.event_types import EventType
+from openami.gateway.events import clock_reading, event_envelope
 from openami.gateway.normalise import Source, to_the_millisecond
 from openami.gateway.snapshot import UplinkView
 from openami.keyfiles import KeyFileError, read_private

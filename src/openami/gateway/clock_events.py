@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from openami.gateway.entries import Draft, Kind
-from openami.gateway.events import EventType, clock_reading, event_envelope
+from openami.gateway.event_types import EventType
+from openami.gateway.events import clock_reading, event_envelope
 from openami.gateway.normalise import Source, to_the_millisecond
 from openami.gateway.timekeeping import JUMP_TOLERANCE_S, Facts
 from openami.profile import EventState, MeterSerial, Quality

@@ -9,10 +9,11 @@ to stop reading would lose the counters' history too, and help nobody.
 """
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
 from typing import Protocol
@@ -20,6 +21,7 @@ from typing import Protocol
 import structlog
 
 from openami.clock import Clock
+from openami.gateway.clock_setting import ClockSetting
 from openami.gateway.config import ConfigError, LineConfig, ScheduleSettings
 from openami.gateway.database import DatabaseError
 from openami.gateway.driver import (
@@ -28,13 +30,15 @@ from openami.gateway.driver import (
     IdentityMismatch,
     Line,
     LineDown,
+    LoadProfile,
     Meter,
     MeterSilent,
     PollGroup,
     RawReading,
 )
 from openami.gateway.entries import AppendResult, Draft, OutboxError, OutboxFull
-from openami.gateway.events import EventType
+from openami.gateway.event_logs import LogReader
+from openami.gateway.event_types import EventType
 from openami.gateway.meter_record import (
     MeterRecord,
     Poll,
@@ -42,10 +46,14 @@ from openami.gateway.meter_record import (
     after_answer,
     after_clash,
     after_miss,
+    after_silent_poll,
 )
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.normalise import Source, unit_faults
+from openami.gateway.outages import BillingInstants
 from openami.gateway.outbox import APPEND_ENTRIES_MAX
+from openami.gateway.relay_orders import RelayOrders
+from openami.gateway.rereading import Rereading
 from openami.gateway.schedule import LINE_LOAD_HIGH, Polled, due, next_due
 from openami.gateway.snapshot import LineView
 from openami.profile import EventState, MeterSerial, Obis, RegisterCatalogue
@@ -58,17 +66,25 @@ CLOCK_LOOK_S = 10.0
 LINE_REOPEN_AFTER_CYCLES = 5
 # The collector is alive if it has shown so within this time: a meter's read, a commit, some patience.
 ALIVE_WITHIN_S = METER_READ_TIMEOUT_S + 30.0
+# Of a cycle, together a day of one meter's quarter hours: live readings that come next wait on a slow uplink for
+# some thirty kilobytes of late ones, and no longer.
+SPARE_TURNS_MAX = 4
+# Less than this share of the interval is left to itself: of a minute, what a stretch may take on a slow line.
+SPARE_SHARE_MIN = 0.1
 # Last values are written at the end; a disk that hangs must not hold up the end for ever.
 LAST_SAVE_TIMEOUT_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
 
+Keep = Callable[[sqlite3.Connection], None]
+
+
 class Store(Protocol):
     """Where a cycle's drafts go: the outbox."""
 
-    async def append(self, drafts: Sequence[Draft]) -> AppendResult:
-        """Store a batch durably. Raises OutboxError."""
+    async def append(self, drafts: Sequence[Draft], *, within: Keep | None = None) -> AppendResult:
+        """Store a batch durably, with other work in the same transaction. Raises OutboxError."""
         ...
 
 
@@ -77,6 +93,10 @@ class Memories(Protocol):
 
     async def save(self, records: Iterable[MeterRecord]) -> None:
         """Remember these meters. Raises DatabaseError."""
+        ...
+
+    def keeping(self, records: Iterable[MeterRecord]) -> Keep:
+        """Return the work of remembering these meters, for the transaction that tells of them."""
         ...
 
 
@@ -100,6 +120,7 @@ class Surroundings:
     clock: Clock
     clock_trusted: Callable[[], bool]
     metrics: GatewayMetrics
+    orders: RelayOrders = field(default_factory=RelayOrders)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """How to wait; a clock that obeys a test has its own way."""
     read_timeout_s: float = METER_READ_TIMEOUT_S
@@ -120,11 +141,30 @@ class LineCollector:
         self._driver = driver
         self._around = around
         self._schedule = around.settings.schedule
+        self._instants = BillingInstants.of(self._schedule)
         self._polled: Mapping[PollGroup, Polled] = {}
+        self._logs = LogReader(
+            around.source, around.clock, around.clock_trusted, self._schedule.billing_s
+        )
         self.records = dict(records)
+        self._stored = dict(records)
+        """The records as they were when what they tell had been stored."""
         self.view = LineView(line.settings.name)
         self.open_meters: Mapping[MeterSerial, Meter] = {}
         """The line's meters while it is open: the downlink orders relays between the polls' turns."""
+
+        self._rereading = Rereading(
+            line=line.settings.name,
+            metrics=around.metrics,
+            context=self._context,
+            commit=self._commit,
+        )
+        self._clock_setting = ClockSetting(
+            line.clock_steps_s_max,
+            line=line.settings.name,
+            context=self._context,
+            commit=self._commit,
+        )
 
     def _close_meters(self) -> None:
         self.open_meters = {}
@@ -168,6 +208,7 @@ class LineCollector:
             cycles_down = 0 if is_up else cycles_down + 1
             if cycles_down >= LINE_REOPEN_AFTER_CYCLES:
                 return
+            await self._use_spare_time(line)
             groups = await self._due()
 
     def _learn_registers(self, line: Line) -> None:
@@ -177,7 +218,9 @@ class LineCollector:
                 raise ConfigError(
                     f"line {self.view.name!r}", f"meter {serial}", faults[0], "correct the map"
                 )
-            self.records[serial] = self.records[serial].with_registers(meter.registers)
+            self.records[serial] = self.records[serial].with_registers(
+                meter.registers, keeps_profile=isinstance(meter, LoadProfile)
+            )
 
     # --- waiting ---------------------------------------------------------------------------------
 
@@ -198,6 +241,20 @@ class LineCollector:
             wait_s = min((at - now).total_seconds(), self._around.clock_look_s)
             await self._around.sleep(max(wait_s, 0.001))
 
+    async def _use_spare_time(self, line: Line) -> None:
+        """Read what is missing, and look at clocks, until the next poll is due: that waits for nothing."""
+        for _ in range(SPARE_TURNS_MAX):
+            at = next_due(self._schedule, self._polled)
+            spare_s = 0.0 if at is None else (at - self._around.clock.now()).total_seconds()
+            if spare_s < SPARE_SHARE_MIN * self._schedule.fast_s:
+                return
+            self._beat()
+            if not (
+                await self._rereading.reread(line.meters, self.records, within_s=spare_s)
+                or await self._clock_setting.look(line.meters, self.records, within_s=spare_s)
+            ):
+                return
+
     def _beat(self) -> None:
         self.view.beat_at = asyncio.get_running_loop().time()
 
@@ -207,6 +264,8 @@ class LineCollector:
         """Poll every meter once and store what came of it; return whether the line is up."""
         began_at = asyncio.get_running_loop().time()
         drafts: list[Draft] = []
+        silent: list[MeterSerial] = []
+        answered = 0
         down: LineDown | None = None
         for serial, record in self.records.items():
             wanted = record.wanted(groups)
@@ -221,11 +280,37 @@ class LineCollector:
             except DriverError as error:
                 outcome = error
             drafts += self._conclude(serial, outcome, groups)
+            if isinstance(outcome, MeterSilent):
+                silent.append(serial)
+            elif not isinstance(outcome, DriverError):
+                answered += 1
+        drafts += self._silences(silent, answered, groups)
         self._note_line(down)
         await self._store(drafts)
-        await self._save(groups, drafts)
+        await self._save(groups)
         self._note_load(asyncio.get_running_loop().time() - began_at)
+        if down is None:
+            await self._read_logs(line)
         return down is None
+
+    def _silences(
+        self, silent: Sequence[MeterSerial], answered: int, groups: frozenset[PollGroup]
+    ) -> Sequence[Draft]:
+        """Take into the records who was silent while others answered; return what is to be stored."""
+        drafts: list[Draft] = []
+        for serial in silent:
+            poll = self._context(groups, serial)
+            result = after_silent_poll(self.records[serial], answered, poll)
+            self.records[serial] = result.record
+            drafts += result.drafts
+        return drafts
+
+    async def _read_logs(self, line: Line) -> None:
+        """Read on in the meters' event logs, as far as there is time before the next poll."""
+        self._beat()
+        at = next_due(self._schedule, self._polled)
+        left_s = 0.0 if at is None else (at - self._around.clock.now()).total_seconds()
+        await self._store(await self._logs.read(line.meters, self.records, left_s))
 
     async def _read(self, meter: Meter, wanted: Sequence[Obis]) -> Sequence[RawReading]:
         timeout_s = self._around.read_timeout_s
@@ -242,7 +327,7 @@ class LineCollector:
             drafts += self._conclude(serial, error, groups)
         self._note_line(error)
         await self._store(drafts)
-        await self._save(groups, drafts)
+        await self._save(groups)
 
     def _conclude(
         self,
@@ -251,7 +336,7 @@ class LineCollector:
         groups: frozenset[PollGroup],
     ) -> Sequence[Draft]:
         """Take what a poll brought into the meter's record; return what is to be stored."""
-        poll = self._context(groups)
+        poll = self._context(groups, serial)
         record = self.records[serial]
         match outcome:
             case IdentityMismatch():
@@ -264,7 +349,9 @@ class LineCollector:
         self._count(result, how)
         return result.drafts
 
-    def _context(self, groups: frozenset[PollGroup]) -> Poll:
+    def _context(
+        self, groups: frozenset[PollGroup] = frozenset(), serial: MeterSerial | None = None
+    ) -> Poll:
         around = self._around
         return Poll(
             source=around.source,
@@ -274,6 +361,8 @@ class LineCollector:
             boottime_s=around.clock.boottime(),
             clock_trusted=around.clock_trusted(),
             misses_max=around.settings.comms_lost_after_misses,
+            instants=self._instants,
+            order=None if serial is None else around.orders.last(serial),
         )
 
     # --- storing ---------------------------------------------------------------------------------
@@ -281,10 +370,16 @@ class LineCollector:
     async def _store(self, drafts: Sequence[Draft]) -> None:
         self._count_told(drafts)
         fault = remedy = ""
+        # What is told is remembered in the same commit: nothing is told twice after a power cut, and no end is
+        # lost.
+        told = any(draft.envelope.event for draft in drafts)
+        keep = self._around.memories.keeping(self.records.values()) if told else None
         for start in range(0, len(drafts), APPEND_ENTRIES_MAX):
             batch = drafts[start : start + APPEND_ENTRIES_MAX]
+            is_last = start + APPEND_ENTRIES_MAX >= len(drafts)
             try:
-                self._note_unfit(await self._around.store.append(batch))
+                within = keep if is_last else None
+                self._note_unfit(await self._around.store.append(batch, within=within))
             except OutboxFull as full:
                 fault, remedy = str(full), full.remedy
                 self._around.metrics.unstored.inc(full.refused)
@@ -294,15 +389,32 @@ class LineCollector:
                 self._around.metrics.unstored.inc(len(batch))
         if drafts:
             self._note_store_fault(fault, remedy)
+        if told and fault:
+            # Nobody has it: what still holds at the next poll is told then.
+            for serial, record in self.records.items():
+                self.records[serial] = record.with_told(self._stored[serial])
+        self._stored = dict(self.records)
+
+    async def _commit(self, record: MeterRecord, drafts: Sequence[Draft]) -> bool:
+        """Store what came of a meter beside its polls, and what is then known of it; return whether it was done."""
+        within = self._around.memories.keeping([record])
+        try:
+            self._note_unfit(await self._around.store.append(drafts, within=within))
+        except OutboxError as error:
+            self._note_store_fault(str(error), error.remedy)
+            return False
+        self.records[record.serial] = self._stored[record.serial] = record
+        self._count_told(drafts)
+        return True
 
     def _note_unfit(self, result: AppendResult) -> None:
         self._around.metrics.unstored.inc(len(result.unfit))
         for unfit in result.unfit:
             _log.error("envelope unfit", line=self.view.name, error=str(unfit.error))
 
-    async def _save(self, groups: frozenset[PollGroup], drafts: Sequence[Draft]) -> None:
-        """Remember the meters where it matters: counters were read, or something was told."""
-        if PollGroup.BILLING not in groups and not any(d.envelope.event for d in drafts):
+    async def _save(self, groups: frozenset[PollGroup]) -> None:
+        """Remember the meters where counters were read; what was told is remembered as it is told."""
+        if PollGroup.BILLING not in groups:
             return
         try:
             await self._around.memories.save(self.records.values())

@@ -15,7 +15,7 @@ import secrets
 import sqlite3
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,7 @@ from openami.gateway.handshake import (
 from openami.gateway.journal import Intent
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.outbox import Outbox, OutboxError
+from openami.gateway.relay_orders import RelayOrders
 from openami.gateway.reporting import Outcome, acted, event_topic, reporting
 from openami.gateway.signed_time import SignedTime
 from openami.gateway.silence import silent_refusals_event
@@ -138,6 +139,8 @@ class Surroundings:
     """A random number from 0 to 1."""
     fresh_nonce: Callable[[], str]
     """Nobody guesses it, see `secret_nonce`."""
+    orders: RelayOrders = field(default_factory=RelayOrders)
+    """Where it is noted what contactors were ordered to, for those who watch them."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """How to wait; a clock that obeys a test has its own way."""
     tick_s: float = TICK_S
@@ -598,7 +601,13 @@ class Commanding:
         meter = None
         if command.action not in (Action.SETTLE, Action.RESEND):
             meter = await self._meter(command.meter_serial, METER_WAIT_S)
-        return await actuation.carry_out(command, meter, self._around.outbox, self._around.sleep)
+        # Before it goes to the meter: a poll may see the contactor move before the meter has answered the order.
+        identity = journal.identity_of(command)
+        self._around.orders.note(command.meter_serial, command.action, identity)
+        outcome = await actuation.carry_out(command, meter, self._around.outbox, self._around.sleep)
+        if outcome.status is ReportStatus.FAILED and outcome.position is None:
+            self._around.orders.withdraw(command.meter_serial, identity)
+        return outcome
 
     async def _settle_leftover(self, intent: Intent) -> bytes:
         """A command that was executing when the program ended: look, tell, and never do it again."""

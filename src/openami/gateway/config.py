@@ -9,6 +9,7 @@ never stand in the file: it names files (``…_file``) that hold them, and those
 Relative file names count from the folder of the configuration file.
 """
 
+import dataclasses
 import difflib
 import os
 import re
@@ -22,6 +23,7 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.driver import Driver, LineSettings, MeterSettings, OptionsError
+from openami.gateway.event_limits import EventLimits
 from openami.gateway.room import OutboxLimits
 from openami.gateway.schedule import Schedule
 from openami.gateway.timekeeping import ClockSource
@@ -48,7 +50,14 @@ ENVIRONMENT_PREFIX = "OPENAMI_GATEWAY__"
 CONFIG_BYTES_MAX = 1024 * 1024
 # A gateway of one feeder serves at most this many; the bounds of its outbox are reckoned for it.
 METERS_MAX = 1000
+# By how much a meter's clock may be set at once, unless it is said: two minutes are months of a crystal's drift.
+CLOCK_STEP_S_MAX = 120.0
 _DAY_S = 24 * 60 * 60
+# Keys of a line or a meter that are the gateway's, whatever the driver.
+_CLOCK_KEYS: Mapping[str, Any] = {
+    "set_clock": bool,
+    "clock_step_s_max": Annotated[float, Meta(ge=10, le=600)],
+}
 
 _Section = TypeVar("_Section", bound=msgspec.Struct)
 
@@ -173,6 +182,10 @@ class LineConfig:
 
     driver: str
     settings: LineSettings
+    limits: Mapping[MeterSerial, EventLimits] = dataclasses.field(default_factory=dict)
+    """From where on a meter's values are events."""
+    clock_steps_s_max: Mapping[MeterSerial, float] = dataclasses.field(default_factory=dict)
+    """The meters whose clock may be set, and by how much at most (decision 0059)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +293,7 @@ class _Reader:
             (
                 *("feeder_id", "gateway_id", "data_dir", "registers_file", "clock", "line"),
                 *("mqtt", "schedule", "outbox", "uplink", "status", "commands", "enrolment"),
+                "events",
             ),
         )
         feeder_id, gateway_id = self._id("feeder_id"), self._id("gateway_id")
@@ -312,24 +326,33 @@ class _Reader:
     # --- the sections ----------------------------------------------------------------------------
 
     def _section(self, name: str, kind: type[_Section]) -> _Section:
-        """Return a section as its type. Each key is converted by itself, to be able to name it."""
-        table = self._table(self._root, (name,))
+        """Return a section as its type."""
+        return self._converted(self._table(self._root, (name,)), (name,), kind)
+
+    def _converted(
+        self,
+        table: Mapping[str, Any],
+        path: KeyPath,
+        kind: type[_Section],
+        beneath: Mapping[str, Any] | None = None,
+    ) -> _Section:
+        """Return a table as its type, over what lies beneath. Each key is converted by itself, to name it."""
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-        self._known(table, (name,), fields)
-        values: dict[str, Any] = {}
+        self._known(table, path, fields)
+        values: dict[str, Any] = dict(beneath or {})
         for key, field in fields.items():
             if key in table:
-                value = self._value(table, (name, key), field.type)
-                values[field.name] = self._file_name(name, key, value)
+                value = self._value(table, (*path, key), field.type)
+                values[field.name] = self._file_name(path, key, value)
             elif field.required:
-                self._fail((name, key), "is missing")
+                self._fail((*path, key), "is missing")
         try:
             return kind(**values)
         except ValueError as error:
             fault, _, remedy = str(error).partition("; ")
-            self._fail((name, *self._named_in(fault, fields)), fault, remedy)
+            self._fail((*path, *self._named_in(fault, fields)), fault, remedy)
 
-    def _file_name(self, section: str, key: str, value: object) -> object:
+    def _file_name(self, path: KeyPath, key: str, value: object) -> object:
         """Return a named file's full name, once it has been seen to be readable."""
         if not key.endswith("_file") or not isinstance(value, str):
             return value
@@ -337,7 +360,7 @@ class _Reader:
         try:
             full.open("rb").close()
         except OSError as error:
-            self._fail((section, key), f"{value!r} cannot be read: {error.strerror}")
+            self._fail((*path, key), f"{value!r} cannot be read: {error.strerror}")
         return str(full)
 
     @staticmethod
@@ -387,9 +410,10 @@ class _Reader:
     # --- the lines and their meters --------------------------------------------------------------
 
     def _line_configs(self, cycle_s: float) -> Iterator[LineConfig]:
+        beneath = msgspec.structs.asdict(self._section("events", EventLimits))
         for index, table in enumerate(self._tables(self._root, ("line",))):
             path: KeyPath = ("line", index)
-            known = ("driver", "name", "meter")
+            known = ("driver", "name", "meter", *_CLOCK_KEYS)
             driver: str = self._value(table, (*path, "driver"), str)
             meters = [
                 self._meter(meter, (*path, "meter", number))
@@ -402,7 +426,34 @@ class _Reader:
                 cycle_s=cycle_s,
                 directory=self._directory(),
             )
-            yield LineConfig(driver, settings)
+            yield LineConfig(
+                driver,
+                settings,
+                dict(self._limits(table, path, beneath)),
+                dict(self._clock_steps(table, path)),
+            )
+
+    def _limits(
+        self, line: dict[str, Any], path: KeyPath, beneath: Mapping[str, Any]
+    ) -> Iterator[tuple[MeterSerial, EventLimits]]:
+        """Yield each meter's limits: its own table over the gateway's."""
+        for number, meter in enumerate(self._tables(line, (*path, "meter"))):
+            place = (*path, "meter", number, "events")
+            own = self._table(meter, place)
+            yield MeterSerial(meter["serial"]), self._converted(own, place, EventLimits, beneath)
+
+    def _clock_steps(
+        self, line: dict[str, Any], path: KeyPath
+    ) -> Iterator[tuple[MeterSerial, float]]:
+        """Yield the meters whose clock may be set; a meter's own keys go before its line's."""
+        for number, meter in enumerate(self._tables(line, (*path, "meter"))):
+            said: dict[str, Any] = {"set_clock": False, "clock_step_s_max": CLOCK_STEP_S_MAX}
+            for table, where in ((line, path), (meter, (*path, "meter", number))):
+                for key, kind in _CLOCK_KEYS.items():
+                    if key in table:
+                        said[key] = self._value(table, (*where, key), kind)
+            if said["set_clock"]:
+                yield MeterSerial(meter["serial"]), said["clock_step_s_max"]
 
     def _meter(self, table: dict[str, Any], path: KeyPath) -> MeterSettings:
         serial: str = self._value(table, (*path, "serial"), str)
@@ -412,7 +463,8 @@ class _Reader:
                 f"{serial[:80]!r} is not an id",
                 "write 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit",
             )
-        options = {key: value for key, value in table.items() if key != "serial"}
+        known = ("serial", "events", *_CLOCK_KEYS)
+        options = {key: value for key, value in table.items() if key not in known}
         return MeterSettings(MeterSerial(serial), options)
 
     def _check_meters(self, config: GatewayConfig) -> None:

@@ -227,7 +227,11 @@ class MeterClock(Protocol):
     """A meter with a clock of its own that can be set; it is read as the register 1.0.0."""
 
     async def set_clock(self, now: datetime) -> None:
-        """Set the clock. Verifies the meter's identity first. Raises DriverError."""
+        """Set the clock, once; ``now`` is the time at the call, and what passes until the meter has it is added.
+
+        Verifies the meter's identity first, where it can tell it. Raises DriverError; after MeterSilent or
+        LineDown it may have been set all the same.
+        """
         ...
 
 

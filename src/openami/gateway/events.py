@@ -1,14 +1,14 @@
-"""The gateway's own events: their types, how grave they are, and the envelopes that tell them (pure).
+"""Events and the envelopes that tell them (pure).
 
 An event is an envelope with the registers it is about and the member ``event`` (decision 0009). Its id is
 made of what happened, to which meter, when: told twice, it is the same event.
 """
 
 import hashlib
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
+from openami.gateway.event_types import EVENT_TYPES, EventType
 from openami.gateway.normalise import Source
 from openami.profile import (
     Envelope,
@@ -33,32 +33,20 @@ _ID_BYTES = 10
 _DETAIL_CHARS_MAX = 300
 
 
-class EventType(StrEnum):
-    """What the gateway tells by its own rules."""
+@dataclass(frozen=True, slots=True)
+class LoggedCode:
+    """What makes an entry of a meter's log that entry, however often it is read."""
 
-    COMMS_LOST = "comms_lost"
-    COMMS_RESTORED = "comms_restored"
-    ADDRESS_CLASH = "address_clash"
-    REGISTER_ROLLBACK = "register_rollback"
-    IMPLAUSIBLE_VALUE = "implausible_value"
-    CLOCK_INVALID = "clock_invalid"
-    CLOCK_ADJUSTED = "clock_adjusted"
-    CERTIFICATE_EXPIRING = "certificate_expiring"
-    COMMANDS_REFUSED = "commands_refused"
-    """Messages nobody could be told a refusal of: unsigned, forged, or not for us."""
+    log: str
+    at: datetime
+    """The meter's own time for it, believed or not."""
+    code_system: str
+    code: int
 
-
-_SEVERITY: Mapping[EventType, Severity] = {
-    EventType.COMMS_LOST: Severity.MAJOR,
-    EventType.COMMS_RESTORED: Severity.INFO,
-    EventType.ADDRESS_CLASH: Severity.CRITICAL,  # somebody may be billed for another's energy
-    EventType.REGISTER_ROLLBACK: Severity.MAJOR,
-    EventType.IMPLAUSIBLE_VALUE: Severity.MINOR,
-    EventType.CLOCK_INVALID: Severity.MINOR,
-    EventType.CLOCK_ADJUSTED: Severity.INFO,
-    EventType.CERTIFICATE_EXPIRING: Severity.MAJOR,  # without one, nothing gets to the broker
-    EventType.COMMANDS_REFUSED: Severity.MINOR,
-}
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The parts of its event's id."""
+        return self.log, utc_text(self.at), self.code_system, str(self.code)
 
 
 def event_id(serial: MeterSerial, *parts: str) -> str:
@@ -77,17 +65,25 @@ def event_envelope(
     registers: tuple[RegisterReading, ...],
     ts: datetime,
     detail: str,
+    severity: Severity | None = None,
+    logged: LoggedCode | None = None,
 ) -> Envelope:
-    """Return the envelope that tells an event; ``ts`` is when its registers were measured."""
+    """Return the envelope that tells an event; ``ts`` is when its registers were measured.
+
+    ``severity`` where it is not its type's. ``logged`` where a meter's own log tells it.
+    """
     occurred = utc_text(occurred_at)
     about = ",".join(str(register.obis) for register in registers)
+    parts = (kind, state, occurred, about) if logged is None else (kind, *logged.identity)
     event = Event(
-        event_id=event_id(serial, kind, state, occurred, about),
+        event_id=event_id(serial, *parts),
         type=kind,
         state=state,
-        severity=Severity.INFO if state is EventState.CLEARED else _SEVERITY[kind],
+        severity=severity or _severity(kind, state),
         occurred_at=occurred,
-        source=EventSource.GATEWAY,
+        source=EventSource.GATEWAY if logged is None else EventSource.METER,
+        code_system=None if logged is None else logged.code_system,
+        code=None if logged is None else logged.code,
         detail=_printable(detail) or None,
     )
     return Envelope(
@@ -98,6 +94,10 @@ def event_envelope(
         registers=registers,
         event=event,
     )
+
+
+def _severity(kind: EventType, state: EventState) -> Severity:
+    return Severity.INFO if state is EventState.CLEARED else EVENT_TYPES[kind].severity
 
 
 def serial_reading(serial: str, quality: Quality) -> RegisterReading:

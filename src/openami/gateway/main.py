@@ -43,6 +43,7 @@ from openami.gateway.database import DatabaseError
 from openami.gateway.driver import Driver, LineDown, Meter, MeterSilent, RawReading
 from openami.gateway.enrolment import GatewayKeys
 from openami.gateway.entries import Draft
+from openami.gateway.event_limits import EventLimits
 from openami.gateway.handshake import Self
 from openami.gateway.memory import MeterMemories
 from openami.gateway.meter_record import MeterRecord
@@ -50,6 +51,7 @@ from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.normalise import Source
 from openami.gateway.outbox import Outbox, OutboxError, open_outbox
 from openami.gateway.reconnect import Loop, Reconnector
+from openami.gateway.relay_orders import RelayOrders, last_orders
 from openami.gateway.service_manager import ServiceManager
 from openami.gateway.snapshot import Snapshot, UplinkView
 from openami.gateway.statements import DayStatements
@@ -206,6 +208,7 @@ class Gateway:
         clock = machine.clock
         metrics = GatewayMetrics()
         memories = MeterMemories(outbox.database, machine.boot_id)
+        orders = await _recalled_orders(config, outbox)
         around = Surroundings(
             source=Source(config.feeder_id, config.gateway_id),
             catalogue=config.catalogue,
@@ -215,6 +218,7 @@ class Gateway:
             clock=clock,
             clock_trusted=lambda: outbox.clock_verdict.trusted,
             metrics=metrics,
+            orders=orders,
             clock_look_s=machine.clock_look_s,
         )
         collectors = []
@@ -222,7 +226,7 @@ class Gateway:
             known = await memories.recall(_records(line))
             records = {record.serial: record for record in known}
             collectors.append(LineCollector(line, drivers[line.driver], records, around))
-        commanding = await _commanding(config, outbox, machine, metrics, collectors)
+        commanding = await _commanding(config, outbox, machine, metrics, collectors, orders)
         return cls(
             config,
             drivers,
@@ -443,6 +447,7 @@ async def _commanding(
     machine: Machine,
     metrics: GatewayMetrics,
     collectors: Sequence[LineCollector],
+    orders: RelayOrders,
 ) -> Commanding | None:
     """Return the part that takes commands, if the configuration names its keys. Raises ConfigError."""
     settings = config.commands
@@ -471,6 +476,7 @@ async def _commanding(
         metrics=metrics,
         spread=machine.dice.random,
         fresh_nonce=machine.fresh_nonce,
+        orders=orders,
         tick_s=machine.look_s,
     )
     try:
@@ -487,9 +493,23 @@ async def _commanding(
         return None
 
 
+async def _recalled_orders(config: GatewayConfig, outbox: Outbox) -> RelayOrders:
+    """Return the last relay orders, as the journal has them. Raises ConfigError."""
+    orders = RelayOrders()
+    try:
+        orders.recall(await outbox.database.run(last_orders))
+    except DatabaseError as error:
+        raise ConfigError(str(config.file), "data_dir", str(error), error.remedy) from None
+    return orders
+
+
 def _records(line: LineConfig) -> Iterator[MeterRecord]:
     for meter in line.settings.meters:
-        yield MeterRecord(serial=MeterSerial(meter.serial), line=line.settings.name)
+        yield MeterRecord(
+            serial=meter.serial,
+            line=line.settings.name,
+            limits=line.limits.get(meter.serial, EventLimits()),
+        )
 
 
 def _certificate_until(cert_file: str | None) -> datetime | None:

@@ -7,16 +7,20 @@ each with its own time.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 from msgspec.structs import replace
 
 from openami.gateway.database import Database, transaction
+from openami.gateway.event_rules import RuleMemory
+from openami.gateway.log_position import LogPosition
 from openami.gateway.meter_record import MeterRecord
 from openami.gateway.normalise import Memory, Remembered, without_unknown_times
+from openami.gateway.outages import History, of_earlier_boot
 from openami.gateway.reachability import Reachability
+from openami.gateway.telling import Telling
 from openami.profile import Obis
 
 
@@ -28,6 +32,11 @@ class RememberedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     lost: bool = False
     clashing: bool = False
     answered_at: datetime | None = None
+    history: History = History()
+    clock_set_at: datetime | None = None
+    rules: RuleMemory = RuleMemory()
+    telling: Telling = Telling()
+    log: LogPosition | None = None
 
     @classmethod
     def of(cls, record: MeterRecord, boot_id: str) -> "RememberedMeter":
@@ -38,6 +47,11 @@ class RememberedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
             lost=record.reach.lost,
             clashing=record.reach.clashing,
             answered_at=record.answered_at,
+            history=record.history,
+            clock_set_at=record.clock_set_at,
+            rules=record.rules,
+            telling=record.telling,
+            log=record.log,
         )
 
     def recalled(self, record: MeterRecord, boot_id: str) -> MeterRecord:
@@ -46,11 +60,17 @@ class RememberedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         Times that only an earlier boot could have put right are forgotten.
         """
         memory: Memory = {Obis.parse(code): known for code, known in self.registers.items()}
+        same_boot = boot_id == self.boot_id
         return replace(
             record,
-            memory=memory if boot_id == self.boot_id else without_unknown_times(memory),
+            memory=memory if same_boot else without_unknown_times(memory),
             reach=Reachability(lost=self.lost, clashing=self.clashing),
             answered_at=self.answered_at,
+            history=self.history if same_boot else of_earlier_boot(self.history),
+            clock_set_at=self.clock_set_at,
+            rules=self.rules,
+            telling=self.telling,
+            log=self.log,
         )
 
 
@@ -80,11 +100,25 @@ class MeterMemories:
 
     async def save(self, records: Iterable[MeterRecord]) -> None:
         """Remember these meters, durably. Raises DatabaseError."""
+        keep = self.keeping(records)
+
+        def work(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                keep(connection)
+
+        await self._database.run(work)
+
+    def keeping(self, records: Iterable[MeterRecord]) -> Callable[[sqlite3.Connection], None]:
+        """Return the work of remembering these meters as they are now, for somebody else's transaction.
+
+        What was told and that it was told belong together: after a power cut between the two a condition would be
+        told twice, or its end never.
+        """
         rows = [
             (record.serial, _encode(RememberedMeter.of(record, self._boot_id)).decode())
             for record in records
         ]
-        await self._database.run(lambda connection: _upsert(connection, rows))
+        return lambda connection: _upsert(connection, rows)
 
 
 def _select(connection: sqlite3.Connection) -> list[tuple[str, str]]:
@@ -92,9 +126,8 @@ def _select(connection: sqlite3.Connection) -> list[tuple[str, str]]:
 
 
 def _upsert(connection: sqlite3.Connection, rows: Sequence[tuple[str, str]]) -> None:
-    with transaction(connection):
-        connection.executemany(
-            "INSERT INTO meter_memory (serial, memory) VALUES (?, ?) "
-            "ON CONFLICT (serial) DO UPDATE SET memory = excluded.memory",
-            rows,
-        )
+    connection.executemany(
+        "INSERT INTO meter_memory (serial, memory) VALUES (?, ?) "
+        "ON CONFLICT (serial) DO UPDATE SET memory = excluded.memory",
+        rows,
+    )

@@ -10,7 +10,7 @@ register, time and value): the head-end keeps the stored reading and lowers the 
 (decisions 0006 and 0007).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -20,10 +20,25 @@ from msgspec.structs import replace
 
 from openami.gateway.driver import IdentityMismatch, PollGroup, RawReading, RegisterInfo
 from openami.gateway.entries import Draft, Kind
-from openami.gateway.events import EventType, event_envelope, serial_reading
+from openami.gateway.event_drafts import Candidate, Teller
+from openami.gateway.event_limits import EventLimits, Rule
+from openami.gateway.event_rules import (
+    Answer,
+    Derived,
+    RuleMemory,
+    answers_again,
+    derive,
+    silent_among_answering,
+)
+from openami.gateway.event_types import EVENT_TYPES, EventType
+from openami.gateway.events import CLOCK, event_envelope, serial_reading
+from openami.gateway.late_readings import counters
+from openami.gateway.log_position import LogPosition
 from openami.gateway.normalise import (
     Change,
+    Doubt,
     Memory,
+    Normalised,
     Source,
     TimedReading,
     Unusable,
@@ -33,7 +48,11 @@ from openami.gateway.normalise import (
     settled,
     to_the_millisecond,
 )
+from openami.gateway.outages import BillingInstants, History, Moment, dated, is_dated, polled
 from openami.gateway.reachability import Reachability, Told, answered, clashed, missed
+from openami.gateway.relay_orders import RelayOrder
+from openami.gateway.telling import Happening, Telling
+from openami.gateway.timekeeping import WRITTEN
 from openami.profile import (
     MeterSerial,
     Obis,
@@ -62,7 +81,8 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
     ``fault`` is the driver's last complaint, empty after an answer; ``unusable`` are the registers whose
     last value was none of theirs. ``owed`` are the groups whose instant passed while the meter was silent:
     they are read with the next poll that is answered, because a counter a minute late, with its true time,
-    is better than none for a quarter of an hour, or for a day.
+    is better than none for a quarter of an hour, or for a day. ``history`` is kept of a meter that
+    ``keeps_profile``: what it was not asked in time can still be had of it (decision 0058).
     """
 
     serial: MeterSerial
@@ -74,6 +94,21 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
     fault: str = ""
     unusable: frozenset[Obis] = frozenset()
     owed: frozenset[PollGroup] = frozenset()
+    limits: EventLimits = field(default_factory=EventLimits)
+    rules: RuleMemory = field(default_factory=RuleMemory)
+    telling: Telling = field(default_factory=Telling)
+    log: LogPosition | None = None
+    """How far the meter's own event logs are read; None before the first time."""
+    keeps_profile: bool = False
+    history: History = History()
+    clock_set_at: datetime | None = None
+    """When the gateway last set the meter's clock (decision 0059)."""
+
+    @property
+    def clock_doubted(self) -> bool:
+        """Whether its clock was found wrong when it was last read."""
+        known = self.memory.get(CLOCK)
+        return known is not None and known.doubt is Doubt.CLOCK_INVALID
 
     @property
     def state(self) -> MeterState:
@@ -93,9 +128,29 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
         asked = groups | self.owed
         return [info.obis for info in self.infos.values() if info.group in asked]
 
-    def with_registers(self, infos: Iterable[RegisterInfo]) -> "MeterRecord":
+    def with_log(self, log: LogPosition, telling: Telling) -> "MeterRecord":
+        """Return the record once a piece of the meter's log has been read, and told."""
+        return replace(self, log=log, telling=telling)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the last poll was answered, by this meter."""
+        return self.answered_at is not None and not self.fault
+
+    def with_told(self, before: "MeterRecord") -> "MeterRecord":
+        """Return the record with what was told, and how far the log is read, as it was before."""
+        return replace(self, rules=before.rules, telling=before.telling, log=before.log)
+
+    def with_registers(
+        self, infos: Iterable[RegisterInfo], *, keeps_profile: bool = False
+    ) -> "MeterRecord":
         """Return the record of the meter once its line is open and tells what it can be asked."""
-        return replace(self, infos={info.obis: info for info in infos})
+        return replace(
+            self,
+            infos={info.obis: info for info in infos},
+            keeps_profile=keeps_profile,
+            history=self.history if keeps_profile else History(),
+        )
 
 
 class Poll(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,10 +163,17 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
     boottime_s: float
     clock_trusted: bool
     misses_max: int
+    instants: BillingInstants
+    order: RelayOrder | None = None
+    """What the meter's contactor was ordered to last."""
 
     def timed(self, reading: RegisterReading) -> TimedReading:
         """Return what was seen at this poll."""
         return TimedReading(to_the_millisecond(self.now), reading, self.boottime_s)
+
+
+Commit = Callable[[MeterRecord, Sequence[Draft]], Awaitable[bool]]
+"""Stores what came of a meter beside its polls and what is then known of it, both or neither; tells which."""
 
 
 class PollResult(msgspec.Struct, frozen=True):
@@ -146,11 +208,13 @@ def after_answer(before: MeterRecord, raw: Sequence[RawReading], poll: Poll) -> 
         fault="",
         unusable=frozenset(before.unusable - {told.obis for told in raw} | unusable),
         owed=frozenset(),
+        history=_history(before, judged, poll),
     )
+    record, events = _events(before, record, judged, poll)
     drafts = [
         *(_reach_event(record, kind, poll, _restored(before, judged.readings)) for kind in told),
-        *_doubt_events(record, judged.changes, judged.readings, poll),
-        *_telemetry(record, judged.readings, poll),
+        *events,
+        *telemetry(record, judged.readings, poll.source),
     ]
     new = tuple(value for value in judged.unusable if value.obis not in before.unusable)
     return PollResult(record, tuple(drafts), told, new)
@@ -165,7 +229,7 @@ def after_miss(before: MeterRecord, reason: str, poll: Poll) -> PollResult:
     if told or (reach.lost and PollGroup.BILLING in poll.groups and not reach.clashing):
         lost = () if reach.clashing else lost_readings(record.memory, record.memory)
         drafts += [_reach_event(record, kind, poll, _most_recent(lost)) for kind in told]
-        drafts += _telemetry(record, lost, poll)
+        drafts += telemetry(record, lost, poll.source)
     return PollResult(record, tuple(drafts), told)
 
 
@@ -178,6 +242,38 @@ def after_clash(before: MeterRecord, clash: IdentityMismatch, poll: Poll) -> Pol
     return PollResult(record, drafts, told)
 
 
+def _history(before: MeterRecord, judged: Normalised, poll: Poll) -> History:
+    """Return what is known of the meter's outages once its billing registers were read."""
+    infos, told = before.infos, (timed.reading.obis for timed in judged.readings)
+    if not before.keeps_profile or all(infos[o].group is not PollGroup.BILLING for o in told):
+        return before.history
+    clock = judged.memory.get(CLOCK)
+    # The verdict is the last commit's: a clock that was reset since then shows itself by what it says.
+    certain = poll.clock_trusted and poll.now >= WRITTEN
+    return polled(
+        before.history,
+        Moment(to_the_millisecond(poll.now), None if certain else poll.boottime_s),
+        instants=poll.instants,
+        floor=counters(before.memory, infos),
+        ceiling=counters(judged.memory, infos),
+        clock_doubted=before.clock_doubted
+        or (clock is not None and clock.doubt is Doubt.CLOCK_INVALID),
+    )
+
+
+def after_silent_poll(before: MeterRecord, neighbours: int, poll: Poll) -> PollResult:
+    """The meter did not answer at a poll at which so many others on its line did."""
+    if before.limits.on(Rule.POWER_FAIL) and neighbours and not before.reach.clashing:
+        rules, derived = silent_among_answering(
+            before.rules, before.telling, polls=poll.misses_max, neighbours=neighbours
+        )
+        record = replace(before, rules=rules)
+        found = [] if derived is None else [_candidate(derived, (), poll)]
+        telling, drafts = teller(record, poll).drafts(record.telling, found)
+        return PollResult(replace(record, telling=telling), tuple(drafts))
+    return PollResult(before)
+
+
 def _owed(record: MeterRecord, poll: Poll) -> frozenset[PollGroup]:
     """Return what an unanswered poll leaves to be made up for; fast registers come again by themselves."""
     return record.owed | (poll.groups - {PollGroup.FAST})
@@ -187,15 +283,84 @@ def _settled(record: MeterRecord, poll: Poll) -> MeterRecord:
     """Put right what an untrusted clock had dated, once it is trusted (decision 0018)."""
     if not poll.clock_trusted:
         return record
-    memory = settled(record.memory, poll.now - timedelta(seconds=poll.boottime_s))
+    boot_moment = poll.now - timedelta(seconds=poll.boottime_s)
+    memory = settled(record.memory, boot_moment)
+    if not is_dated(record.history):
+        record = replace(record, history=dated(record.history, boot_moment, poll.instants))
     return record if memory is record.memory else replace(record, memory=memory)
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+def teller(record: MeterRecord, poll: Poll) -> Teller:
+    """Return who tells this meter's events at this poll."""
+    return Teller(
+        source=poll.source,
+        serial=record.serial,
+        now=poll.now,
+        boottime_s=poll.boottime_s,
+        per_hour=record.limits.per_hour,
+    )
+
+
+def _events(
+    before: MeterRecord, record: MeterRecord, judged: Normalised, poll: Poll
+) -> tuple[MeterRecord, list[Draft]]:
+    """Return the events of an answer: doubts that began or ended, and what the rules make of it."""
+    rules, again = answers_again(before.rules, before.telling)
+    good = {
+        timed.reading.obis: timed.reading.value
+        for timed in judged.readings
+        if timed.reading.quality is Quality.GOOD
+    }
+    known = {obis: each.known.value for obis, each in before.memory.items() if each.known}
+    answer = Answer(
+        values=good, before=known, infos=record.infos, limits=record.limits, order=poll.order
+    )
+    rules, derived = derive(rules, before.telling, answer)
+    candidates = [
+        *_doubts(judged.changes, judged.readings),
+        *(_candidate(each, judged.readings, poll) for each in [again, *derived] if each),
+    ]
+    telling, drafts = teller(record, poll).drafts(before.telling, candidates)
+    return replace(record, rules=rules, telling=telling), drafts
+
+
+def _doubts(changes: Sequence[Change], readings: Sequence[TimedReading]) -> Iterator[Candidate]:
+    by_code = {timed.reading.obis: timed for timed in readings}
+    for change in changes:
+        timed = by_code[change.obis]
+        yield Candidate(
+            happening=Happening(EventType(change.doubt.value), change.state, str(change.obis)),
+            detail=f"{change.obis}: {change.detail}" if change.detail else str(change.obis),
+            ts=timed.ts,
+            occurred_at=timed.ts,
+            registers=(timed.reading,),
+            boottime_s=timed.boottime_s,
+        )
+
+
+def _candidate(derived: Derived, readings: Sequence[TimedReading], poll: Poll) -> Candidate:
+    """Return what tells a derived event: the registers that go with it, at the time they were measured."""
+    with_it = EVENT_TYPES[derived.type].registers
+    about = _most_recent([timed for timed in readings if timed.reading.obis in with_it])
+    now = to_the_millisecond(poll.now)
+    return Candidate(
+        happening=Happening(derived.type, derived.state, derived.part, derived.severity),
+        detail=derived.detail,
+        ts=about[0].ts if about else now,
+        occurred_at=about[0].ts if about else now,
+        registers=tuple(timed.reading for timed in about),
+        boottime_s=about[0].boottime_s if about else poll.boottime_s,
+    )
 
 
 # --- envelopes -----------------------------------------------------------------------------------
 
 
-def _telemetry(
-    record: MeterRecord, readings: Iterable[TimedReading], poll: Poll
+def telemetry(
+    record: MeterRecord, readings: Iterable[TimedReading], source: Source
 ) -> Iterator[Draft]:
     """Yield one draft for each poll group and measured time."""
     by_group: dict[PollGroup, list[TimedReading]] = {}
@@ -205,31 +370,9 @@ def _telemetry(
         group = PollGroup.BILLING if info is None else info.group
         by_group.setdefault(group, []).append(timed)
     for group, members in by_group.items():
-        made = envelopes(members, source=poll.source, serial=record.serial)
+        made = envelopes(members, source=source, serial=record.serial)
         for envelope, boottime_s in made:
             yield Draft(envelope, Kind.TELEMETRY, group, boottime_s)
-
-
-def _doubt_events(
-    record: MeterRecord,
-    changes: Sequence[Change],
-    readings: Sequence[TimedReading],
-    poll: Poll,
-) -> Iterator[Draft]:
-    by_code = {timed.reading.obis: timed for timed in readings}
-    for change in changes:
-        timed = by_code[change.obis]
-        envelope = event_envelope(
-            EventType(change.doubt.value),
-            change.state,
-            source=poll.source,
-            serial=record.serial,
-            occurred_at=timed.ts,
-            registers=(timed.reading,),
-            ts=timed.ts,
-            detail=f"{change.obis}: {change.detail}" if change.detail else str(change.obis),
-        )
-        yield Draft(envelope, Kind.EVENT, boottime_s=timed.boottime_s)
 
 
 def _reach_event(

@@ -39,6 +39,9 @@ class GatewayMetrics:
         self.missed_polls = self._counter(
             "missed_polls", "Due instants that passed without a poll", "group"
         )
+        self.reread = self._counter(
+            "reread_intervals", "Billing intervals of outages, by what became of them", "outcome"
+        )
         self.unstored = self._counter("unstored_messages", "Envelopes the outbox did not take")
         self.sent = self._counter("sent_messages", "Envelopes the broker has acknowledged")
         self.sent_bytes = self._counter("transmit_bytes", "Bytes of acknowledged envelopes")

@@ -155,12 +155,17 @@ class Outbox:
         """Whether the wall clock was believed at the last look, which every append takes."""
         return self._verdict
 
-    async def append(self, drafts: Sequence[Draft]) -> AppendResult:
+    async def append(
+        self,
+        drafts: Sequence[Draft],
+        *,
+        within: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> AppendResult:
         """Store drafts in one durable transaction, in order; when this returns, they are safe.
 
-        A draft that no head-end could accept is left out and named in the result. At most
-        `APPEND_ENTRIES_MAX`. Raises OutboxError; OutboxFull when telemetry had no room but events may
-        have been stored.
+        A draft that no head-end could accept is left out and named in the result. ``within`` is other work of the
+        same transaction: what is remembered of what is told. At most `APPEND_ENTRIES_MAX`. Raises OutboxError;
+        OutboxFull when telemetry had no room but events may have been stored.
         """
         assert len(drafts) <= APPEND_ENTRIES_MAX
         look = self._look()
@@ -171,6 +176,7 @@ class Outbox:
             held_at_s=None if look.verdict.trusted else look.facts.boottime_s,
             floor=self._floor_due(look),
             tidy=self._tidy_due(look),
+            within=within,
         )
         try:
             result = await self._run(partial(self._table.append, batch=batch))

@@ -5,7 +5,7 @@ stands in which order they are used, and in which transactions.
 """
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -47,6 +47,8 @@ class Batch:
     """The floor of the clock, when it is due to be stored."""
     tidy: bool = False
     """Whether the bounds in time are due to be kept as well."""
+    within: Callable[[sqlite3.Connection], None] | None = None
+    """Work that is to be in the same transaction."""
 
 
 class OutboxTable:
@@ -116,6 +118,8 @@ class OutboxTable:
                 return missing
             report = _thinned_report(connection, batch, last_seq + len(rows) + 1)
             _store(connection, [*rows, *report], batch)
+            if batch.within is not None:
+                batch.within(connection)
         return AppendResult(
             seqs=tuple(row.seq for row in rows),
             last_seq=last_seq + len(rows) + len(report),

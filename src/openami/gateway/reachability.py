@@ -7,7 +7,7 @@ published, and nobody but a person can put it right.
 
 from dataclasses import dataclass, replace
 
-from openami.gateway.events import EventType
+from openami.gateway.event_types import EventType
 from openami.profile import EventState
 
 Told = tuple[EventType, EventState]

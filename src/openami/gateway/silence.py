@@ -11,7 +11,8 @@ from datetime import datetime
 import msgspec
 
 from openami.gateway.entries import Sealed
-from openami.gateway.events import EventType, event_envelope, serial_reading
+from openami.gateway.event_types import EventType
+from openami.gateway.events import event_envelope, serial_reading
 from openami.gateway.handshake import Self
 from openami.gateway.normalise import Source, to_the_millisecond
 from openami.gateway.reporting import event_topic, printed

@@ -65,7 +65,8 @@ def is_serious(event: StoredEvent) -> bool:
     """Whether an event may raise an alarm."""
     if event.type in SAID_BY_STATE:
         return False
-    return event.severity in SERIOUS or event.type in ALWAYS
+    # Information is never an alarm: the end of one part of a condition is told as a moment of it.
+    return event.severity in SERIOUS or (event.type in ALWAYS and event.severity != Severity.INFO)
 
 
 def by_events(active: Iterable[Alarm], events: Iterable[StoredEvent], now: datetime) -> list[Alarm]:

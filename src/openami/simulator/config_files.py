@@ -11,7 +11,7 @@ from openami.profile import FeederId, GatewayId, MeterSerial
 
 # A demo polls as fast as a person looks; more meters, slower, so that two cores do both ends of it.
 _FAST_S = ((50, 2), (200, 5), (500, 10))
-_BILLING_POLLS = 5
+BILLING_POLLS = 5
 
 
 # Tables of texts beside those every demo has: which keys to sign with, whom to believe.
@@ -19,24 +19,32 @@ Tables = Mapping[str, Mapping[str, str]]
 _NO_TABLES: Tables = {}
 
 
+Options = Mapping[str, str | int | float | bool]
+"""The keys of a line's table, or of a meter's, as its driver has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class MeterPlace:
-    """A meter as the gateway finds it."""
+    """A meter as the gateway finds it: where, by which map, and what it must say that it is."""
 
     serial: MeterSerial
-    map: str
-    unit: int
-    maker_number: int | None
-    """What the meter itself says it is, where its type can say it."""
+    options: Options
 
 
 @dataclass(frozen=True, slots=True)
 class LinePlace:
-    """A line's port on this machine, and its meters."""
+    """A line as the gateway finds it, and its meters."""
 
     name: str
-    port: int
+    driver: str
+    options: Options
     meters: Sequence[MeterPlace]
+
+
+def modbus_place(name: str, port: int, meters: Sequence[MeterPlace]) -> LinePlace:
+    """Return a line of Modbus meters behind a port of this machine."""
+    options: Options = {"transport": "tcp", "host": "127.0.0.1", "port": port, "timeout_s": 0.3}
+    return LinePlace(name, "modbus", options, meters)
 
 
 def fast_s(meters: int) -> int:
@@ -52,8 +60,9 @@ def gateway_toml(
     mqtt: BrokerSettings,
     lines: Sequence[LinePlace],
     tables: Tables = _NO_TABLES,
+    billing_polls: int = BILLING_POLLS,
 ) -> str:
-    """Return the configuration file's text."""
+    """Return the configuration file's text. ``billing_polls``: how many polls lie between two billing reads."""
     poll_s = fast_s(sum(len(line.meters) for line in lines))
     settings = [
         f'feeder_id = "{feeder_id}"',
@@ -66,7 +75,7 @@ def gateway_toml(
         "",
         "[schedule]",
         f"fast_s = {poll_s}",
-        f"billing_s = {poll_s * _BILLING_POLLS}",
+        f"billing_s = {poll_s * billing_polls}",
         "comms_lost_after_misses = 1",
         "",
         "[uplink]",
@@ -103,22 +112,22 @@ def _mqtt(settings: BrokerSettings) -> Iterator[str]:
 
 
 def _line(line: LinePlace) -> list[str]:
-    rows = [
-        "",
-        "[[line]]",
-        'driver = "modbus"',
-        f'name = "{line.name}"',
-        'transport = "tcp"',
-        'host = "127.0.0.1"',
-        f"port = {line.port}",
-        "timeout_s = 0.3",
-    ]
+    rows = ["", "[[line]]", f'driver = "{line.driver}"', f'name = "{line.name}"']
+    rows += _keys(line.options)
     for meter in line.meters:
-        rows += ["", "[[line.meter]]", f'serial = "{meter.serial}"', f"unit = {meter.unit}"]
-        rows.append(f"map = {_text(meter.map)}")
-        if meter.maker_number is not None:
-            rows.append(f"identity = {meter.maker_number}")
+        rows += ["", "[[line.meter]]", f'serial = "{meter.serial}"', *_keys(meter.options)]
     return rows
+
+
+def _keys(options: Options) -> Iterator[str]:
+    for key, value in options.items():
+        yield f"{key} = {_toml(value)}"
+
+
+def _toml(value: str | int | float | bool) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _text(value) if isinstance(value, str) else str(value)
 
 
 def _text(value: str) -> str:

@@ -58,17 +58,18 @@ class Orders:
     village: Village
     intruder: BrokerSettings
     clock: Clock
+    answer_s_max: float = ANSWER_S_MAX
     captured: LedgerCommand | None = None
 
     async def disconnect(self, tell: Callable[[str], None]) -> None:
         """Cut the house off, and keep the command as it went over the wire."""
-        done = await self._order(Action.DISCONNECT, "unpaid since March", tell)
+        done = await self.order(Action.DISCONNECT, "unpaid since March", tell)
         if done.state is CommandState.CONFIRMED:
             self.captured = done
 
     async def reconnect(self, tell: Callable[[str], None]) -> None:
         """Give the house its light back."""
-        await self._order(Action.RECONNECT, "paid", tell)
+        await self.order(Action.RECONNECT, "paid", tell)
 
     async def replay(self, tell: Callable[[str], None]) -> None:
         """Publish the disconnect again, byte for byte, past the broker's access rules."""
@@ -86,7 +87,8 @@ class Orders:
             f"{end}, the relay is {after.value}"
         )
 
-    async def _order(self, action: Action, why: str, tell: Callable[[str], None]) -> LedgerCommand:
+    async def order(self, action: Action, why: str, tell: Callable[[str], None]) -> LedgerCommand:
+        """Ask for a command, wait for its end for as long as the story does, and tell it."""
         now = self.clock.now()
         new = LedgerCommand(
             id=f"cmd-{secrets.token_hex(4)}",
@@ -103,7 +105,7 @@ class Orders:
         async with open_store(self.store_url, Access.EDIT) as store:
             await store.request_command(new, now)
             found = new
-            for _ in range(int(ANSWER_S_MAX / _LOOK_EVERY_S)):
+            for _ in range(int(self.answer_s_max / _LOOK_EVERY_S)):
                 found = await store.command(new.id) or new
                 if not found.is_open:
                     break

@@ -15,7 +15,7 @@ whatever the credit; one that was ordered closed still waits for credit.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from openami.gateway.driver import RelayPosition
@@ -73,6 +73,28 @@ class Balance:
     customers_uj: int
     losses_uj: int
     theft_uj: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOrdered:
+    """A relay was ordered open or closed."""
+
+    at_ms: int
+    serial: MeterSerial
+    position: RelayPosition
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSagged:
+    """The transformer's voltage on one phase fell by so much, until it is told otherwise."""
+
+    at_ms: int
+    phase: int
+    drop_v: float
+
+
+Intervention = RelayOrdered | SourceSagged
+"""What came to a village from outside: with its plan, all that decides what it is."""
 
 
 class _Account:
@@ -150,9 +172,17 @@ class Village:
         self._head_reactive_uj = plan.head_counter_uj // 3  # as if at a power factor of 0.95
         self._losses_uj = 0
         self._theft_uj = 0
+        self._watched: tuple[int, Callable[[], None]] | None = None
+        self._sag_v = [0.0] * PHASES
+        self.interventions: list[Intervention] = []
+        """In their order; a few in a demo's hour, each by somebody's hand."""
         for account in self._accounts:
             account.settle(self._now_ms)
         self._moment = self._flows()
+
+    def watch(self, period_ms: int, then: Callable[[], None]) -> None:
+        """Have ``then`` called at each whole multiple of the period, in the millisecond it comes."""
+        self._watched = (period_ms, then)
 
     @property
     def now_ms(self) -> int:
@@ -169,6 +199,8 @@ class Village:
                 for account in self._accounts:
                     account.settle(self._now_ms)
                 self._moment = self._flows()
+                if self._watched is not None and self._now_ms % self._watched[0] == 0:
+                    self._watched[1]()
 
     def measured(self, serial: MeterSerial) -> Measured:
         """Return what this meter knows now. Raises KeyError for a serial the village does not have."""
@@ -195,6 +227,24 @@ class Village:
         account.ordered_open = position is not RelayPosition.CONNECTED
         account.settle(self._now_ms)
         self._moment = self._flows()
+        self.interventions.append(RelayOrdered(self._now_ms, serial, position))
+
+    def sag(self, phase: int, drop_v: float) -> None:
+        """Let the transformer's voltage on one phase be so much lower from now on; 0 mends it.
+
+        Loads draw what they drew, as everywhere in the model of the feeder.
+        """
+        self._sag_v[phase] = drop_v
+        self.interventions.append(SourceSagged(self._now_ms, phase, drop_v))
+
+    def relive(self, intervention: Intervention) -> None:
+        """Let happen what happened to another village of the same plan, at its own moment."""
+        self.advance(intervention.at_ms)
+        match intervention:
+            case RelayOrdered():
+                self.order_relay(intervention.serial, intervention.position)
+            case SourceSagged():
+                self.sag(intervention.phase, intervention.drop_v)
 
     def balance(self) -> Balance:
         """Return where the energy went since the start."""
@@ -206,12 +256,14 @@ class Village:
         )
 
     def _next_change_ms(self) -> int:
+        period_ms = MS_PER_MINUTE if self._watched is None else self._watched[0]
         to_minute = MS_PER_MINUTE - self._now_ms % MS_PER_MINUTE
+        to_watched = period_ms - self._now_ms % period_ms
         changes = (
             account.unchanged_ms(self._now_ms, metered)
             for account, (metered, _) in zip(self._accounts, self._moment.demands, strict=True)
         )
-        return self._now_ms + min([to_minute, *(c for c in changes if c is not None)])
+        return self._now_ms + min([to_minute, to_watched, *(c for c in changes if c is not None)])
 
     def _count(self, elapsed_ms: int) -> None:
         for account, (metered, bypassed) in zip(self._accounts, self._moment.demands, strict=True):
@@ -240,8 +292,10 @@ class Village:
         return _Moment(demands, flow, tuple(head), reactive)
 
     def _customer_phase(self, customer: Customer, metered_mw: int) -> Phase:
-        source = source_voltage_v(self.plan.seed, customer.phase, self._now_ms)
-        voltage = source - self._moment.flow.drops_v[customer.branch, customer.phase][customer.pole]
+        voltage = (
+            self._source_v(customer.phase)
+            - self._moment.flow.drops_v[customer.branch, customer.phase][customer.pole]
+        )
         return _phase(voltage, metered_mw / _MW_PER_W, _reactive_ratio(customer))
 
     def _head(self) -> Measured:
@@ -263,8 +317,10 @@ class Village:
             if account.customer.phase == phase
         )
         active = self._moment.head_mw[phase] / _MW_PER_W
-        voltage = source_voltage_v(self.plan.seed, phase, self._now_ms)
-        return _phase(voltage, active, reactive / active if active else 0.0)
+        return _phase(self._source_v(phase), active, reactive / active if active else 0.0)
+
+    def _source_v(self, phase: int) -> float:
+        return source_voltage_v(self.plan.seed, phase, self._now_ms) - self._sag_v[phase]
 
 
 def source_voltage_v(seed: int, phase: int, at_ms: int) -> float:

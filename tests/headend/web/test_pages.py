@@ -148,7 +148,7 @@ async def test_a_meters_page_says_what_is_known(bench: Bench) -> None:
     await bench.store.commit([cover_opened(LATELY)])
     page = (await bench.get(f"/meters/{FEEDER}/{LATELY}?span=today")).text
     assert "Active energy import, total" in page
-    assert "tamper.cover_open" in page
+    assert "Cover opened" in page
     assert 'class="told good"' in page
     assert 'class="told nothing"' in page
     table = rows((await bench.get(f"/meters/{FEEDER}/{LATELY}?span=today&table=true")).text)

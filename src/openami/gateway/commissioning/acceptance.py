@@ -11,7 +11,7 @@ from typing import Final
 from openami.gateway.commissioning.hour import HOUR, MeterHour
 from openami.gateway.commissioning.meter_rules import Asked, judge_meter
 from openami.gateway.driver import PollGroup
-from openami.gateway.events import EventType
+from openami.gateway.event_types import EventType
 from openami.sip.commissioning import Acceptance, Limits, RuleResult, RuleVerdict
 
 # The sum of many counters, each read to its last place, is known no better than this many of those places.

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from openami.gateway.driver import PollGroup
-from openami.gateway.events import CLOCK, SERIAL_NUMBER, EventType
+from openami.gateway.event_types import EventType
+from openami.gateway.events import CLOCK, SERIAL_NUMBER
 from openami.profile import Envelope, EventState, Obis, Quality, read_time
 
 HOUR: Final = timedelta(hours=1)

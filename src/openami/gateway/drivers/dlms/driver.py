@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from openami.gateway.driver import (
     Line,
     LineSettings,
+    LoggedEvent,
     Meter,
     RawReading,
     RegisterInfo,
@@ -16,7 +17,6 @@ from openami.gateway.driver import (
 )
 from openami.gateway.drivers.dlms.line import DlmsLine
 from openami.gateway.drivers.dlms.options import LinePlan, MeterPlan, line_plan
-from openami.gateway.drivers.dlms.profile_generic import LoggedEvent
 from openami.gateway.drivers.dlms.wire import wire_of
 from openami.profile import MeterSerial, Obis
 
@@ -40,10 +40,6 @@ class DlmsMeter:
         """
         return await self._line.read_profile(self.serial, first, last)
 
-    async def read_events(self, first: datetime, last: datetime) -> Sequence[LoggedEvent]:
-        """Return what the meter's event logs hold from ``first`` to ``last``. Raises DriverError."""
-        return await self._line.read_events(self.serial, first, last)
-
     async def set_clock(self, now: datetime) -> None:
         """Set the meter's clock. Raises DriverError."""
         await self._line.set_clock(self.serial, now)
@@ -62,8 +58,35 @@ class SwitchedDlmsMeter(DlmsMeter):
         await self._line.set_relay(self.serial, position)
 
 
+@dataclass(frozen=True, slots=True)
+class LoggingDlmsMeter(DlmsMeter):
+    """A meter whose map names its event logs."""
+
+    async def read_events(self, first: datetime, last: datetime) -> Sequence[LoggedEvent]:
+        """See `openami.gateway.driver.EventLog.read_events`."""
+        return await self._line.read_events(self.serial, first, last)
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchedLoggingDlmsMeter(SwitchedDlmsMeter):
+    """A meter whose map names both."""
+
+    async def read_events(self, first: datetime, last: datetime) -> Sequence[LoggedEvent]:
+        """See `openami.gateway.driver.EventLog.read_events`."""
+        return await self._line.read_events(self.serial, first, last)
+
+
+_KINDS: Final[Mapping[tuple[bool, bool], type[DlmsMeter]]] = {
+    (False, False): DlmsMeter,
+    (True, False): SwitchedDlmsMeter,
+    (False, True): LoggingDlmsMeter,
+    (True, True): SwitchedLoggingDlmsMeter,
+}
+"""By what the map names: a relay, event logs."""
+
+
 def _meter(plan: MeterPlan, line: DlmsLine) -> DlmsMeter:
-    kind = DlmsMeter if plan.map.relay is None else SwitchedDlmsMeter
+    kind = _KINDS[plan.map.relay is not None, bool(plan.map.event_logs)]
     infos = tuple(register.info for register in plan.map.registers.values())
     return kind(plan.serial, infos, line)
 

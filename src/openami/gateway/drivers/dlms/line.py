@@ -15,7 +15,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import cycle
 from typing import Final, TypeVar
@@ -25,6 +25,7 @@ from openami.gateway.driver import (
     DriverError,
     IdentityMismatch,
     LineDown,
+    LoggedEvent,
     MeterRefused,
     MeterSilent,
     RawReading,
@@ -50,19 +51,20 @@ from openami.gateway.drivers.dlms.key_file import KeySet, Password
 from openami.gateway.drivers.dlms.link import HdlcLink, Link, WrapperLink
 from openami.gateway.drivers.dlms.meter_map import wanted
 from openami.gateway.drivers.dlms.options import LinePlan, MeterPlan, Transport
-from openami.gateway.drivers.dlms.profile_generic import LoggedEvent, logged_events
+from openami.gateway.drivers.dlms.profile_generic import logged_events
 from openami.gateway.drivers.dlms.reading import (
     Known,
     order_position,
     read_identity,
     read_intervals,
+    read_offset,
     read_position,
     read_registers,
     rows_between,
     write_clock,
 )
 from openami.gateway.drivers.dlms.steps import Steps
-from openami.gateway.drivers.dlms.wire import Wire, silence
+from openami.gateway.wire import Wire, silence
 from openami.profile import MeterSerial, Obis
 
 TURN_S_MAX: Final = 60.0
@@ -213,9 +215,17 @@ class DlmsLine:
         logs = unit.meter.map.event_logs
         async with self._turn_of(unit):
             for log in logs:
-                reading = partial(rows_between, profile=log, first=first, last=last, zone=zone)
+                reading = partial(
+                    rows_between,
+                    profile=log.object,
+                    first=first,
+                    last=last,
+                    zone=zone,
+                    offset_minutes=zone.utc_offset_minutes or 0,
+                )
                 try:
-                    events += logged_events(await self._insisted(unit, reading))
+                    rows = await self._insisted(unit, reading)
+                    events += logged_events(rows, log.name, log.code_system)
                 except MeterRefused as refusal:  # few meters have them all
                     refusals.append(refusal)
         if logs and len(refusals) == len(logs):
@@ -223,14 +233,16 @@ class DlmsLine:
         return events
 
     async def set_clock(self, serial: MeterSerial, now: datetime) -> None:
-        """Set the meter's clock to ``now``. Raises DriverError."""
+        """Set the clock of the meter that is meant; ``now`` is the time at the call. Raises DriverError."""
         unit = self._units[serial]
-        zone = unit.meter.zone
+        zone, called_at = unit.meter.zone, self._now()
         async with self._turn_of(unit):
+            # Known to be there, associated, and the meter that is meant: a swap may be minutes old.
+            unit.identified_at = None
+            offset = await self._insisted(unit, lambda association: read_offset(association, zone))
             association = await self._ready(unit)
-            offset_minutes = zone.utc_offset_minutes or 0
-            writing = write_clock(association, now, zone, offset_minutes=offset_minutes)
-            await self._asked(unit, writing)
+            passed = timedelta(seconds=self._now() - called_at)
+            await self._asked(unit, write_clock(association, now + passed, zone, offset))
 
     # --- a turn ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ Pure: text in, MeterMap out.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final
@@ -20,9 +20,12 @@ from openami.gateway.drivers.dlms.apdu import Attribute
 from openami.gateway.drivers.dlms.cosem import VALUE, ClassId, logical_name
 from openami.gateway.strict import Path, TableError, convert
 from openami.profile import Obis, ProfileError
+from openami.profile.event import EVENT_NAME_PATTERN
 from openami.toml_text import TomlError, read_toml
 
 MAP_CHARS_MAX: Final = 256 * 1024  # ours have 5 kB; more is another kind of file
+MAKERS_OWN: Final = "maker"
+"""The numbering of event codes where the map does not say whose it is: nobody's that we know."""
 SCALE_DECIMALS_MAX: Final = 9  # computed exactly: 1e-999999999 would take a gigabyte for each value
 
 
@@ -56,6 +59,7 @@ class MapError(ValueError):
 # --- the file ------------------------------------------------------------------------------------
 
 _Decimals = Annotated[int, Meta(ge=0, le=9)]
+_Numbering = Annotated[str, Meta(pattern=f"^{EVENT_NAME_PATTERN}$")]
 _AttributeIndex = Annotated[int, Meta(ge=1, le=127)]
 
 
@@ -91,6 +95,13 @@ class _Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     note: str = ""
 
 
+class _EventLog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    object: str
+    code_system: _Numbering | None = None
+    certainty: Certainty | None = None
+    note: str = ""
+
+
 class _MapFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: str
     vendor: str
@@ -103,7 +114,8 @@ class _MapFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     identify: _Identify | None = None
     relay: _Place | None = None
     load_profile: _Place | None = None
-    event_log: tuple[_Place, ...] = ()
+    code_system: _Numbering = MAKERS_OWN
+    event_log: tuple[_EventLog, ...] = ()
 
 
 # --- the map -------------------------------------------------------------------------------------
@@ -128,6 +140,20 @@ class Register:
 
 
 @dataclass(frozen=True, slots=True)
+class EventLogPlace:
+    """An event log: its object, and whose numbering its codes are of."""
+
+    object: bytes
+    code_system: str
+
+    @property
+    def name(self) -> str:
+        """The object as people write it: 0-0:99.98.1."""
+        a, b, c, d, e, _ = self.object
+        return f"{a}-{b}:{c}.{d}.{e}"
+
+
+@dataclass(frozen=True, slots=True)
 class MeterMap:
     """A meter type."""
 
@@ -141,7 +167,12 @@ class MeterMap:
     relay: bytes | None
     """The logical name of the disconnect control object."""
     load_profile: bytes | None
-    event_logs: tuple[bytes, ...]
+    event_logs: tuple[EventLogPlace, ...]
+
+    def numbered_by(self, code_system: str) -> "MeterMap":
+        """Return the map of a meter whose event codes are of another numbering."""
+        logs = tuple(replace(log, code_system=code_system) for log in self.event_logs)
+        return replace(self, event_logs=logs)
 
 
 def read_map(text: str) -> MeterMap:
@@ -192,7 +223,10 @@ def _build(file: _MapFile) -> MeterMap:
         relay=None if relay is None else _name(relay.object, ("relay", "object")),
         load_profile=None if profile is None else _name(profile.object, ("load_profile", "object")),
         event_logs=tuple(
-            _name(log.object, ("event_log", at, "object")) for at, log in enumerate(file.event_log)
+            EventLogPlace(
+                _name(log.object, ("event_log", at, "object")), log.code_system or file.code_system
+            )
+            for at, log in enumerate(file.event_log)
         ),
     )
 

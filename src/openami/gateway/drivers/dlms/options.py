@@ -21,6 +21,7 @@ from openami.gateway.strict import Path as TablePath
 from openami.gateway.strict import did_you_mean
 from openami.private_files import KeyFileError
 from openami.profile import MeterSerial
+from openami.profile.event import EVENT_NAME_PATTERN
 
 
 class Transport(StrEnum):
@@ -38,6 +39,7 @@ _Waits = Annotated[float, Meta(ge=0.005, le=30)]
 _Name = Annotated[str, Meta(min_length=1)]
 _Baudrate = Literal[300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
 _Port = Annotated[int, Meta(ge=1, le=65535)]
+_CodeSystem = Annotated[str, Meta(pattern=f"^{EVENT_NAME_PATTERN}$")]
 
 
 class LineOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +73,8 @@ class MeterOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The meter's key file; without one we come as the public client, with no password."""
     identity: str | int | None = None
     """The serial number the meter itself tells; compared before any value is given out."""
+    code_system: _CodeSystem | None = None
+    """Whose numbering the codes of its event logs are of, where it is not the map's."""
     deviation: DeviationSign = DeviationSign.STANDARD
     utc_offset_minutes: Annotated[int, Meta(ge=-720, le=840)] | None = None
 
@@ -148,6 +152,8 @@ def _meter_plan(
 ) -> MeterPlan:
     options = converted(settings.options, MeterOptions, path)
     meter_map = _load(options.map, directory, (*path, "map"))
+    if options.code_system is not None:
+        meter_map = meter_map.numbered_by(options.code_system)
     client_address, server_address = _addresses(options, line, path)
     return MeterPlan(
         serial=settings.serial,

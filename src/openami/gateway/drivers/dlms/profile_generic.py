@@ -6,9 +6,10 @@ the meter's choice. A row without a time of its own follows the one before it by
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from openami.gateway.driver import LoggedEvent
 from openami.gateway.drivers.dlms import data
 from openami.gateway.drivers.dlms.apdu import Attribute, LogicalName
 from openami.gateway.drivers.dlms.cosem import VALUE, ClassId, read_number
@@ -29,16 +30,6 @@ class Row:
 
     time: MeterTime
     values: Mapping[Attribute, Value]
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
-    """One entry of an event log: the bare code is the meter's, its meaning its companion standard's."""
-
-    time: MeterTime
-    log: int
-    """Which log: group E of the event code's object, 0-0:96.11.e."""
-    code: int
 
 
 def read_columns(value: Value) -> tuple[Attribute, ...]:
@@ -103,15 +94,21 @@ def _time_of(value: Value, zone: Zone, before: MeterTime | None, period_s: int) 
     return told
 
 
-def logged_events(rows: Sequence[Row]) -> tuple[LoggedEvent, ...]:
-    """Return the event codes that an event log's rows hold. Raises WrongType."""
+def logged_events(rows: Sequence[Row], log: str, code_system: str) -> tuple[LoggedEvent, ...]:
+    """Return the event codes that the rows of the log called ``log`` hold. Raises WrongType.
+
+    A time whose zone neither the meter nor its options tell is taken for UTC, and not believed.
+    """
     events = []
     for row in rows:
         for column, value in row.values.items():
-            a, _, c, d, e, _ = column.name
+            a, _, c, d, _, _ = column.name
             if (a, c, d) == (_LOG_A, _LOG_C, _LOG_EVENT_CODE) and column.index == VALUE:
                 code = read_number(value)
                 if not isinstance(code, int):
                     raise WrongType("an event code is a whole number")
-                events.append(LoggedEvent(row.time, e, code))
+                told = row.time
+                at = told.at if told.at.tzinfo is not None else told.at.replace(tzinfo=UTC)
+                believed = told.believed and told.at.tzinfo is not None
+                events.append(LoggedEvent(at, believed, log, code, code_system))
     return tuple(events)

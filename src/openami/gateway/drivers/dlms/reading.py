@@ -39,7 +39,12 @@ from openami.gateway.drivers.dlms.profile_generic import (
     read_rows,
 )
 from openami.gateway.drivers.dlms.steps import Steps
-from openami.gateway.drivers.dlms.times import Zone, read_time, write_time
+from openami.gateway.drivers.dlms.times import (
+    Zone,
+    read_time,
+    told_offset_minutes,
+    write_time,
+)
 from openami.profile import Obis
 
 # Asking again does not help: the meter has no such object, or not for this client.
@@ -61,6 +66,8 @@ class Known:
     """Registers the meter does not have."""
     left_out: dict[Obis, str] = field(default_factory=dict)
     """Registers that gave no value, and why."""
+    offset_minutes: int | None = None
+    """Local time minus UTC as the meter's clock last told it: some compare times without their deviation."""
 
 
 def read_registers(
@@ -112,6 +119,7 @@ def _read_register(
         case Kind.TEXT:
             return read_text(value)
         case Kind.TIME:
+            known.offset_minutes = told_offset_minutes(value, zone)
             told = read_time(value, zone)
             return None if told is None else told.at.isoformat()
         case Kind.RELAY:
@@ -200,7 +208,7 @@ def read_intervals(
 
     Rows whose time is not known in UTC, or not believed by the meter itself, are left out. Raises DlmsError.
     """
-    offset_minutes = zone.utc_offset_minutes or 0
+    offset_minutes = zone.utc_offset_minutes or known.offset_minutes or 0
     rows = yield from rows_between(association, profile, *span, zone, offset_minutes=offset_minutes)
     by_column = {
         register.attribute: register
@@ -229,9 +237,18 @@ def _profile(profile: bytes, index: int) -> Attribute:
 # --- clock ---------------------------------------------------------------------------------------
 
 
+_THE_CLOCK: Final = Attribute(ClassId.CLOCK, CLOCK, VALUE)
+
+
+def read_offset(association: Association, zone: Zone) -> Steps[int]:
+    """Return local time minus UTC, in minutes, as the meter's clock keeps it now. Raises DlmsError."""
+    told = told_offset_minutes((yield from association.get(_THE_CLOCK)), zone)
+    return zone.utc_offset_minutes or told or 0
+
+
 def write_clock(
-    association: Association, now: datetime, zone: Zone, *, offset_minutes: int = 0
+    association: Association, now: datetime, zone: Zone, offset_minutes: int
 ) -> Steps[None]:
     """Set the meter's clock to ``now``, written in the local time it keeps. Raises DlmsError."""
-    clock = Attribute(ClassId.CLOCK, CLOCK, VALUE)
-    yield from association.set(clock, data.octet_string(write_time(now, zone, offset_minutes)))
+    written = data.octet_string(write_time(now, zone, offset_minutes))
+    yield from association.set(_THE_CLOCK, written)

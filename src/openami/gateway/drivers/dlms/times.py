@@ -17,7 +17,7 @@ DATE_TIME_BYTES: Final = 12  # of the octet string, as above
 _UNSPECIFIED: Final = 0xFF
 _DEVIATION_UNSPECIFIED: Final = -0x8000
 DEVIATION_MINUTES_MAX: Final = 14 * 60  # the earth's, from UTC−12 to UTC+14; more is noise
-_INVALID, _DOUBTFUL = 0x01, 0x02
+_INVALID, _DOUBTFUL, _SUMMER = 0x01, 0x02, 0x80
 
 
 class DeviationSign(StrEnum):
@@ -44,7 +44,7 @@ class MeterTime:
 
     at: datetime
     believed: bool
-    """Whether the meter itself believes it: neither invalid nor doubtful."""
+    """Whether it may be: the meter holds it for neither invalid nor doubtful, and its hour is one hour only."""
 
 
 def read_time(value: Value, zone: Zone) -> MeterTime | None:
@@ -65,7 +65,19 @@ def read_time(value: Value, zone: Zone) -> MeterTime | None:
         at = _in_utc(local, deviation, zone)
     except (ValueError, OverflowError):
         raise WrongType(f"{value.hex()} is no date-time") from None
-    return MeterTime(at, status == _UNSPECIFIED or not status & (_INVALID | _DOUBTFUL))
+    # Summer time without its deviation: our option knows one offset, and an hour of autumn comes twice.
+    doubts = _INVALID | _DOUBTFUL | (_SUMMER if deviation == _DEVIATION_UNSPECIFIED else 0)
+    return MeterTime(at, status == _UNSPECIFIED or not status & doubts)
+
+
+def told_offset_minutes(value: Value, zone: Zone) -> int | None:
+    """Return local time minus UTC by a time a meter told; None where it tells no deviation."""
+    if not isinstance(value, bytes) or len(value) != DATE_TIME_BYTES:
+        return None
+    deviation = int.from_bytes(value[9:11], "big", signed=True)
+    if abs(deviation) > DEVIATION_MINUTES_MAX:
+        return None
+    return -deviation if zone.sign is DeviationSign.STANDARD else deviation
 
 
 def _in_utc(local: datetime, deviation: int, zone: Zone) -> datetime:

@@ -3,7 +3,8 @@
 register_map, map_files, maps/   meter types as data
 plan, frames, decode, readings   pure: blocks, answers, exact values
 doubt                            pure: which answers may be late
-options                          the configuration, read strictly
+sunspec/                         meters that tell themselves which registers they have
+options, unit                    the configuration, read strictly; what is known of each meter
 wire, line, driver               the shells: pymodbus, turns and faults, the entry point
 """
 

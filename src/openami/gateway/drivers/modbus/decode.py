@@ -10,6 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from typing import Final
 
 from openami.gateway.drivers.modbus.register_map import (
     Field,
@@ -23,6 +24,9 @@ from openami.gateway.drivers.modbus.register_map import (
 Value = int | Decimal | str
 
 _WORD_BITS = 16
+# SunSpec's scale factors (sunssf) go from -10 to 10.
+EXPONENT_MAX: Final = 10
+NO_SCALE_FACTOR: Final = 0x8000  # not implemented
 
 
 def value_of(
@@ -37,6 +41,12 @@ def value_of(
     assert len(words) == field.count
     if field.type is NumberType.ASCII:
         return text_of(words)
+    exponent = 0
+    if register.scale_factor_last:
+        told = exponent_of(words[-1])
+        if told is None:
+            return None
+        exponent, words = told, words[: field.type.words]
     bits = bits_of(words, field.word_order)
     if bits in register.sentinels:
         return None
@@ -47,12 +57,12 @@ def value_of(
     number = number_of(bits, field.type)
     if number is None:
         return None
-    number *= Fraction(register.scale)
+    number *= Fraction(register.scale) * Fraction(10) ** exponent
     for ratio in register.multiply:
         number *= Fraction(ratios[ratio])
     if register.four_quadrant:
         number = _plain_power_factor(number)
-    return _rounded(_part(number, register.part), register.decimals)
+    return _rounded(_part(number, register.part), max(0, register.decimals - exponent))
 
 
 def identity_of(field: Field, words: Sequence[int]) -> str:
@@ -78,6 +88,12 @@ def number_of(bits: int, kind: NumberType) -> Fraction | None:
     width = kind.words * _WORD_BITS
     negative = kind.signed and bits >> (width - 1)
     return Fraction(bits - (1 << width) if negative else bits)
+
+
+def exponent_of(word: int) -> int | None:
+    """Return the power of ten a scale factor's word tells; None for "not implemented" and for what can be none."""
+    exponent = word - (1 << _WORD_BITS) if word >> (_WORD_BITS - 1) else word
+    return exponent if abs(exponent) <= EXPONENT_MAX else None
 
 
 def text_of(words: Sequence[int]) -> str:

@@ -52,8 +52,7 @@ class SwitchedModbusMeter(ModbusMeter):
 
 def _meter(plan: MeterPlan, line: ModbusLine) -> ModbusMeter:
     kind = ModbusMeter if plan.map.relay is None else SwitchedModbusMeter
-    infos = tuple(register.info for register in plan.map.registers.values())
-    return kind(plan.serial, infos, line)
+    return kind(plan.serial, plan.registers, line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,18 @@ could be taken for, and no wrong value is ever given out (decision 0014).
 
 Where the meter can tell its serial number and one is configured, it is compared when the unit comes into
 step, after every silence, and again after a while.
+
+A SunSpec meter's map is found out with its first read, in its turn and by the same questions, and kept until the
+meter shows that it is another's (decision 0055).
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
-from openami.gateway.breaker import Breaker
 from openami.gateway.driver import (
     DriverError,
     IdentityMismatch,
@@ -27,12 +30,19 @@ from openami.gateway.driver import (
     RawReading,
     RelayPosition,
 )
-from openami.gateway.drivers.modbus.decode import identity_of
-from openami.gateway.drivers.modbus.doubt import Doubt
-from openami.gateway.drivers.modbus.options import LinePlan, MeterPlan, Transport
+from openami.gateway.drivers.modbus.decode import (
+    NO_SCALE_FACTOR,
+    bits_of,
+    exponent_of,
+    identity_of,
+)
+from openami.gateway.drivers.modbus.options import LinePlan, Transport
 from openami.gateway.drivers.modbus.plan import Block, block_for, plan, sync_block
-from openami.gateway.drivers.modbus.readings import inspected_of, readings_of
-from openami.gateway.drivers.modbus.register_map import Field, RegisterMap, Relay, wanted
+from openami.gateway.drivers.modbus.readings import Words, inspected_of, readings_of
+from openami.gateway.drivers.modbus.register_map import Field, Register, RegisterMap, Relay, wanted
+from openami.gateway.drivers.modbus.sunspec.chain import Chain, ChainError, Question, walk
+from openami.gateway.drivers.modbus.sunspec.layout import layout
+from openami.gateway.drivers.modbus.unit import Unit
 from openami.gateway.drivers.modbus.wire import Refusal, Unanswered, Wire
 from openami.profile import MeterSerial, Obis
 
@@ -48,6 +58,7 @@ UNANSWERED_BEFORE_RECONNECT: Final = 3
 # A gateway's word for "my meter did not answer": its answer may still come, to it and then to us.
 _GATEWAY_SILENCE = (0x0A, 0x0B)
 _NOT_THERE = (1, 2, 3)  # illegal function, address, value: asking again will not help
+_NO_SUCH_PLACE = (*_NOT_THERE, 4)  # some meters say "device failure" of an address they do not have
 
 _REGISTERS_OF_ORDER = (
     4  # function 16 for one register: its frame and its echo are as long as such a read
@@ -62,28 +73,6 @@ class _Refused(MeterRefused):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
-
-
-class Unit:
-    """What the line knows of one meter."""
-
-    def __init__(self, meter: MeterPlan, line: LinePlan, now: float) -> None:
-        self.meter = meter
-        self.in_step = False
-        self.identified_at: float | None = None
-        self.doubt = Doubt(line.options.late_reply_s)
-        self.singly: set[Field] = set()
-        """Fields of a block the meter refused: one of them is not there, and costs the others no more."""
-        self.reported: set[Block] = set()
-        self.breaker = Breaker.closed(
-            share=line.options.silent_share,
-            cycle_s=line.cycle_s,
-            question_s=line.options.timeout_s + line.airtime_s(2) + line.silence_s,
-            now=now,
-        )
-
-    def __str__(self) -> str:
-        return f"meter {self.meter.serial} (unit {self.meter.unit})"
 
 
 class ModbusLine:
@@ -108,22 +97,26 @@ class ModbusLine:
     async def read(self, serial: MeterSerial, codes: Sequence[Obis]) -> Sequence[RawReading]:
         """Read a meter's registers in the line's turn. Raises DriverError."""
         unit = self._units[serial]
-        registers = wanted(unit.meter.map, codes)
-        if not registers:
-            return ()
-        async with self._turn_of(unit):
-            words = await self._words(unit, {register.field for register in registers})
+        registers, words = await self._answers(unit, codes)
         return readings_of(registers, words, unit.meter.ratios)
 
     async def inspect(self, serial: MeterSerial, codes: Sequence[Obis]) -> Sequence[Inspected]:
         """Read as `read` does, and tell the registers behind each value. Raises DriverError."""
         unit = self._units[serial]
-        registers = wanted(unit.meter.map, codes)
-        if not registers:
-            return ()
-        async with self._turn_of(unit):
-            words = await self._words(unit, {register.field for register in registers})
+        registers, words = await self._answers(unit, codes)
         return inspected_of(registers, words, unit.meter.ratios)
+
+    async def _answers(self, unit: Unit, codes: Sequence[Obis]) -> tuple[Sequence[Register], Words]:
+        """Return the map's registers for these codes, and the words of those that were answered."""
+        if not unit.codes.intersection(codes):
+            return (), {}
+        async with self._turn_of(unit):
+            if unit.undiscovered is not None:
+                await self._until_done(unit, partial(self._discover, unit))
+            registers = wanted(unit.map, codes)
+            words = await self._words(unit, {register.field for register in registers})
+        self._report_scale_factors(unit, registers, words)
+        return registers, words
 
     async def relay_position(self, serial: MeterSerial) -> RelayPosition:
         """Read where a meter's contactor stands. Raises DriverError."""
@@ -231,18 +224,29 @@ class ModbusLine:
 
     # --- a unit's turn -----------------------------------------------------------------------
 
-    async def _words(self, unit: Unit, fields: set[Field]) -> Mapping[Field, Sequence[int]]:
+    async def _words(self, unit: Unit, fields: set[Field]) -> Words:
         """Ask for the fields until each is read or refused, within what the unit may cost."""
         got: dict[Field, tuple[int, ...]] = {}
-        refusals: list[MeterRefused] = []
+        refusals: list[_Refused] = []
+        witnesses = unit.map.witnesses
+        missing = {*fields, *witnesses}
+        await self._until_done(unit, partial(self._read_blocks, unit, missing, got, refusals))
+        self._check_witnesses(unit, witnesses, got, refusals)
+        if refusals and not got:
+            raise refusals[0]
+        return got
+
+    async def _until_done(self, unit: Unit, step: Callable[[], Awaitable[bool]]) -> None:
+        """Take a step of questions until it says that all is done, within what the unit may cost."""
         failures = 0
         reconnected = False
-        missing = set(fields)
-        while missing:
+        done = False
+        while not done:
             try:
                 await self._in_step(unit)
-                await self._read_blocks(unit, missing, got, refusals)
+                done = await step()
             except MeterSilent:
+                unit.fell_silent()
                 failures += 1
                 if failures > self._plan.options.retries or self._waits_s(unit) > 0:
                     raise
@@ -253,18 +257,15 @@ class ModbusLine:
                     raise
                 reconnected = True
                 await self._settled()
-        if refusals and not got:
-            raise refusals[0]
-        return got
 
     async def _read_blocks(
         self,
         unit: Unit,
         missing: set[Field],
         got: dict[Field, tuple[int, ...]],
-        refusals: list[MeterRefused],
-    ) -> None:
-        """Read what is missing; return early when the unit falls out of step."""
+        refusals: list[_Refused],
+    ) -> bool:
+        """Read what is missing; return early when the unit falls out of step. Return whether all is done."""
         for block in self._blocks(unit, missing):
             assert unit.in_step
             inside = {field for field in missing if block.covers(field)}
@@ -281,14 +282,15 @@ class ModbusLine:
                 got.update({field: block.cut(field, words) for field in inside})
             missing -= inside
             if not unit.in_step:
-                return  # what is left is planned anew, off the shapes now in doubt
+                break  # what is left is planned anew, off the shapes now in doubt
+        return not missing
 
     def _blocks(self, unit: Unit, missing: set[Field]) -> tuple[Block, ...]:
         avoid = unit.doubt.shapes(self._now())
         together = plan(
             frozenset(missing - unit.singly),
-            known=_known(unit.meter.map, missing),
-            limits=unit.meter.map.limits,
+            known=_known(unit.map, missing),
+            limits=unit.map.limits,
             avoid=avoid,
         )
         singly = tuple(block_for(field) for field in sorted(missing & unit.singly))
@@ -308,22 +310,38 @@ class ModbusLine:
         """Be sure that the unit's next answer is to our next question, and that it is the meter meant."""
         if not unit.in_step:
             unit.identified_at = None
+            await self._synchronised(unit)
+        await self._identified(unit)
+
+    async def _synchronised(self, unit: Unit) -> None:
+        """Have an answer that can be no late one; a SunSpec meter is tried at each of its bases."""
+        places = max(1, len(unit.bases))
+        while True:
             block = sync_block(
-                unit.meter.map.fields,
-                limits=unit.meter.map.limits,
+                unit.map.fields,
+                limits=unit.map.limits,
                 avoid=unit.doubt.shapes(self._now()),
             )
             if block is None:
                 raise self._in_doubt(unit)
             try:
                 await self._exchange(unit, block)
-            except _Refused:  # an answer as well, if it was to this question
-                if not unit.in_step:
+                return
+            except _Refused:
+                if unit.in_step:  # it was an answer as well, and to this question
+                    return
+                places -= 1
+                if places == 0:
                     raise
-        await self._identified(unit)
+                unit.look_elsewhere()
+            except MeterSilent:
+                if unit.undiscovered is not None:
+                    # Some meters do not answer for an address they do not have.
+                    unit.look_elsewhere()
+                raise
 
     async def _identified(self, unit: Unit) -> None:
-        field, expected = unit.meter.map.identify, unit.meter.identity
+        field, expected = unit.map.identify, unit.identity
         if field is None or expected is None:
             return
         now = self._now()
@@ -332,13 +350,100 @@ class ModbusLine:
         unit.identified_at = None
         block = block_for(field)
         doubtful = block.shape in unit.doubt.shapes(now)
-        found = identity_of(field, await self._exchange(unit, block, doubtful=doubtful))
+        try:
+            found = identity_of(field, await self._exchange(unit, block, doubtful=doubtful))
+        except _Refused as refusal:
+            if refusal.code in _NO_SUCH_PLACE:
+                unit.forget_map()
+            raise
         if found == expected:
             unit.identified_at = now
         elif doubtful:
             raise self._in_doubt(unit)  # it may be the late answer to another question
         else:
+            unit.forget_map()  # where another meter's chain begins is its own affair
             raise IdentityMismatch(expected=expected, found=found)
+
+    # --- a SunSpec meter ---------------------------------------------------------------------
+
+    async def _discover(self, unit: Unit) -> bool:
+        """Walk along the meter's chain of models and keep the map it makes. Raises DriverError."""
+        discovery = unit.undiscovered
+        assert discovery is not None
+        if self._now() < unit.walks_at:
+            raise self._in_doubt(unit)
+        try:
+            chain = await self._walked(unit)
+            found = layout(chain, discovery)
+        except ChainError as error:
+            raise MeterRefused(f"{unit} on {self._plan.place}: {error}") from None
+        if unit.identity is not None and found.identify is None:
+            raise MeterRefused(
+                f"{unit} on {self._plan.place} has a common model of {chain.links[0].length} registers, too "
+                "short for a serial number: leave `identity` out"
+            )
+        unit.found(found, chain.base)
+        unit.identity = unit.identity or chain.serial or None
+        _log.info(
+            "sunspec meter found",
+            extra={
+                "meter": str(unit.meter.serial),
+                "maker": chain.maker,
+                "model": chain.model,
+                "models": [link.id for link in chain.links],
+                "base": chain.base,
+            },
+        )
+        await self._identified(unit)
+        return True
+
+    async def _walked(self, unit: Unit) -> Chain:
+        """Drive the walk. Raises ChainError, DriverError."""
+        steps = walk(unit.bases)
+        try:
+            question = next(steps)
+            while True:
+                question = steps.send(await self._answer(unit, question))
+        except StopIteration as end:
+            chain: Chain = end.value
+            return chain
+
+    async def _answer(self, unit: Unit, question: Question) -> tuple[int, ...] | None:
+        """Return the words a walk wants; None where the meter has no such registers."""
+        block = question.block(unit.doubt.shapes(self._now()))
+        if block is None:
+            raise self._in_doubt(unit)
+        try:
+            words = await self._exchange(unit, block)
+        except _Refused as refusal:
+            if not unit.in_step:
+                # It may be the answer to another question. Asking again would only leave more in doubt.
+                now = self._now()
+                unit.walks_at = now + unit.doubt.lasts_s(now)
+                raise self._in_doubt(unit) from None
+            if refusal.code not in _NO_SUCH_PLACE:
+                raise
+            return None
+        return question.cut(block, words)
+
+    def _check_witnesses(
+        self,
+        unit: Unit,
+        witnesses: Mapping[Field, int],
+        words: Words,
+        refusals: Sequence[_Refused],
+    ) -> None:
+        """Be sure that the map is still this meter's. Raises MeterRefused."""
+        for field, value in witnesses.items():
+            if field in words and bits_of(words[field], field.word_order) == value:
+                continue
+            if field not in words and not any(r.code in _NO_SUCH_PLACE for r in refusals):
+                raise refusals[0]  # busy, perhaps, and no other meter
+            unit.forget_map()
+            raise MeterRefused(
+                f"{unit} on {self._plan.place} no longer has its models where they were: it was set up "
+                "anew or swapped; they are looked for with the next read"
+            )
 
     # --- one question ------------------------------------------------------------------------
 
@@ -434,7 +539,7 @@ class ModbusLine:
             f"{block.address + block.count - 1} with exception {code}"
         )
         if code in _NOT_THERE:
-            text += f": is the map {unit.meter.map.id!r} the right one for it?"
+            text += f": is the map {unit.map.id!r} the right one for it?"
         return text
 
     def _report(self, unit: Unit, block: Block, refusal: MeterRefused) -> None:
@@ -442,12 +547,26 @@ class ModbusLine:
             unit.reported.add(block)
             _log.warning("meter refuses registers", extra={"reason": str(refusal)})
 
+    def _report_scale_factors(
+        self, unit: Unit, registers: Sequence[Register], words: Words
+    ) -> None:
+        for register in registers:
+            if register.scale_factor_last and register.field in words:
+                told = words[register.field][-1]
+                wrong = told != NO_SCALE_FACTOR and exponent_of(told) is None
+                if wrong and register.field not in unit.reported:
+                    unit.reported.add(register.field)
+                    _log.warning(
+                        "meter tells an impossible scale factor",
+                        extra={"reason": f"{unit}: {told:#06x} for {register.info.obis}"},
+                    )
+
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
 
 def _relay_of(unit: Unit) -> Relay:
-    relay = unit.meter.map.relay
+    relay = unit.map.relay
     assert relay is not None, "only a meter with a relay is given the methods for it"
     return relay
 

@@ -11,9 +11,12 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.breaker import SILENT_SHARE
-from openami.gateway.driver import LineSettings, MeterSettings, OptionsError
+from openami.gateway.driver import LineSettings, MeterSettings, OptionsError, RegisterInfo
 from openami.gateway.drivers.modbus.map_files import load_map, shipped_maps
 from openami.gateway.drivers.modbus.register_map import MapError, Ratio, RegisterMap, SerialDefaults
+from openami.gateway.drivers.modbus.sunspec.chain import BASE_MAX, BASES
+from openami.gateway.drivers.modbus.sunspec.layout import NAME as SUNSPEC
+from openami.gateway.drivers.modbus.sunspec.layout import Discovery, undiscovered
 from openami.gateway.line_options import check_endpoint, converted
 from openami.gateway.strict import Path as TablePath
 from openami.gateway.strict import did_you_mean
@@ -26,6 +29,8 @@ _SERIAL_UNIT_MAX: Final = 247
 # computed exactly, so a ratio of 1e999999999 would not end.
 RATIO_MIN: Final = Decimal("0.001")
 RATIO_MAX: Final = Decimal(1_000_000)
+# SunSpec has three; each that is not there costs a question when a meter is found out.
+BASES_MAX: Final = 8
 
 
 class Transport(StrEnum):
@@ -41,6 +46,7 @@ class Transport(StrEnum):
 
 _Seconds = Annotated[float, Meta(ge=0.005, le=3600)]
 _Waits = Annotated[float, Meta(ge=0.005, le=30)]
+_Base = Annotated[int, Meta(ge=0, le=BASE_MAX)]
 _Baudrate = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
 
 
@@ -74,6 +80,15 @@ class MeterOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The serial number the meter itself tells; compared before any value is given out."""
     ct_ratio: Decimal | None = None
     pt_ratio: Decimal | None = None
+    bases: Annotated[tuple[_Base, ...], Meta(min_length=1, max_length=BASES_MAX)] | None = None
+    """Where a SunSpec meter's marker may stand."""
+    model: Literal[201, 202, 203, 204, 211, 212, 213, 214] | None = None
+    """Which of several SunSpec meter models is read."""
+    positive_power: Literal["import", "export"] | None = None
+    """Which way a SunSpec meter's positive power flows."""
+
+
+_SUNSPEC_KEYS: Final = ("bases", "model", "positive_power")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +98,18 @@ class MeterPlan:
     serial: MeterSerial
     unit: int
     map: RegisterMap
+    """What is known of its registers; of a SunSpec meter nothing, until it is asked."""
     identity: str | None
     ratios: Mapping[Ratio, Decimal]
+    discovery: Discovery | None = None
+    """How a SunSpec meter's registers are found."""
+
+    @property
+    def registers(self) -> tuple[RegisterInfo, ...]:
+        """What the meter can be asked for."""
+        if self.discovery is not None:
+            return self.discovery.registers
+        return tuple(register.info for register in self.map.registers.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +189,33 @@ def _meter_plan(
             f"on TCP also {_TCP_DEVICE_UNIT}",
             path=(*path, "unit"),
         )
-    register_map = _load(options.map, directory, (*path, "map"))
+    discovery = _discovery(options, path)
+    register_map = (
+        _load(options.map, directory, (*path, "map"))
+        if discovery is None
+        else undiscovered(discovery.bases[0])
+    )
     return MeterPlan(
         serial=settings.serial,
         unit=options.unit,
         map=register_map,
         identity=_identity(options, register_map, path),
         ratios=_ratios(options, register_map, path),
+        discovery=discovery,
     )
+
+
+def _discovery(options: MeterOptions, path: TablePath) -> Discovery | None:
+    if options.map == SUNSPEC:
+        return Discovery(
+            bases=options.bases or BASES,
+            model=options.model,
+            export_is_positive=options.positive_power == "export",
+        )
+    for key in _SUNSPEC_KEYS:
+        if getattr(options, key) is not None:
+            raise OptionsError(f"{key!r} goes with map {SUNSPEC!r} alone", path=(*path, key))
+    return None
 
 
 def _exact(table: Mapping[str, object]) -> Mapping[str, object]:
@@ -186,7 +230,7 @@ def _load(name: str, directory: Path, path: TablePath) -> RegisterMap:
     try:
         return load_map(name, directory)
     except MapError as error:
-        known = shipped_maps()
+        known = (*shipped_maps(), SUNSPEC)
         raise OptionsError(
             f"{error}{did_you_mean((name,), known)}", path=path, known=known
         ) from None
@@ -195,7 +239,8 @@ def _load(name: str, directory: Path, path: TablePath) -> RegisterMap:
 def _identity(options: MeterOptions, register_map: RegisterMap, path: TablePath) -> str | None:
     if options.identity is None:
         return None
-    if register_map.identify is None:
+    # Where a SunSpec meter tells its own, and whether, is seen when it is found out.
+    if register_map.identify is None and options.map != SUNSPEC:
         raise OptionsError(
             f"the map {register_map.id!r} does not say where this meter tells its serial number: "
             "leave `identity` out, or add [identify] to the map",

@@ -256,6 +256,8 @@ class Register:
     certainty: Certainty
     values: Mapping[int, str] = dataclasses.field(default_factory=dict, hash=False)
     """What the codes of an enumeration mean, e.g. 0: disconnected; empty for a number."""
+    scale_factor_last: bool = False
+    """The field goes on to a last word that tells by which power of ten the meter means the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +277,8 @@ class RegisterMap:
     identify: Field | None
     relay: Relay | None
     golden: tuple[Golden, ...]
+    witnesses: Mapping[Field, int] = dataclasses.field(default_factory=dict)
+    """What a meter must hold for the map to be its own; read along with every value."""
 
     @property
     def ratios(self) -> frozenset[Ratio]:
@@ -356,7 +360,7 @@ def _check(entry: _Register, path: Path) -> None:
         raise TableError("the scale is a number other than 0", path=(*path, "scale"))
     # Its size first: to count the decimals of 1e-999999999 rounds it to 0.
     if abs(entry.scale.adjusted()) > SCALE_DECIMALS_MAX or (
-        _decimals_of(entry.scale) > SCALE_DECIMALS_MAX
+        decimals_of(entry.scale) > SCALE_DECIMALS_MAX
     ):
         raise TableError(
             f"the scale has at most {SCALE_DECIMALS_MAX} decimals and {SCALE_DECIMALS_MAX + 1} digits",
@@ -403,7 +407,7 @@ def _field(file: _MapFile, entry: _Register | _Identify, path: Path) -> Field:
 
 
 def _register(file: _MapFile, entry: _Register, field: Field, obis: Obis, part: Part) -> Register:
-    decimals = _decimals_of(entry.scale) if entry.decimals is None else entry.decimals
+    decimals = decimals_of(entry.scale) if entry.decimals is None else entry.decimals
     minimum, maximum = _range_of(entry, part)
     return Register(
         info=RegisterInfo(
@@ -443,7 +447,8 @@ def _float(value: Decimal | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _decimals_of(scale: Decimal) -> int:
+def decimals_of(scale: Decimal) -> int:
+    """Return how many decimals a value of this scale has."""
     exponent = scale.normalize().as_tuple().exponent
     assert isinstance(exponent, int)  # finite, checked
     return max(0, -exponent)

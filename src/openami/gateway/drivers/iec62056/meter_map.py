@@ -1,0 +1,201 @@
+"""Meter maps: under which code a meter's read-out has which register of the list, as data.
+
+A map is one TOML file. Meters write code and unit themselves, so a map says which data set is meant, how it is
+to be judged, and no more. The keys are described in docs/drivers.md; an unknown key is an error.
+
+Pure: text in, MeterMap out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from openami.gateway.driver import PollGroup, RegisterInfo
+from openami.gateway.strict import Path, TableError, convert
+from openami.profile import Obis, ProfileError
+from openami.toml_text import TomlError, read_toml
+
+MAP_CHARS_MAX: Final = 256 * 1024  # ours have 5 kB; more is another kind of file
+CLOCK: Final = Obis.parse("0-0:1.0.0")
+DATES: Final = (Obis.parse("1-0:0.9.2"), Obis.parse("0-0:0.9.2"))
+TIMES_OF_DAY: Final = (Obis.parse("1-0:0.9.1"), Obis.parse("0-0:0.9.1"))
+"""What makes the clock where a read-out has not 1.0.0; makers differ in A."""
+_CURRENT_SET: Final = 255
+
+
+class Certainty(StrEnum):
+    """How sure a line is."""
+
+    STANDARD = "standard"
+    """The code's meaning in IEC 62056-6-1, its form in IEC 62056-21."""
+    FIELD = "field"
+    """Read-outs of meters in use, published by others, have it so."""
+    UNVERIFIED = "unverified"
+    """Engineering knowledge: compare with the meter's display before you rely on it."""
+
+
+class Kind(StrEnum):
+    """What a data set's value becomes."""
+
+    NUMBER = "number"
+    TEXT = "text"
+    TIME = "time"
+
+
+class MapError(ValueError):
+    """A meter map cannot be used; the message says what is wrong in it and where."""
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+_Decimals = Annotated[int, Meta(ge=0, le=9)]
+_Codes = Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)]  # more is another map
+
+
+class _Register(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    obis: Obis
+    unit: str
+    data_set: str | _Codes | None = None
+    told_unit: str | None = None
+    text: bool = False
+    decimals: _Decimals | None = None
+    group: PollGroup = PollGroup.FAST
+    min: Decimal | None = None
+    max: Decimal | None = None
+    monotonic: bool = False
+    rollover: Decimal | None = None
+    certainty: Certainty | None = None
+    note: str = ""
+
+
+class _Identify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    data_set: str | _Codes
+    certainty: Certainty | None = None
+    note: str = ""
+
+
+class _MapFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    id: str
+    vendor: str
+    model: str
+    source: tuple[str, ...]
+    certainty: Certainty
+    register: tuple[_Register, ...]
+    notes: tuple[str, ...] = ()
+    identify: _Identify | None = None
+
+
+# --- the map -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """One register as it is published: from which data set, and how it is to be judged."""
+
+    info: RegisterInfo
+    kind: Kind
+    codes: tuple[Obis, ...]
+    """The data sets that may hold it: the first of them that the read-out has, does."""
+    told_unit: str
+    """The unit of a meter that writes none."""
+    certainty: Certainty
+
+
+@dataclass(frozen=True, slots=True)
+class MeterMap:
+    """A meter type."""
+
+    id: str
+    vendor: str
+    model: str
+    source: tuple[str, ...]
+    certainty: Certainty
+    registers: Mapping[Obis, Register]
+    identify: tuple[Obis, ...]
+    """The data sets that may hold the meter's own serial number, the first that is there; none: it tells none."""
+
+
+def read_map(text: str) -> MeterMap:
+    """Return the map a TOML text describes. Raises MapError."""
+    if len(text) > MAP_CHARS_MAX:
+        raise MapError(f"the file has {len(text)} characters, at most {MAP_CHARS_MAX} are read")
+    try:
+        document = read_toml(text, parse_float=Decimal)
+    except TomlError as error:
+        raise MapError(f"the file {error}") from None
+    try:
+        return _build(convert(document, _MapFile))
+    except TableError as error:
+        raise MapError(str(error)) from None
+
+
+def _build(file: _MapFile) -> MeterMap:
+    registers: dict[Obis, Register] = {}
+    for at, entry in enumerate(file.register):
+        if entry.obis in registers:
+            raise TableError(f"{entry.obis} stands twice", path=("register", at))
+        registers[entry.obis] = _register(file, entry, ("register", at))
+    if not registers:
+        raise TableError("a map has at least one register", path=("register",))
+    if not file.source:
+        raise TableError("a map names its sources", path=("source",))
+    identify = file.identify
+    return MeterMap(
+        id=file.id,
+        vendor=file.vendor,
+        model=file.model,
+        source=file.source,
+        certainty=file.certainty,
+        registers=registers,
+        identify=()
+        if identify is None
+        else _codes(identify.data_set, path=("identify", "data_set")),
+    )
+
+
+def _register(file: _MapFile, entry: _Register, path: Path) -> Register:
+    kind = Kind.TIME if entry.obis == CLOCK else Kind.TEXT if entry.text else Kind.NUMBER
+    if kind is not Kind.NUMBER and entry.told_unit is not None:
+        raise TableError("only a number has a unit", path=(*path, "told_unit"))
+    return Register(
+        info=RegisterInfo(
+            obis=entry.obis,
+            unit=entry.unit,
+            group=entry.group,
+            decimals=entry.decimals,
+            minimum=_float(entry.min),
+            maximum=_float(entry.max),
+            monotonic=entry.monotonic,
+            rollover=_float(entry.rollover),
+        ),
+        kind=kind,
+        codes=(entry.obis,)
+        if entry.data_set is None
+        else _codes(entry.data_set, path=(*path, "data_set")),
+        told_unit=entry.told_unit or "",
+        certainty=entry.certainty or file.certainty,
+    )
+
+
+def _codes(given: str | tuple[str, ...], path: Path) -> tuple[Obis, ...]:
+    codes = tuple(_code(text, path) for text in ((given,) if isinstance(given, str) else given))
+    for code in codes:
+        if code.groups[-1] != _CURRENT_SET:
+            raise TableError(f"{code} is of a past period, not the current value", path=path)
+    return codes
+
+
+def _code(text: str, path: Path) -> Obis:
+    try:
+        return Obis.parse(text)
+    except ProfileError as error:
+        raise TableError(error.detail, path=path) from None
+
+
+def _float(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)

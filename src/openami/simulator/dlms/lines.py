@@ -1,0 +1,135 @@
+"""Meters that speak DLMS on one line: behind a TCP port, or on a serial line; and what is wrong with each."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from openami.simulator.dlms.frames import Framing, Hdlc, Question, Station, Wrapper
+from openami.simulator.dlms.server import LogicalDevice
+from openami.simulator.faults import Fault, Readdressed, Silent, Slow
+from openami.simulator.serial_port import Send, SerialPort, plugged_in
+
+_READ_BYTES_MAX: Final = 4096  # more than any question
+_QUESTIONS_WAITING_MAX: Final = 16  # a client waits for one answer; more is noise
+
+
+def wport(server: int) -> Station:
+    """Return a logical device's station behind the wrapper."""
+    return server.to_bytes(2, "big")
+
+
+def hdlc_station(server: int, physical: int) -> Station:
+    """Return a station on a serial line, in the shortest form that holds both its addresses."""
+    if server < 0x80 and physical < 0x80:
+        return bytes((server << 1, physical << 1 | 1))
+    upper, lower = (bytes((each >> 7 << 1, (each & 0x7F) << 1)) for each in (server, physical))
+    return upper + lower[:1] + bytes((lower[1] | 1,))
+
+
+class DlmsLine:
+    """The meters of one line by their stations. One bus, one talker."""
+
+    def __init__(
+        self, devices: Mapping[int, LogicalDevice], station: Callable[[int], Station]
+    ) -> None:
+        """``station`` says how an address of ours, a small number, stands on the wire."""
+        self._devices = dict(devices)
+        self._station = station
+        self._faults: dict[int, Fault] = {}
+        self._turn = asyncio.Lock()
+
+    def set_fault(self, address: int, fault: Fault | None) -> None:
+        """Let the meter of this (rightful) address fail from now on, or be well again (None)."""
+        assert address in self._devices
+        self._faults.pop(address, None)
+        if fault is not None:
+            self._faults[address] = fault
+
+    async def ask(self, framing: Framing, question: Question) -> bytes | None:
+        """Return the answer of whoever hears this station; None when nobody does."""
+        async with self._turn:
+            heard = self._hearing(question.station)
+            if heard is None:
+                return None
+            fault = self._faults.get(heard)
+            if isinstance(fault, Silent):
+                return None
+            if isinstance(fault, Slow):
+                await asyncio.sleep(fault.delay_s)
+            return framing.answer(question, self._devices[heard])
+
+    def _hearing(self, station: Station) -> int | None:
+        for rightful, fault in self._faults.items():
+            if isinstance(fault, Readdressed) and self._station(fault.unit) == station:
+                return rightful
+        for address in self._devices:
+            if self._station(address) == station:
+                return None if isinstance(self._faults.get(address), Readdressed) else address
+        return None
+
+
+@asynccontextmanager
+async def on_tcp(line: DlmsLine, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
+    """Serve a line by the wrapper while the context lasts; yield the port."""
+    connections: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(_converse(line, reader, writer), name="dlms connection")
+        connections.add(task)
+        task.add_done_callback(connections.discard)
+
+    server = await asyncio.start_server(accept, host, port)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+
+async def _converse(
+    line: DlmsLine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    framing = Wrapper()
+    try:
+        with suppress(ConnectionError):
+            while octets := await reader.read(_READ_BYTES_MAX):
+                for question in framing.questions(octets):
+                    answer = await line.ask(framing, question)
+                    if answer is not None:
+                        writer.write(answer)
+                await writer.drain()
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def on_serial_line(line: DlmsLine, path: Path) -> AsyncIterator[SerialPort]:
+    """Serve a line by HDLC on a serial port of this name while the context lasts."""
+    framing = Hdlc()
+    asked: asyncio.Queue[tuple[Question, Send]] = asyncio.Queue(_QUESTIONS_WAITING_MAX)
+
+    def received(octets: bytes, send: Send) -> None:
+        with suppress(asyncio.QueueFull):
+            for question in framing.questions(octets):
+                asked.put_nowait((question, send))
+
+    async def answering() -> None:
+        while True:
+            question, send = await asked.get()
+            answer = await line.ask(framing, question)
+            if answer is not None:
+                send(answer)
+
+    with plugged_in(path, received) as port:
+        task = asyncio.create_task(answering(), name="dlms serial line")
+        try:
+            yield port
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
