@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from openami.cli.headend_backup import backup, restore, settle
 from openami.cli.headend_enrolment import (
     certificates,
     enroll,
@@ -51,6 +52,9 @@ for _command in (
     certificates,
     import_backlog,
     first_link,
+    backup,
+    restore,
+    settle,
 ):
     headend.add_command(_command)
 
