@@ -238,7 +238,8 @@ async def live_on(store: HeadEndStore) -> None:
         await store.add_token(
             Token(
                 id=label, digest=label, label=label, role=Role.OPERATOR, feeders=None,
-                created_at=TAKEN, created_by="anita", expires_at=LATER + timedelta(days=1), relays=label == "orders", accounts=label == "makes",
+                created_at=TAKEN, created_by="anita", expires_at=LATER + timedelta(days=1),
+                relays=label == "orders", accounts=label == "makes",
             ),
             Entry(who="anita", what="token"),
         )  # fmt: skip

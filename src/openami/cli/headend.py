@@ -1,6 +1,7 @@
 """``openami headend``: the operator's side of the wire."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from openami.headend.main import run as run_headend
 from openami.headend.store import StoreError
 from openami.mqtt.port import TransportError
 from openami.mqtt.settings import DEFAULT_URL, BrokerSettings
+from openami.service_manager import ServiceSettings
 
 
 @click.group()
@@ -128,6 +130,7 @@ def run(
                     f"ready: {config.mqtt.endpoint} → {_without_password(config)}"
                 ),
                 on_listening=_say_listening,
+                service=ServiceSettings.of(os.environ),
             )
         )
     except ConfigError as error:

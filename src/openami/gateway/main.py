@@ -47,7 +47,6 @@ from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.normalise import Source
 from openami.gateway.outbox import Outbox, OutboxError, open_outbox
 from openami.gateway.reconnect import Loop, Reconnector
-from openami.gateway.service_manager import ServiceManager
 from openami.gateway.snapshot import Snapshot, UplinkView
 from openami.gateway.statements import DayStatements
 from openami.gateway.status import serve, status_app
@@ -57,6 +56,7 @@ from openami.mqtt.backoff import Backoff
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import Connection, MessagePort
 from openami.profile import MeterSerial
+from openami.service_manager import ServiceManager
 from openami.sip.errors import SipError
 from openami.sip.keys import Signer
 
