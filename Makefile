@@ -26,6 +26,9 @@ simulate: .venv/ready       ## ten thousand village-days of thrown faults, and e
 bench: .venv/ready          ## the figures of benchmarks/RESULTS.md, measured on this machine
 	$(BIN)/python -m benchmarks
 
+upgrade: .venv/ready        ## a village's year, six and a half million readings, brought up to date, backed up and restored
+	OPENAMI_UPGRADE_METERS=2000 $(BIN)/pytest -q -n 0 --timeout 1800 --durations=0 tests/headend/test_upgrade.py -k a_year
+
 fuzz: .venv/ready           ## every surface for a minute; FUZZ="store --minutes 60" for one of them (docs/fuzzing.md)
 	$(BIN)/python tools/fuzz.py $(FUZZ)
 
