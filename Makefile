@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STORIES := clock-lost full-disk mast-dark monsoon-week stolen-card tamper-night two-headends
 
-.PHONY: demo check test simulate bench fuzz mutants promise-mutants format lock clean
+.PHONY: demo check test simulate bench fuzz mutants promise-mutants upgrade sbom wheelhouse package format lock clean
 
 demo: .venv/ready           ## a village of simulated meters, gateway, broker and head-end on this machine
 	$(BIN)/openami demo $(DEMO)
@@ -37,6 +37,18 @@ mutants: .venv/ready        ## is each refusal of a signed document missed when 
 
 promise-mutants: .venv/ready ## is each promise seen to break when the line that keeps it is gone? half a minute
 	$(BIN)/python -m tools.promise_mutants $(MUTANTS)
+
+sbom: .venv/ready           ## dist/openami.cdx.json: what runs with us, and under which licence
+	$(BIN)/python -m tools.sbom dist/openami.cdx.json
+
+wheelhouse: .venv/ready     ## dist/wheelhouse: every wheel for a site without Internet, for two processors
+	rm -rf dist/wheelhouse
+	$(BIN)/python -m tools.wheelhouse dist/wheelhouse
+
+package: wheelhouse         ## dist/openami_VERSION_{amd64,arm64}.deb; as root the one for here is tried in a throwaway root
+	PYTHON=$(BIN)/python packaging/debian/build dist/wheelhouse dist amd64
+	PYTHON=$(BIN)/python packaging/debian/build dist/wheelhouse dist arm64
+	[ "$$(id -u)" != 0 ] || packaging/debian/try dist/openami_*_"$$(dpkg --print-architecture)".deb
 
 format: .venv/ready
 	$(BIN)/ruff format src tests benchmarks tools
