@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STORIES := clock-lost full-disk mast-dark monsoon-week stolen-card tamper-night two-headends
 
-.PHONY: demo check types all-tests test simulate bench fuzz mutants promise-mutants format lock clean
+.PHONY: demo check types all-tests test simulate bench fuzz mutants promise-mutants format lock clean upgrade sbom wheelhouse package
 
 demo: .venv/ready           ## a village of simulated meters, gateway, broker and head-end on this machine
 	$(BIN)/openami demo $(DEMO)
@@ -32,6 +32,9 @@ simulate: .venv/ready       ## ten thousand village-days of thrown faults, each 
 bench: .venv/ready          ## the figures of benchmarks/RESULTS.md, measured on this machine
 	$(BIN)/python -m benchmarks
 
+upgrade: .venv/ready        ## a village's year, six and a half million readings, brought up to date, backed up and restored
+	OPENAMI_UPGRADE_METERS=2000 $(BIN)/pytest -q -n 0 --timeout 1800 --durations=0 tests/headend/test_upgrade.py -k a_year
+
 fuzz: .venv/ready           ## every surface for a minute; FUZZ="store --minutes 60" for one of them (docs/fuzzing.md)
 	$(BIN)/python tools/fuzz.py $(FUZZ)
 
@@ -40,6 +43,18 @@ mutants: .venv/ready        ## is each refusal of a signed document missed when 
 
 promise-mutants: .venv/ready ## is each promise seen to break when the line that keeps it is gone? half a minute
 	$(BIN)/python -m tools.promise_mutants $(MUTANTS)
+
+sbom: .venv/ready           ## dist/openami.cdx.json: what runs with us, and under which licence
+	$(BIN)/python -m tools.sbom dist/openami.cdx.json
+
+wheelhouse: .venv/ready     ## dist/wheelhouse: every wheel for a site without Internet, for two processors
+	rm -rf dist/wheelhouse
+	$(BIN)/python -m tools.wheelhouse dist/wheelhouse
+
+package: wheelhouse         ## dist/openami_VERSION_{amd64,arm64}.deb; as root the one for here is tried in a throwaway root
+	PYTHON=$(BIN)/python packaging/debian/build dist/wheelhouse dist amd64
+	PYTHON=$(BIN)/python packaging/debian/build dist/wheelhouse dist arm64
+	[ "$$(id -u)" != 0 ] || packaging/debian/try dist/openami_*_"$$(dpkg --print-architecture)".deb
 
 format: .venv/ready
 	$(BIN)/ruff format src tests benchmarks tools

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from tests.fuzz.target import Target, directory
 from tests.headend.messages import EVENT, EVENT_TOPIC, RECEIVED, TOPIC, payload, register
+from tests.headend.new_store import new_store
 from tests.profile.vectors import vectors
 
+from openami.headend.backups.file_form import BackupError, hashed
+from openami.headend.backups.making import back_up, proved
 from openami.headend.ingest import Accepted, Decision, Message, ingest
 from openami.headend.store import Tally
 from openami.headend.store.open import open_store
@@ -101,7 +104,37 @@ def _messages() -> Sequence[bytes]:
     ]
 
 
+def backup(data: bytes) -> None:
+    """What is no backup is refused with its remedy, and nothing is left of it; what is one was proved."""
+    place = directory("backup")
+    file, copy = place / "backup.tar", place / "copy"
+    file.write_bytes(data)
+    try:
+        manifest = proved(file, copy, engine="sqlite")
+    except BackupError as error:
+        assert error.remedy
+        assert "\n" not in str(error)
+    else:
+        assert hashed(copy) == (manifest.bytes, manifest.sha256)
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+@cache
+def _backup() -> bytes:
+    place = directory("backup")
+    target = place / "sound.tar"
+    back_up(new_store(place / "store.db"), target, now=_NOW)
+    return target.read_bytes()
+
+
+def _backups() -> Sequence[bytes]:
+    whole = _backup()
+    return [whole, whole[:3000], whole[: len(whole) // 2]]
+
+
 TARGETS = (
     Target("ingest", ingest_only, _messages, 150),
     Target("store", stored, _messages, 60),
+    Target("backup", backup, _backups, 30),
 )

@@ -89,11 +89,11 @@ class GatewayProgram:
             lines += ["[[line.meter]]", f'serial = "{serial}"', f"unit = {unit}", 'map = "sdm120"']
         self.file.write_text("\n".join(lines) + "\n")
 
-    def start(self, **environment: str) -> None:
-        """Start it; return when its page answers."""
+    def start(self, *, within: Sequence[str] = (), **environment: str) -> None:
+        """Start it; ``within`` goes before its command: what it is run by."""
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "openami", "gateway", "run", "-c", str(self.file)],
+                [*within, sys.executable, "-m", "openami", "gateway", "run", "-c", str(self.file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

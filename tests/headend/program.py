@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ _POLL_S = 0.02
 class Program:
     """``openami headend run`` with its stderr in a file."""
 
-    def __init__(self, log: Path, *arguments: str | Path) -> None:
+    def __init__(self, log: Path, *arguments: str | Path, within: Sequence[str] = ()) -> None:
+        """``within`` goes before its command: what it is run by."""
         self.log_file = log
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "openami", "headend", "run", *map(str, arguments)],
+                [*within, sys.executable, "-m", "openami", "headend", "run", *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

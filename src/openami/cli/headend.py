@@ -1,12 +1,14 @@
 """``openami headend``: the operator's side of the wire."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
+from openami.cli.headend_backup import backup, restore, settle
 from openami.cli.headend_enrolment import (
     certificates,
     enroll,
@@ -34,6 +36,7 @@ from openami.headend.main import run as run_headend
 from openami.headend.store import StoreError
 from openami.mqtt.port import TransportError
 from openami.mqtt.settings import DEFAULT_URL, BrokerSettings
+from openami.service_manager import ServiceSettings
 
 
 @click.group()
@@ -51,6 +54,9 @@ for _command in (
     certificates,
     import_backlog,
     first_link,
+    backup,
+    restore,
+    settle,
 ):
     headend.add_command(_command)
 
@@ -124,6 +130,7 @@ def run(
                     f"ready: {config.mqtt.endpoint} → {_without_password(config)}"
                 ),
                 on_listening=_say_listening,
+                service=ServiceSettings.of(os.environ),
             )
         )
     except ConfigError as error:

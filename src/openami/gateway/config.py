@@ -43,6 +43,7 @@ from openami.profile import (
     one_line,
     shipped_catalogue,
 )
+from openami.service_manager import ServiceSettings
 from openami.toml_text import TomlError, read_toml
 
 ENVIRONMENT_PREFIX = "OPENAMI_GATEWAY__"
@@ -159,21 +160,6 @@ class EnrolmentSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"{missing} is missing; renewal needs both url and directory")
         if self.url and not self.url.startswith("https://"):
             raise ValueError(f"url = {self.url!r} is no https:// address; write https://HOST:PORT")
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSettings:
-    """What the service manager asks for in the environment: see `openami.gateway.service_manager`."""
-
-    notify_socket: str = ""
-    watchdog_s: float | None = None
-
-    @classmethod
-    def of(cls, environ: Mapping[str, str]) -> "ServiceSettings":
-        """Read systemd's variables; ones of another form are as good as none."""
-        microseconds = environ.get("WATCHDOG_USEC", "")
-        watchdog_s = int(microseconds) / 1e6 if microseconds.isdecimal() else None
-        return cls(environ.get("NOTIFY_SOCKET", ""), watchdog_s or None)
 
 
 @dataclass(frozen=True, slots=True)

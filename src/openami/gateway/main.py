@@ -52,7 +52,6 @@ from openami.gateway.normalise import Source
 from openami.gateway.outbox import Outbox, OutboxError, open_outbox
 from openami.gateway.reconnect import Loop, Reconnector
 from openami.gateway.relay_orders import RelayOrders, last_orders
-from openami.gateway.service_manager import ServiceManager
 from openami.gateway.snapshot import Snapshot, UplinkView
 from openami.gateway.statements import DayStatements
 from openami.gateway.status import WALK_HEADERS, serve, status_app
@@ -62,6 +61,7 @@ from openami.mqtt.backoff import Backoff
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import Connection, MessagePort
 from openami.profile import MeterSerial
+from openami.service_manager import ServiceManager
 from openami.sip.errors import SipError
 from openami.sip.keys import Signer
 

@@ -43,6 +43,8 @@ RECONCILE_FIRST_S: Final = 60
 RECONCILE_S_MAX: Final = 3600
 # An outbox holds weeks: a report, or a reading, that has not come by then is for a person to look into.
 RECONCILE_DAYS: Final = 40
+# What telemetry can neither confirm nor deny.
+_OF_MONEY: Final = frozenset({Action.SETTLE, Action.CREDIT_TOKEN})
 TTL_DEFAULT_S: Final = 300  # five minutes: a village radio link's bad moment
 
 
@@ -570,9 +572,12 @@ def reconciled(
     """Return an unknown command after the relay's position was measured; None while it says nothing.
 
     Where it was ordered to be, any time after the order was sent: the order is fulfilled. Elsewhere: only
-    when measured after the command could no longer act; before that it may still have been on its way.
+    when measured after the command could no longer act; before that it may still have been on its way. Of
+    money a relay says nothing: a settlement or token stays unknown until its report, or a person, tells.
     """
     if not is_unresolved(command) or command.sent_at is None or command.ended_at is None:
+        return None
+    if command.action in _OF_MONEY:
         return None
     if _as_ordered(command.action, position):
         if measured_at <= command.sent_at:

@@ -28,6 +28,7 @@ from openami.headend.folding import Folding
 from openami.headend.gap_life import Patience
 from openami.headend.links import new_first_link
 from openami.headend.listening import Listening, ListeningError
+from openami.headend.liveness import LifeSigns, Pulse
 from openami.headend.metrics import HeadendMetrics
 from openami.headend.new_ids import new_id
 from openami.headend.resending import Resending
@@ -40,6 +41,7 @@ from openami.headend.uplink import Uplink, why
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import TransportError
+from openami.service_manager import ServiceSettings
 
 # A line a minute is read by a person, and is half a megabyte of log a day at most.
 STATISTICS_INTERVAL_S: Final = 60.0
@@ -48,6 +50,7 @@ PRUNE_INTERVAL_S: Final = 3600.0
 # One head-end asks one broker and one database, so neither has to be spared for long; and every second
 # that they are back and we are not is a second of lateness for the whole village.
 RETRY_CEILING_S: Final = 15.0
+_NO_MANAGER: Final = ServiceSettings()
 
 _log = structlog.get_logger("headend")
 
@@ -59,12 +62,14 @@ async def run(
     stop: asyncio.Event | None = None,
     on_ready: Callable[[], None] = lambda: None,
     on_listening: Callable[[str, str | None], None] = lambda _url, _link: None,
+    service: ServiceSettings = _NO_MANAGER,
 ) -> None:
     """Run the head-end until ``stop`` is set or the process is told to end.
 
     ``on_ready`` is called when the broker delivers to us for the first time; ``on_listening`` when the console can
-    be reached, with its address and, while there is no account, the link that makes the first one. Raises
-    ConfigError, TransportError and StoreError for what a person has to mend before anything can run.
+    be reached, with its address and, while there is no account, the link that makes the first one. ``service`` is
+    what the service manager wants to hear. Raises ConfigError, TransportError and StoreError for what a person has
+    to mend before anything can run.
     """
     stop = stop or asyncio.Event()
     catalogue = config.catalogue()
@@ -92,7 +97,7 @@ async def run(
         metrics = _metrics(uplink, downlink)
         try:
             resending = _resending(config, store, clock, can_command=downlink is not None)
-            web = None
+            web, pulses = None, [uplink.pulse]
             if listening is not None:
                 web = _web(
                     config,
@@ -102,10 +107,23 @@ async def run(
                     can_command=downlink is not None,
                     metrics=metrics,
                     tracing=tracing,
+                    pulse=(web_pulse := Pulse("web")),
                 )
+                pulses.append(web_pulse)
                 on_listening(listening.url, await _first_link(store, listening, clock))
+            life = LifeSigns(service, pulses)
             await _run_tasks(
-                config, store, uplink, downlink, resending, web, metrics, stop, on_ready, clock
+                config,
+                store,
+                uplink,
+                downlink,
+                resending,
+                web,
+                metrics,
+                life,
+                stop,
+                on_ready,
+                clock,
             )
         except* (TransportError, StoreError) as failed:
             failure = failed.exceptions[0]
@@ -169,6 +187,7 @@ def _web(
     can_command: bool,
     metrics: HeadendMetrics,
     tracing: Tracing,
+    pulse: Pulse,
 ) -> Callable[[], Coroutine[Any, Any, None]]:
     """Return what serves the console and the API, its address taken. Raises ConfigError."""
     # Only a head-end with a console needs the libraries that serve one.
@@ -186,6 +205,7 @@ def _web(
         proxy=config.proxy_rules(),
         metrics=metrics,
         tracing=tracing,
+        pulse=pulse,
     )
     try:
         return partial(serve, web, bind(listening))
@@ -247,6 +267,7 @@ async def _run_tasks(
     resending: Resending,
     web: Callable[[], Coroutine[Any, Any, None]] | None,
     metrics: HeadendMetrics,
+    life: LifeSigns,
     stop: asyncio.Event,
     on_ready: Callable[[], None],
     clock: Clock,
@@ -261,6 +282,7 @@ async def _run_tasks(
             group.create_task(resending.run(), name="resending"),
             group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
             group.create_task(Folding(store).run(), name="energy"),
+            group.create_task(life.tell(), name="service manager"),
         ]
         if downlink is not None:
             bulk = BulkWork(
@@ -273,7 +295,9 @@ async def _run_tasks(
             tasks.append(group.create_task(bulk.run(), name="bulk"))
         if web is not None:
             tasks.append(group.create_task(web(), name="web"))
+        life.manager.ready()
         await stop.wait()
+        life.manager.stopping()
         for task in tasks:
             task.cancel()
     _log.info("stopped", **uplink.statistics.line())

@@ -10,7 +10,7 @@ which keeps the session's messages on its own disk, and comes back when the stor
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ from openami.clock import Clock
 from openami.headend.broker_link import BrokerLink
 from openami.headend.ingest import Decision, Message
 from openami.headend.intake import Intake
+from openami.headend.liveness import Pulse
 from openami.headend.statistics import Statistics
 from openami.headend.store import Store, StoreError, Tally
 from openami.headend.tracing import Span, Tracing, Untraced
@@ -91,6 +92,7 @@ class Uplink:
         """Set while the broker delivers to us."""
         self.link = BrokerLink(False, clock.now(), "not connected yet")
         """A value that is put here anew whenever it changes: other threads may look at it."""
+        self.pulse = Pulse("ingest")
         self._port = port
         self._store = store
         self._clock = clock
@@ -133,6 +135,9 @@ class Uplink:
                 )
                 await self._until_store_answers()
 
+    def _at_work(self) -> AbstractContextManager[None]:
+        return self.pulse.at_work(asyncio.get_running_loop().time)
+
     def _has_proved_itself(self) -> bool:
         """Whether the connection that has just ended held; an attempt that never joined has proved nothing."""
         joined_at_s, self._joined_at_s = self._joined_at_s, None
@@ -147,7 +152,8 @@ class Uplink:
         Judging it meanwhile was tried and showed no gain that could be told from the machine's noise.
         """
         async with self._port.connect() as connection:
-            await self._intake.recall()
+            with self._at_work():
+                await self._intake.recall()
             beside = self._beside
             await connection.subscribe([*FILTERS, *(() if beside is None else beside.filters)])
             self._say_joined(connection)
@@ -156,9 +162,12 @@ class Uplink:
             try:
                 while True:
                     for batch in _portions(await connection.receive(BATCH_MESSAGES_MAX)):
-                        with self._tracing.span(
-                            "ingest batch", {"openami.messages": len(batch)}
-                        ) as span:
+                        with (
+                            self._at_work(),
+                            self._tracing.span(
+                                "ingest batch", {"openami.messages": len(batch)}
+                            ) as span,
+                        ):
                             decisions = await self._intake.judge(self._messages(batch))
                             await self._to_its_end(connection, batch, decisions, span)
             finally:
@@ -222,7 +231,7 @@ class Uplink:
     async def _until_store_answers(self) -> None:
         while True:
             await asyncio.sleep(self._store_backoff.next_s())
-            with suppress(StoreError):
+            with suppress(StoreError), self._at_work():
                 await self._store.totals()
                 _log.info("the store answers again")
                 return

@@ -26,7 +26,7 @@ from openami.sip.actions import Action
 
 T = TypeVar("T")
 
-_BULKS: Final = Rows(
+BULKS: Final = Rows(
     "bulk",
     Bulk,
     {
@@ -47,10 +47,10 @@ def add_bulk(bulk: Bulk, meters: Sequence[BulkMeter], entry: Entry) -> Steps[Bul
     """Keep a proposal."""
     yield from in_turn()
     if bulk.idempotency_key is not None:
-        same = yield from ask(_BULKS.select("WHERE idempotency_key = ?1"), bulk.idempotency_key)
+        same = yield from ask(BULKS.select("WHERE idempotency_key = ?1"), bulk.idempotency_key)
         if same:
-            return _BULKS.read(same[0])
-    yield from do(_BULKS.insert(), *_BULKS.cells(bulk))
+            return BULKS.read(same[0])
+    yield from do(BULKS.insert(), *BULKS.cells(bulk))
     for meter in meters:
         yield from do(_METERS.insert(), *_METERS.cells(meter))
     yield from append((entry,), bulk.requested_at)
@@ -58,8 +58,8 @@ def add_bulk(bulk: Bulk, meters: Sequence[BulkMeter], entry: Entry) -> Steps[Bul
 
 
 def _found(bulk_id: str) -> Steps[Bulk | None]:
-    rows = yield from ask(_BULKS.select("WHERE id = ?1"), bulk_id)
-    return _BULKS.read(rows[0]) if rows else None
+    rows = yield from ask(BULKS.select("WHERE id = ?1"), bulk_id)
+    return BULKS.read(rows[0]) if rows else None
 
 
 def change_bulk(bulk_id: str, decide: DecideBulk, now: datetime) -> Steps[Bulk | None]:
@@ -69,7 +69,7 @@ def change_bulk(bulk_id: str, decide: DecideBulk, now: datetime) -> Steps[Bulk |
     change = None if bulk is None else decide(bulk)
     if change is None:
         return bulk
-    yield from do(_BULKS.update(), *_BULKS.cells(change.bulk))
+    yield from do(BULKS.update(), *BULKS.cells(change.bulk))
     yield from append((change.entry,), now)
     return change.bulk
 
@@ -113,8 +113,8 @@ class BulkLedger(ABC):
         return await self._write(lambda: add_bulk(bulk, meters, entry))
 
     async def bulk(self, bulk_id: str) -> Bulk | None:
-        rows = await self._rows(_BULKS.select("WHERE id = ?1"), bulk_id)
-        return _BULKS.read(rows[0]) if rows else None
+        rows = await self._rows(BULKS.select("WHERE id = ?1"), bulk_id)
+        return BULKS.read(rows[0]) if rows else None
 
     async def bulks(
         self, feeders: Collection[str] | None = None, *, only_open: bool = False
@@ -128,10 +128,10 @@ class BulkLedger(ABC):
             places = ", ".join(f"?{number}" for number in range(2, 2 + len(named)))
             where += f" AND feeder_id IN ({places})"
         rows = await self._rows(
-            _BULKS.select(f"WHERE {where} ORDER BY requested_at DESC, id LIMIT ?1"),
+            BULKS.select(f"WHERE {where} ORDER BY requested_at DESC, id LIMIT ?1"),
             *(BULKS_LISTED_MAX, *named),
         )
-        return [_BULKS.read(row) for row in rows]
+        return [BULKS.read(row) for row in rows]
 
     async def bulk_meters(self, bulk_id: str) -> Sequence[tuple[BulkMeter, LedgerCommand | None]]:
         rows = await self._rows(_METERS.select("WHERE bulk_id = ?1 ORDER BY position"), bulk_id)

@@ -16,16 +16,20 @@ async def open_store(
     access: Access = Access.OWN,
     *,
     rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
+    unsettled: bool = False,
 ) -> AsyncIterator[HeadEndStore]:
     """Open the store a URL names: ``sqlite:///path`` or ``postgresql://…``.
 
     ``sqlite:///openami.db`` is a file in the working directory, ``sqlite:////var/lib/openami.db`` an
-    absolute path. Raises StoreError with its remedy when the store cannot be opened with this access.
+    absolute path. ``unsettled``: take one whose restore is to be finished. Raises StoreError with its remedy when
+    the store cannot be opened with this access.
     """
     if url.startswith(_SQLITE):
         from openami.headend.store.sqlite import open_sqlite
 
-        async with open_sqlite(_path(url), access, rejected_bytes_max=rejected_bytes_max) as sqlite:
+        async with open_sqlite(
+            path_of(url), access, rejected_bytes_max=rejected_bytes_max, unsettled=unsettled
+        ) as sqlite:
             yield sqlite
     elif url.startswith(_POSTGRES):
         try:
@@ -38,7 +42,9 @@ async def open_store(
                 remedy="pip install 'openami[postgres]'",
                 permanent=True,
             ) from None
-        async with open_postgres(url, access, rejected_bytes_max=rejected_bytes_max) as postgres:
+        async with open_postgres(
+            url, access, rejected_bytes_max=rejected_bytes_max, unsettled=unsettled
+        ) as postgres:
             yield postgres
     else:
         raise StoreError(
@@ -53,7 +59,8 @@ def file_of(url: str) -> str | None:
     return url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else None
 
 
-def _path(url: str) -> str:
+def path_of(url: str) -> str:
+    """Return the path of a SQLite store's URL. Raises StoreError when it names no file."""
     path = url.removeprefix(_SQLITE)
     if not path or path == ":memory:" or path.endswith("/"):
         raise StoreError(

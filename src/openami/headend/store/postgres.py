@@ -45,6 +45,8 @@ from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.queries import Queries
+from openami.headend.store.settle_ledger import RestoreLedger
+from openami.headend.store.settling import UNSETTLED, refuse_unsettled
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table, Type
 from openami.headend.store.traffic import TrafficQueries
@@ -61,13 +63,13 @@ READERS_MAX: Final = 4
 _SCHEMA_LOCK: Final = 0x4F414845
 
 # A schema of our own: `meter` and `unit` are words that other programs in the database use, too.
-_SCHEMA_NAME: Final = "openami"
+SCHEMA_NAME: Final = "openami"
 # `jit` would compile for longer than our statements run.
 _SESSION: Final = {
     "application_name": "openami",
     "synchronous_commit": "on",
     "jit": "off",
-    "search_path": _SCHEMA_NAME,
+    "search_path": SCHEMA_NAME,
 }
 _READ_ONLY: Final = {"default_transaction_read_only": "on"}
 _DURABLE: Final = {"on", "remote_apply"}
@@ -84,11 +86,15 @@ async def open_postgres(
     *,
     schema: Path = SCHEMA / "postgres",
     rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
+    unsettled: bool = False,
 ) -> AsyncIterator["PostgresStore"]:
-    """Connect to a database; with access OWN, bring its schema up to date. Raises StoreError."""
+    """Connect to a database; with access OWN, bring its schema up to date. Raises StoreError.
+
+    ``unsettled``: take one whose restore is to be finished; any other opening refuses it, unless it only reads.
+    """
     store = PostgresStore(url, access, rejected_bytes_max)
     try:
-        await store.check(schema)
+        await store.check(schema, unsettled=unsettled)
         yield store
     finally:
         await store.close()
@@ -108,6 +114,7 @@ class PostgresStore(
     TrafficQueries,
     ArrivalQueries,
     BulkLedger,
+    RestoreLedger,
 ):
     """A database on a server. See the port for what its methods promise."""
 
@@ -143,13 +150,16 @@ class PostgresStore(
             lambda: writing.prune(now, rejected_bytes_max=self._rejected_bytes_max)
         )
 
-    async def check(self, schema: Path) -> None:
+    async def check(self, schema: Path, *, unsettled: bool = False) -> None:
         """Make sure the database is ours to use, and its schema this program's. Raises StoreError."""
         async with self._turn:
             with explained(self._url):
                 connection = await self._connected()
                 if self._access is not Access.READ:
                     await _refuse_what_forgets(connection, self._url)
+                if self._access is not Access.READ and not unsettled:
+                    marked = await connection.fetchval("SELECT to_regclass($1)", UNSETTLED)
+                    refuse_unsettled(marked is not None, where=where(self._url))
                 steps = migrations(schema)
                 if self._access is Access.OWN:
                     await _migrate(connection, steps, where(self._url))
@@ -248,8 +258,9 @@ async def _ask(connection: Connection, sql: str, arguments: Sequence[Cell]) -> l
 
 
 def _count(status: str) -> int:
-    """Return the number of rows from a statement's status: ``INSERT 0 1500``."""
-    return int(status.rpartition(" ")[2])
+    """Return the number of rows from a statement's status: ``INSERT 0 1500``; ``DROP TABLE`` has none."""
+    count = status.rpartition(" ")[2]
+    return int(count) if count.isdecimal() else 0
 
 
 def _arrays(columns: Columns, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
@@ -338,8 +349,8 @@ async def _migrate(connection: Connection, steps: list[Migration], place: str) -
         # Two programs that start together: the second finds the work done.
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
         # Asked first: IF NOT EXISTS wants the right to make schemas even where there is nothing to make.
-        if await connection.fetchval("SELECT to_regnamespace($1)", _SCHEMA_NAME) is None:
-            await connection.execute(f"CREATE SCHEMA {_SCHEMA_NAME}")
+        if await connection.fetchval("SELECT to_regnamespace($1)", SCHEMA_NAME) is None:
+            await connection.execute(f"CREATE SCHEMA {SCHEMA_NAME}")
         for step in pending(steps, await _applied(connection), where=place):
             if step.number == 1:
                 await connection.execute(NOTE_TABLE)

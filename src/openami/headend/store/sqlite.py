@@ -50,6 +50,8 @@ from openami.headend.store.migrations import (
 from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.queries import Queries
+from openami.headend.store.settle_ledger import RestoreLedger
+from openami.headend.store.settling import UNSETTLED, refuse_unsettled
 from openami.headend.store.sqlite_errors import cannot_write, explained
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table
@@ -70,7 +72,7 @@ WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 CACHE_KIB: Final = 32 * 1024
 
 # Readings are people's private data: the head-end's user writes them, its group may read.
-_FILE_MODE: Final = 0o640
+FILE_MODE: Final = 0o640
 _APPLICATION_ID: Final = 0x4F414845  # "OAHE", set by the first migration
 _SYNCHRONOUS_FULL: Final = 2
 _MODE: Final = {Access.OWN: "rwc", Access.EDIT: "rw", Access.READ: "ro"}
@@ -85,14 +87,16 @@ async def open_sqlite(
     *,
     schema: Path = SCHEMA / "sqlite",
     rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
+    unsettled: bool = False,
 ) -> AsyncIterator["SqliteStore"]:
     """Open a database file; with access OWN, make it, lock it and bring its schema up to date.
 
+    ``unsettled``: take one whose restore is to be finished; any other opening refuses it, unless it only reads.
     Raises StoreError.
     """
     loop = asyncio.get_running_loop()
     with _lock(path, access), ThreadPoolExecutor(1, "openami-store") as thread:
-        connection = await loop.run_in_executor(thread, _open, path, access, schema)
+        connection = await loop.run_in_executor(thread, _open, path, access, schema, unsettled)
         try:
             yield SqliteStore(connection, thread, path, access, rejected_bytes_max)
         finally:
@@ -114,6 +118,7 @@ class SqliteStore(
     TrafficQueries,
     ArrivalQueries,
     BulkLedger,
+    RestoreLedger,
 ):
     """The open file. See the port for what its methods promise."""
 
@@ -313,7 +318,7 @@ def _lock(path: str, access: Access) -> Iterator[None]:
         yield
         return
     try:
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     except OSError as error:
         raise cannot_write(error, path) from None
     with os.fdopen(descriptor, "r+") as file:
@@ -337,10 +342,10 @@ def _make_file(path: str) -> None:
     """Make the file with its rights, if it is not there."""
     # Never opened and closed when it is: that would drop the locks SQLite holds on it in this process.
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
 
 
-def _open(path: str, access: Access, schema: Path) -> sqlite3.Connection:
+def _open(path: str, access: Access, schema: Path, unsettled: bool) -> sqlite3.Connection:
     if access is not Access.OWN and not Path(path).exists():
         raise StoreError(
             f"there is no store at {path}",
@@ -358,6 +363,8 @@ def _open(path: str, access: Access, schema: Path) -> sqlite3.Connection:
         opening.callback(connection.close)
         _refuse_foreign(connection, path, made_here=access is Access.OWN)
         if access is not Access.READ:
+            if not unsettled:
+                refuse_unsettled(_has_table(connection, UNSETTLED), where=path)
             _make_durable(connection, path)
         _migrate(connection, path, access, schema)
         opening.pop_all()
@@ -407,13 +414,17 @@ def _migrate(connection: sqlite3.Connection, path: str, access: Access, schema: 
 
 
 def _applied(connection: sqlite3.Connection) -> int:
-    (noted,) = connection.execute(
-        "SELECT count(*) FROM sqlite_schema WHERE name = 'migration'"
-    ).fetchone()
-    if not noted:
+    if not _has_table(connection, "migration"):
         return 0
     (number,) = connection.execute(APPLIED).fetchone()
     return int(number)
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    (count,) = connection.execute(
+        "SELECT count(*) FROM sqlite_schema WHERE name = ?", (name,)
+    ).fetchone()
+    return bool(count)
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -26,6 +26,7 @@ from openami.headend.accounts.proxy import ProxyRules
 from openami.headend.broker_link import BrokerLink
 from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
 from openami.headend.listening import Listening, ListeningError
+from openami.headend.liveness import Pulse
 from openami.headend.metrics import HeadendMetrics
 from openami.headend.store import Access, StoreError
 from openami.headend.store.commands import HeadEndStore
@@ -52,6 +53,8 @@ KEEP_ALIVE_S: Final = 20
 GRACE_S: Final = 2
 # Lines and headers of a request before it is one.
 REQUEST_HEAD_BYTES_MAX: Final = 32 * 1024
+# How often the web's event loop shows that it turns.
+BEAT_S: Final = 1.0
 # How often the store is looked for that cannot be reached.
 STORE_RETRY_S: Final = 1.0
 
@@ -75,6 +78,7 @@ class Web:
     proxy: ProxyRules | None = None
     metrics: HeadendMetrics = field(default_factory=HeadendMetrics)
     tracing: Tracing = field(default_factory=Untraced)
+    pulse: Pulse = field(default_factory=lambda: Pulse("web"))
 
 
 class WebStopped(Exception):
@@ -134,6 +138,8 @@ class _Ending:
 
 async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
     async with AsyncExitStack() as resources:
+        beating = asyncio.create_task(_beat(web.pulse), name="beat")
+        resources.callback(beating.cancel)
         store = await _opened_store(web, resources, ending)
         if store is None:
             return
@@ -170,6 +176,15 @@ async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
         if ending.told:
             server.should_exit = True
         await server.serve(sockets=[bound])
+
+
+async def _beat(pulse: Pulse) -> None:
+    try:
+        while True:
+            pulse.since_s = asyncio.get_running_loop().time()
+            await asyncio.sleep(BEAT_S)
+    finally:
+        pulse.since_s = None  # the web has ended, and the head-end ends with it
 
 
 def _certificate(

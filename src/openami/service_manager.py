@@ -1,10 +1,27 @@
 """Telling systemd that we are up, alive, and going: ``sd_notify(3)`` in a few lines."""
 
 import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-# A manager that does not take a datagram at once gets it the next time; the gateway does not wait.
+# A manager that does not take a datagram at once gets it the next time; no program of ours waits for it.
 _SEND_TIMEOUT_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """What the service manager asks for in the environment."""
+
+    notify_socket: str = ""
+    watchdog_s: float | None = None
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> "ServiceSettings":
+        """Read systemd's variables; ones of another form are as good as none."""
+        microseconds = environ.get("WATCHDOG_USEC", "")
+        watchdog_s = int(microseconds) / 1e6 if microseconds.isdecimal() else None
+        return cls(environ.get("NOTIFY_SOCKET", ""), watchdog_s or None)
 
 
 class ServiceManager:
@@ -15,7 +32,7 @@ class ServiceManager:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
     def ready(self) -> None:
-        """Say that the gateway does its work now."""
+        """Say that the program does its work now."""
         self._say("READY=1")
 
     def alive(self) -> None:
