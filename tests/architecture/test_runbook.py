@@ -9,7 +9,7 @@ import pytest
 
 import openami
 from openami.bridge import events as bridge_events
-from openami.gateway import events as gateway_events
+from openami.gateway.event_types import EVENT_TYPES
 from openami.headend.alarm_causes import ALWAYS, SAID_BY_STATE, SERIOUS
 from openami.headend.alarms import StateKind
 
@@ -65,12 +65,9 @@ def test_every_alarm_is_explained_and_none_is_stale() -> None:
     for name, file in TOLD_ELSEWHERE.items():
         assert f'"{name}"' in file.read_text()
         assert "severity=Severity.MAJOR" in file.read_text()
-    told = {
-        kind.value
-        for table in (gateway_events._SEVERITY, bridge_events._SEVERITY)
-        for kind, severity in table.items()
-        if severity in SERIOUS or kind in ALWAYS
-    }
+    severities = {kind.value: told.severity for kind, told in EVENT_TYPES.items()}
+    severities |= {kind.value: severity for kind, severity in bridge_events._SEVERITY.items()}
+    told = {kind for kind, severity in severities.items() if severity in SERIOUS or kind in ALWAYS}
     kinds = {kind.value for kind in StateKind} | (told - SAID_BY_STATE) | set(TOLD_ELSEWHERE)
     assert section("Alarms") == kinds
 
