@@ -136,9 +136,9 @@ async def look(home: House) -> None:
 
 
 async def told_events(home: House) -> list[StoredEvent]:
-    """Return the meter's events, the first that came first."""
+    """Return the meter's events in the order in which they happened."""
     found = await home.store.events(feeder_id=FEEDER, meter_serial=METER)
-    return sorted(found, key=lambda event: event.received_at)
+    return sorted(found, key=lambda event: event.occurred_at)
 
 
 async def has_told(home: House, kind: str, state: str) -> bool:

@@ -55,6 +55,13 @@ def test_an_event_raises_one_alarm_and_its_end_clears_it() -> None:
     assert over.is_active, "nobody has seen it"
 
 
+def test_a_beginning_that_comes_after_its_end_is_over() -> None:
+    """A gateway that was away tells the newest first."""
+    backlog = [an_event(state="cleared", at=NOW + MINUTE), an_event()]
+    [alarm] = by_events([], backlog, NOW)
+    assert (alarm.raised_at, alarm.cleared_at) == (NOW, NOW + MINUTE)
+
+
 def test_an_older_end_that_comes_late_clears_nothing() -> None:
     [alarm] = by_events([], [an_event()], NOW)
     assert by_events([alarm], [an_event(state="cleared", at=NOW - MINUTE)], NOW) == []

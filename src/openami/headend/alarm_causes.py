@@ -70,11 +70,17 @@ def is_serious(event: StoredEvent) -> bool:
 
 
 def by_events(active: Iterable[Alarm], events: Iterable[StoredEvent], now: datetime) -> list[Alarm]:
-    """Return the alarms that are new, told again or over, by events in the order they came."""
+    """Return the alarms that are new, told again or over, by events that came since the last look.
+
+    In the order in which they happened: a gateway that was away tells the newest first, and a beginning after its
+    end would stand for ever.
+    """
     oldest = now - timedelta(days=EVENTS_LOOKED_BACK_DAYS)
     known = {alarm.key: alarm for alarm in active if alarm.origin is Origin.EVENT}
     changed: dict[str, Alarm] = {}
-    for event in events:
+    for event in sorted(
+        events, key=lambda each: (each.occurred_at, each.state == EventState.CLEARED)
+    ):
         after = _told(known.get(_key_of(event)), event, oldest)
         if after is not None:
             known[after.key] = changed[after.id] = after
