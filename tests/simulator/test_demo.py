@@ -234,6 +234,7 @@ def _read_all(terminal: int) -> str:
     [
         (["--meters", "1"], 2, "2<=x<=500"),
         (["--meters", "501"], 2, "2<=x<=500"),
+        (["--mixed", "--meters", "19"], 2, "20 to 50 meters"),
         (["--for", "4.9s"], 2, "at least 5 s"),
         (["--for", "soon"], 2, "no duration"),
         (["--for", "-5s"], 2, "no duration"),

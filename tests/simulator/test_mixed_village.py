@@ -18,7 +18,7 @@ from openami.simulator.config_files import gateway_toml
 from openami.simulator.display import quantities
 from openami.simulator.mixed_acts import capture_edge_near
 from openami.simulator.mixed_lines import mixed_lines
-from openami.simulator.mixed_plan import MIXED_METERS_MIN, LineName, mixed_village
+from openami.simulator.mixed_plan import MIXED_METERS_MAX, MIXED_METERS_MIN, LineName, mixed_village
 from openami.simulator.mixed_summary import Act, Summary
 from openami.simulator.mixed_values import APART_S_MAX, Relived
 from openami.simulator.plan import epoch_ms, plan_village
@@ -40,10 +40,12 @@ def test_every_meter_is_on_one_line_and_every_role_is_another_s(seed: int) -> No
     assert set(cut) <= set(mixed.lines[LineName.DLMS_SERIAL])
 
 
-def test_a_village_too_small_for_all_of_them_is_refused() -> None:
-    assert mixed_village(plan_village(meters=MIXED_METERS_MIN, seed=1, start=START))
-    with pytest.raises(ValueError, match=f"at least {MIXED_METERS_MIN}"):
-        mixed_village(plan_village(meters=MIXED_METERS_MIN - 1, seed=1, start=START))
+def test_a_village_too_small_or_too_large_for_its_acts_is_refused() -> None:
+    for meters in (MIXED_METERS_MIN, MIXED_METERS_MAX):
+        assert mixed_village(plan_village(meters=meters, seed=1, start=START))
+    for meters in (MIXED_METERS_MIN - 1, MIXED_METERS_MAX + 1):
+        with pytest.raises(ValueError, match=f"{MIXED_METERS_MIN} to {MIXED_METERS_MAX} meters"):
+            mixed_village(plan_village(meters=meters, seed=1, start=START))
 
 
 async def test_the_gateway_reads_the_configuration_of_all_its_lines(tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def lived() -> _Lived:
     energy, voltage = shown[_ENERGY], shown[_VOLTAGE]
     assert isinstance(energy, Decimal)
     assert isinstance(voltage, Decimal)
-    relived = Relived(plan, village.interventions, until=at)
+    relived = Relived(plan, list(village.interventions), until=at)
     return _Lived(relived, serial, neighbour, at, float(energy), float(voltage))
 
 

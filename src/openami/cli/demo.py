@@ -19,7 +19,7 @@ from openami.mqtt.settings import BrokerSettings
 from openami.simulator.audit import LOST_NAMED_MAX, Account
 from openami.simulator.demo import run_demo
 from openami.simulator.mixed_demo import run_mixed_demo
-from openami.simulator.mixed_plan import MIXED_METERS_MIN
+from openami.simulator.mixed_plan import MIXED_METERS_MAX, MIXED_METERS_MIN
 from openami.simulator.mixed_summary import Summary
 from openami.simulator.plan import METERS_MAX, METERS_MIN
 from openami.simulator.programs import PartFailed
@@ -122,8 +122,8 @@ def demo(
         broker=_broker(url, broker),
         store_url=store_url,
     )
-    if mixed and meters < MIXED_METERS_MIN:
-        fail(f"a mixed village has at least {MIXED_METERS_MIN} meters", Exit.USAGE)
+    if mixed and not MIXED_METERS_MIN <= meters <= MIXED_METERS_MAX:
+        fail(f"a mixed village has {MIXED_METERS_MIN} to {MIXED_METERS_MAX} meters", Exit.USAGE)
     live = sys.stdout.isatty() and not as_json
     try:
         account, summary, interrupted = asyncio.run(_run(settings, mixed=mixed, live=live))

@@ -32,6 +32,8 @@ ACT_S_MAX: Final = 60.0
 _LOOK_EVERY_S: Final = 0.2
 # Three billing instants, of which the polls at either side stand for one each.
 CUT_S: Final = 14.0
+# To live a village again takes a second for some minutes; what comes after the acts is more of the same.
+COMPARED_MAX: Final = timedelta(minutes=15)
 # What is left of an error that a gateway has corrected over a line, by a machine that is busy.
 _CLOCK_RIGHT: Final = timedelta(seconds=5)
 # Out of 230 V: below 85 %, above what is taken for a missing phase.
@@ -62,16 +64,21 @@ class Acts:
     async def play(self) -> None:
         """Play all acts, those that can be at the same time at the same time."""
         self._began_s = asyncio.get_running_loop().time()
-        async with asyncio.TaskGroup() as tasks:
-            for act in (
-                self._dead_meter,
-                self._wrong_address,
-                self._slow_clock,
-                self._sagging_phase,
-                self._relays,
-                self._cover_then_cut,
-            ):
-                tasks.create_task(act(), name=act.__name__)
+        acts = (
+            self._dead_meter,
+            self._wrong_address,
+            self._slow_clock,
+            self._sagging_phase,
+            self._relays,
+            self._cover_then_cut,
+        )
+        tasks = [asyncio.create_task(act(), name=act.__name__) for act in acts]
+        try:
+            await asyncio.gather(*tasks)  # no group: a StoreError is to come out as itself
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- from the start --------------------------------------------------------------------------
 
@@ -259,12 +266,15 @@ class Acts:
         """Return what was seen, once all has arrived."""
         stage, plan = self.stage, self.mixed.plan
         village = stage.cast.village
-        relived = Relived(plan, village.interventions, until=stage.clock.now())
+        until = min(stage.clock.now(), stage.begun + COMPARED_MAX)
+        relived = Relived(plan, list(village.interventions), until=until)
         compared: dict[str, int] = {}
         wrong: list[Reading] = []
         for line, serials in self.mixed.lines.items():
             for serial in serials:
-                found = relived.compare(await self._readings(serial), captured=self.is_captured)
+                found = relived.compare(
+                    await self._readings(serial, until=until), captured=self.is_captured
+                )
                 compared[line] = compared.get(line, 0) + found.compared
                 wrong += found.wrong
         await self._check_silence()
@@ -297,9 +307,13 @@ class Acts:
                 if measured:
                     self.seen[act] = False
 
-    async def _readings(self, serial: MeterSerial, obis: Obis | None = None) -> Sequence[Reading]:
+    async def _readings(
+        self, serial: MeterSerial, obis: Obis | None = None, until: datetime | None = None
+    ) -> Sequence[Reading]:
         stage = self.stage
-        readings = stage.store.readings(stage.feeder_id, serial, obis=obis, since=stage.begun)
+        readings = stage.store.readings(
+            stage.feeder_id, serial, obis=obis, since=stage.begun, until=until
+        )
         return [reading async for reading in readings]
 
     async def _events(self, serial: MeterSerial | None = None) -> Sequence[StoredEvent]:

@@ -15,6 +15,7 @@ whatever the credit; one that was ordered closed still waits for credit.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from openami.simulator.load import LoadClass, LoadShape, load_shapes
 from openami.simulator.plan import Customer, VillagePlan
 
 MS_PER_MINUTE = 60_000
+# Two a minute are a demo's; this is three days of it, and no village is lived again for so long.
+INTERVENTIONS_MAX = 10_000
 _PERMILLE = 1000
 _MW_PER_W = 1000
 
@@ -174,8 +177,8 @@ class Village:
         self._theft_uj = 0
         self._watched: tuple[int, Callable[[], None]] | None = None
         self._sag_v = [0.0] * PHASES
-        self.interventions: list[Intervention] = []
-        """In their order; a few in a demo's hour, each by somebody's hand."""
+        self.interventions: deque[Intervention] = deque(maxlen=INTERVENTIONS_MAX)
+        """In their order, the latest."""
         for account in self._accounts:
             account.settle(self._now_ms)
         self._moment = self._flows()
