@@ -14,7 +14,7 @@ from openami.gateway.drivers.modbus.register_map import Area
 from openami.gateway.scan import dlms, framing, iec, modbus
 from openami.gateway.scan.conversation import Conversation, Pace
 from openami.gateway.scan.findings import Clash, Finding, Found, PortSetting, ScanResult
-from openami.gateway.scan.proposal import Device, configuration, moves
+from openami.gateway.scan.proposal import Device, Endpoint, configuration, moves
 
 _ASKS_MAX = 8192  # of one conversation; each may wait for one octet at a time
 _CHUNK_BYTES_MAX = 64
@@ -23,12 +23,16 @@ _AT = PortSetting(9600)
 _OPTICAL = PortSetting(300, "E", 1, 7)
 _BLOCK = Block(Area.HOLDING, 0x000C, 2)
 
-_BEGINNINGS: Sequence[Callable[[], Conversation[tuple[Finding, ...]]]] = (
-    lambda: modbus.look_for(framing.RtuFraming(), 1, _PACE, _AT),
-    lambda: modbus.look_for(framing.MbapFraming(), 1, _PACE, None),
-    lambda: dlms.look_for_hdlc(1, 16, _PACE, _AT),
-    lambda: dlms.look_for_wrapper(1, _PACE),
-    lambda: iec.look_for(_PACE, _OPTICAL),
+_PORT = Device("/dev/ttyUSB0")
+_NETWORK = Endpoint("192.0.2.1", 502)
+_Begin = Callable[[], Conversation[tuple[Finding, ...]]]
+
+_BEGINNINGS: Sequence[tuple[Device | Endpoint, _Begin]] = (
+    (_PORT, lambda: modbus.look_for(framing.RtuFraming(), 1, _PACE, _AT)),
+    (_NETWORK, lambda: modbus.look_for(framing.MbapFraming(), 1, _PACE, None)),
+    (_PORT, lambda: dlms.look_for_hdlc(1, 16, _PACE, _AT)),
+    (_NETWORK, lambda: dlms.look_for_wrapper(1, _PACE)),
+    (_PORT, lambda: iec.look_for(_PACE, _OPTICAL)),
 )
 
 
@@ -47,13 +51,13 @@ def scan(data: bytes) -> None:
     """A scan comes to an end, and what it says is printable; its configuration is TOML."""
     if not data:
         return
-    conversation, arriving = _BEGINNINGS[data[0] % len(_BEGINNINGS)](), _chunks(data[1:])
-    findings = _held(conversation, arriving)
+    place, begin = _BEGINNINGS[data[0] % len(_BEGINNINGS)]
+    findings = _held(begin(), _chunks(data[1:]))
     for finding in findings:
         assert sentence(finding).isprintable()
         assert isinstance(finding, Found | Clash) or finding.remark
     result = ScanResult(findings=findings, questions=1, elapsed_s=0.0)
-    tables = tomllib.loads(configuration(result, Device("/dev/ttyUSB0")))
+    tables = tomllib.loads(configuration(result, place))
     assert sum(len(line["meter"]) for line in tables.get("line", ())) == len(result.meters)
     assert all(str(move) for move in moves(result))
 

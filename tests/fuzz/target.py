@@ -2,11 +2,12 @@
 
 import atexit
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from tests.in_memory import directory_in_memory
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,6 @@ class Target:
 @cache
 def directory(name: str) -> Path:
     """Return a private directory of this process, in memory where there is such a place."""
-    memory = Path("/dev/shm")
-    made = Path(
-        tempfile.mkdtemp(prefix=f"openami-fuzz-{name}-", dir=memory if memory.is_dir() else None)
-    )
+    made = directory_in_memory(f"fuzz-{name}")
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     return made

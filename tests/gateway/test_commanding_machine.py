@@ -6,12 +6,11 @@ flipped.
 """
 
 import asyncio
-import tempfile
+import shutil
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -21,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.gateway.clock_double import ClockDouble
 from tests.gateway.sip_world import HES, SERIALS, STRANGER, Pole, Running
 from tests.gateway.switched_meter import At
+from tests.in_memory import directory_in_memory
 
 from openami.gateway.handshake import SESSIONS_HELD_MAX
 from openami.profile import CommandTopic, MeterSerial, SessionTopic
@@ -55,9 +55,9 @@ class Village(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.directory = tempfile.TemporaryDirectory()
+        self.directory = directory_in_memory("commanding")
         self.clock = ClockDouble(synchronised=False)
-        self.pole = Pole(Path(self.directory.name), self.clock)
+        self.pole = Pole(self.directory, self.clock)
         self.parties_clock = ClockDouble()
         self.pole.parties.clock = self.parties_clock
         self.true_s = 0.0
@@ -82,7 +82,7 @@ class Village(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.run_(self._stop())
         self.runner.close()
-        self.directory.cleanup()
+        shutil.rmtree(self.directory)
         structlog.reset_defaults()
 
     async def _start(self) -> None:

@@ -6,17 +6,16 @@ numbers, and what must be left is the model's to say.
 
 import asyncio
 import shutil
-import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.gateway.clock_double import START, ClockDouble
 from tests.gateway.outbox_samples import event, rows, telemetry
+from tests.in_memory import directory_in_memory
 
 from openami.gateway.driver import PollGroup
 from openami.gateway.outbox import Kind, Outbox, OutboxFull, OutboxLimits, OutboxState, open_outbox
@@ -40,11 +39,7 @@ class Known:
 class OutboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        # In memory where there is such a place: nothing here depends on a disk, and syncs would rule.
-        memory = Path("/dev/shm")
-        self.directory = Path(
-            tempfile.mkdtemp(prefix="openami-test-", dir=memory if memory.is_dir() else None)
-        )
+        self.directory = directory_in_memory("outbox")
         self.path = self.directory / "gateway.db"
         self.runner = asyncio.Runner()
         self.clock = ClockDouble()
