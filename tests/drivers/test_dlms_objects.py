@@ -19,13 +19,14 @@ from openami.gateway.drivers.dlms.cosem import (
 )
 from openami.gateway.drivers.dlms.data import Value
 from openami.gateway.drivers.dlms.errors import WrongType
-from openami.gateway.drivers.dlms.meter_map import MapError, read_map
+from openami.gateway.drivers.dlms.meter_map import read_map
 from openami.gateway.drivers.dlms.profile_generic import (
     logged_events,
     read_columns,
     read_rows,
 )
 from openami.gateway.drivers.dlms.times import DeviationSign, MeterTime, Zone, read_time, write_time
+from openami.gateway.map_files import MapError
 
 _STANDARD = Zone()
 _INVERTED = Zone(DeviationSign.INVERTED)

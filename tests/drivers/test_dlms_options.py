@@ -8,9 +8,10 @@ from openami.gateway.driver import LineSettings, MeterSettings, OptionsError
 from openami.gateway.drivers.dlms import DlmsDriver
 from openami.gateway.drivers.dlms.apdu import Attribute
 from openami.gateway.drivers.dlms.map_files import load_map, shipped_maps
-from openami.gateway.drivers.dlms.meter_map import MapError, read_map
+from openami.gateway.drivers.dlms.meter_map import read_map
 from openami.gateway.drivers.dlms.options import line_plan
 from openami.gateway.drivers.dlms.times import DeviationSign, Zone
+from openami.gateway.map_files import MapError
 from openami.profile import MeterSerial, Obis, shipped_catalogue
 
 _TCP: dict[str, object] = {"transport": "tcp", "host": "10.0.0.7"}

@@ -9,9 +9,10 @@ from openami.gateway.drivers.iec62056 import Iec62056Driver
 from openami.gateway.drivers.iec62056.characters import Parity
 from openami.gateway.drivers.iec62056.dialogue import Manner
 from openami.gateway.drivers.iec62056.map_files import load_map, shipped_maps
-from openami.gateway.drivers.iec62056.meter_map import Kind, MapError, read_map
+from openami.gateway.drivers.iec62056.meter_map import Kind, read_map
 from openami.gateway.drivers.iec62056.options import line_plan
 from openami.gateway.drivers.iec62056.times import Zone
+from openami.gateway.map_files import MapError
 from openami.profile import MeterSerial, Obis, shipped_catalogue
 
 _TCP: dict[str, object] = {"transport": "tcp", "host": "10.0.0.7", "port": 4001}

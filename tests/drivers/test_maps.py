@@ -12,13 +12,8 @@ from openami.gateway.drivers.modbus.frames import FrameError, block_of, rtu_pdu
 from openami.gateway.drivers.modbus.map_files import load_map, shipped_maps
 from openami.gateway.drivers.modbus.plan import plan
 from openami.gateway.drivers.modbus.readings import decode_exchange
-from openami.gateway.drivers.modbus.register_map import (
-    Golden,
-    MapError,
-    Ratio,
-    RegisterMap,
-    read_map,
-)
+from openami.gateway.drivers.modbus.register_map import Golden, Ratio, RegisterMap, read_map
+from openami.gateway.map_files import MapError
 from openami.profile import Obis, shipped_catalogue
 
 _NAMES = shipped_maps()

@@ -5,7 +5,8 @@ from decimal import Decimal
 import pytest
 
 from openami.gateway.drivers.modbus.decode import value_of
-from openami.gateway.drivers.modbus.register_map import MapError, RegisterMap, read_map
+from openami.gateway.drivers.modbus.register_map import RegisterMap, read_map
+from openami.gateway.map_files import MapError
 from openami.profile import Obis
 
 RELAY = Obis.parse("96.11.1")

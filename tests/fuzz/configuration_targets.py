@@ -13,7 +13,8 @@ import openami
 from openami.gateway.config import ConfigError, load_config
 from openami.gateway.drivers.modbus import ModbusDriver
 from openami.gateway.drivers.modbus.decode import value_of
-from openami.gateway.drivers.modbus.register_map import MapError, Ratio, read_map
+from openami.gateway.drivers.modbus.register_map import Ratio, read_map
+from openami.gateway.map_files import MapError
 from openami.headend.config import ConfigError as HeadendConfigError
 from openami.headend.config import read_config
 

@@ -15,7 +15,7 @@ from openami.gateway.drivers.dlms.errors import DlmsError
 from openami.gateway.drivers.dlms.hdlc import Frame, FrameReader
 from openami.gateway.drivers.dlms.link import HdlcLink, Link, WrapperLink
 from openami.gateway.drivers.dlms.map_files import load_map, shipped_maps
-from openami.gateway.drivers.dlms.meter_map import MapError, read_map
+from openami.gateway.drivers.dlms.meter_map import read_map
 from openami.gateway.drivers.dlms.reading import (
     Known,
     read_intervals,
@@ -25,6 +25,7 @@ from openami.gateway.drivers.dlms.reading import (
 from openami.gateway.drivers.dlms.steps import Steps
 from openami.gateway.drivers.dlms.times import Zone
 from openami.gateway.drivers.dlms.wrapper import Packet, PacketReader
+from openami.gateway.map_files import MapError
 
 _CLIENT, _SERVER = hdlc.client_address(16), hdlc.server_address(1)
 _ANSWERS_MAX = 200  # a dialogue that would go on for longer than noise feeds it

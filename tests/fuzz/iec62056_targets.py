@@ -11,9 +11,10 @@ from openami.gateway.drivers.iec62056.data_sets import read_data_sets
 from openami.gateway.drivers.iec62056.dialogue import Listen, Manner, read_out
 from openami.gateway.drivers.iec62056.errors import ReadOutError, UnfitAnswer
 from openami.gateway.drivers.iec62056.map_files import load_map, shipped_maps
-from openami.gateway.drivers.iec62056.meter_map import MapError, read_map
+from openami.gateway.drivers.iec62056.meter_map import read_map
 from openami.gateway.drivers.iec62056.read_out import understood
 from openami.gateway.drivers.iec62056.times import Zone
+from openami.gateway.map_files import MapError
 
 _MAP = load_map("generic-three-phase")
 _MANNERS = (

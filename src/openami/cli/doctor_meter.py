@@ -134,7 +134,8 @@ def _case_of(
 ) -> _Case:
     from openami.gateway.drivers.modbus.map_files import load_map
     from openami.gateway.drivers.modbus.plan import Block
-    from openami.gateway.drivers.modbus.register_map import Area, MapError
+    from openami.gateway.drivers.modbus.register_map import Area
+    from openami.gateway.map_files import MapError
 
     if map_name is not None:
         try:
@@ -215,7 +216,7 @@ def _configured(file: Path, serial: str | None, obis: str | None) -> _Case:
 def _setting(place: Place, map_name: str | None) -> "PortSetting | None":
     """Return how the port is to be set: as the options say, else as the map's meter leaves the factory."""
     from openami.gateway.drivers.modbus.map_files import load_map
-    from openami.gateway.drivers.modbus.register_map import MapError
+    from openami.gateway.map_files import MapError
     from openami.gateway.scan import PortSetting
 
     if place.device is None:

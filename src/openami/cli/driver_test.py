@@ -23,7 +23,7 @@ _MODBUS_PORT = 502
 @click.option(
     "--driver",
     "driver_name",
-    type=click.Choice(["modbus", "dlms"]),
+    type=click.Choice(["modbus", "dlms", "iec62056-21"]),
     default="modbus",
     show_default=True,
     help="Whose map it is.",
@@ -62,10 +62,12 @@ def test(
 def _list(as_json: bool) -> None:
     from openami.gateway.driver_kit.contract_run import benches
     from openami.gateway.drivers.dlms import map_files as dlms
+    from openami.gateway.drivers.iec62056 import map_files as iec62056
     from openami.gateway.drivers.modbus import map_files as modbus
 
     rows = [("modbus map", name) for name in modbus.shipped_maps()]
     rows += [("dlms map", name) for name in dlms.shipped_maps()]
+    rows += [("iec62056-21 map", name) for name in iec62056.shipped_maps()]
     rows += [("driver", name) for name in benches()]
     if as_json:
         for kind, name in rows:
@@ -80,12 +82,16 @@ def _list(as_json: bool) -> None:
 def _test_map(
     name: str, driver_name: str, against: str | None, rtu: bool, unit: int, as_json: bool
 ) -> None:
-    checks = _modbus_checks(name) if driver_name == "modbus" else _dlms_checks(name)
+    checks = (
+        _modbus_checks(name) if driver_name == "modbus" else _meter_map_checks(name, driver_name)
+    )
     wrong = _tell(checks, as_json)
     if against is not None:
         if driver_name != "modbus":
             fail(
-                "--against reads Modbus meters", Exit.USAGE, "`openami driver probe --driver dlms`"
+                "--against reads Modbus meters",
+                Exit.USAGE,
+                f"`openami driver probe --driver {driver_name}`",
             )
         _read(name, _place(against, rtu), unit, as_json)
     if wrong:
@@ -95,7 +101,7 @@ def _test_map(
 def _modbus_checks(name: str) -> "Iterable[Check]":
     from openami.gateway.driver_kit.map_checks import check_map
     from openami.gateway.drivers.modbus.map_files import load_map
-    from openami.gateway.drivers.modbus.register_map import MapError
+    from openami.gateway.map_files import MapError
     from openami.profile import shipped_catalogue
 
     try:
@@ -105,17 +111,20 @@ def _modbus_checks(name: str) -> "Iterable[Check]":
     return check_map(register_map, shipped_catalogue())
 
 
-def _dlms_checks(name: str) -> "Iterable[Check]":
+def _meter_map_checks(name: str, driver_name: str) -> "Iterable[Check]":
     from openami.gateway.driver_kit.map_checks import check_registers
-    from openami.gateway.drivers.dlms.map_files import load_map
-    from openami.gateway.drivers.dlms.meter_map import MapError
+    from openami.gateway.drivers.dlms import map_files as dlms
+    from openami.gateway.drivers.iec62056 import map_files as iec62056
+    from openami.gateway.map_files import MapError
     from openami.profile import shipped_catalogue
 
     try:
-        meter_map = load_map(name)
+        if driver_name == "dlms":
+            infos = [register.info for register in dlms.load_map(name).registers.values()]
+        else:
+            infos = [register.info for register in iec62056.load_map(name).registers.values()]
     except MapError as error:
         fail(str(error), Exit.FAILED, _not_found(name))
-    infos = [register.info for register in meter_map.registers.values()]
     return check_registers(infos, shipped_catalogue())
 
 

@@ -9,12 +9,13 @@ import os
 import termios
 import tty
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from openami.simulator.iec_line import BAUDRATES, Conversation, IecLine, Said
+from openami.simulator.tcp_server import serving_tcp
 
 _READ_BYTES = 4096  # more than a reader sends before it waits for an answer
 _SPEEDS = {getattr(termios, f"B{baudrate}"): baudrate for baudrate in BAUDRATES}
@@ -88,24 +89,11 @@ def _noise(octets: bytes) -> bytes:
     return bytes(octet ^ 0x5B for octet in octets[::3])
 
 
-@asynccontextmanager
-async def serving(line: IecLine, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
-    """Serve a line behind a device server of one speed; yield the port (``port=0`` takes a free one)."""
-    connections: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(_converse(line, reader, writer), name="iec 62056-21 connection")
-        connections.add(task)
-        task.add_done_callback(connections.discard)
-
-    server = await asyncio.start_server(accept, host, port)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in connections:
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+def serving(
+    line: IecLine, *, host: str = "127.0.0.1", port: int = 0
+) -> AbstractAsyncContextManager[int]:
+    """Serve a line behind a device server of one speed; it yields the port (``port=0`` takes a free one)."""
+    return serving_tcp(partial(_converse, line), host=host, port=port)
 
 
 class _Connection:
@@ -125,11 +113,7 @@ async def _converse(
 ) -> None:
     speaker, connection = _Speaker(line), _Connection(line, writer)
     try:
-        with suppress(ConnectionError):
-            while octets := await reader.read(_READ_BYTES):
-                speaker.hear(octets, line.baudrate, connection)
+        while octets := await reader.read(_READ_BYTES):
+            speaker.hear(octets, line.baudrate, connection)
     finally:
         speaker.fall_silent()
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()

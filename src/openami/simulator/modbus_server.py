@@ -12,12 +12,14 @@ any other function is refused with exception 1.
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
+from functools import partial
 from typing import Protocol
 
 from openami.simulator.faults import Fault, Readdressed, Silent, Slow
+from openami.simulator.tcp_server import serving_tcp
 
 UNIT_MAX = 247  # the serial line's last address (Modbus over serial line 1.02, 2.2)
 _READ_REGISTERS_MAX = 125  # of one answer (application protocol 6.3)
@@ -143,47 +145,23 @@ class ModbusLine:
         return unit if unit in self._banks else None
 
 
-@asynccontextmanager
-async def serving(
+def serving(
     line: ModbusLine, *, host: str = "127.0.0.1", port: int = 0
-) -> AsyncIterator[int]:
-    """Serve a line while the context lasts; yield the port (``port=0`` takes a free one)."""
-    connections: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(_converse(line, reader, writer), name="modbus connection")
-        connections.add(task)
-        task.add_done_callback(connections.discard)
-
-    server = await asyncio.start_server(accept, host, port)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in connections:
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+) -> AbstractAsyncContextManager[int]:
+    """Serve a line while the context lasts; it yields the port (``port=0`` takes a free one)."""
+    return serving_tcp(partial(_converse, line), host=host, port=port)
 
 
 async def _converse(
     line: ModbusLine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Answer one client until it leaves, or sends what is no Modbus frame."""
-    try:
-        # IncompleteReadError: it left in the middle of a frame, which is its right.
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while (frame := await _frame(reader)) is not None:
-                transaction, unit, request = frame
-                reply = await line.ask(unit, request)
-                if reply is not None:
-                    writer.write(
-                        _HEADER.pack(transaction, 0, len(reply) + 1) + bytes([unit]) + reply
-                    )
-                    await writer.drain()
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+    while (frame := await _frame(reader)) is not None:
+        transaction, unit, request = frame
+        reply = await line.ask(unit, request)
+        if reply is not None:
+            writer.write(_HEADER.pack(transaction, 0, len(reply) + 1) + bytes([unit]) + reply)
+            await writer.drain()
 
 
 async def _frame(reader: asyncio.StreamReader) -> tuple[int, int, bytes] | None:

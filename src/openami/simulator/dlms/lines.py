@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ from openami.simulator.dlms.frames import Framing, Hdlc, Question, Station, Wrap
 from openami.simulator.dlms.server import LogicalDevice
 from openami.simulator.faults import Fault, Readdressed, Silent, Slow
 from openami.simulator.serial_port import Send, SerialPort, plugged_in
+from openami.simulator.tcp_server import serving_tcp
 
 _READ_BYTES_MAX: Final = 4096  # more than any question
 _QUESTIONS_WAITING_MAX: Final = 16  # a client waits for one answer; more is noise
@@ -70,42 +72,23 @@ class DlmsLine:
         return None
 
 
-@asynccontextmanager
-async def on_tcp(line: DlmsLine, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
-    """Serve a line by the wrapper while the context lasts; yield the port."""
-    connections: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(_converse(line, reader, writer), name="dlms connection")
-        connections.add(task)
-        task.add_done_callback(connections.discard)
-
-    server = await asyncio.start_server(accept, host, port)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in connections:
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+def on_tcp(
+    line: DlmsLine, *, host: str = "127.0.0.1", port: int = 0
+) -> AbstractAsyncContextManager[int]:
+    """Serve a line by the wrapper while the context lasts; it yields the port."""
+    return serving_tcp(partial(_converse, line), host=host, port=port)
 
 
 async def _converse(
     line: DlmsLine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     framing = Wrapper()
-    try:
-        with suppress(ConnectionError):
-            while octets := await reader.read(_READ_BYTES_MAX):
-                for question in framing.questions(octets):
-                    answer = await line.ask(framing, question)
-                    if answer is not None:
-                        writer.write(answer)
-                await writer.drain()
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+    while octets := await reader.read(_READ_BYTES_MAX):
+        for question in framing.questions(octets):
+            answer = await line.ask(framing, question)
+            if answer is not None:
+                writer.write(answer)
+        await writer.drain()
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from msgspec import Meta
 from openami.gateway.driver import PollGroup, RegisterInfo
 from openami.gateway.drivers.dlms.apdu import Attribute
 from openami.gateway.drivers.dlms.cosem import VALUE, ClassId, logical_name
+from openami.gateway.map_files import MapError
 from openami.gateway.strict import Path, TableError, convert
 from openami.profile import Obis, ProfileError
 from openami.profile.event import EVENT_NAME_PATTERN
@@ -50,10 +51,6 @@ class Kind(StrEnum):
     TEXT = "text"
     TIME = "time"
     RELAY = "relay"
-
-
-class MapError(ValueError):
-    """A meter map cannot be used; the message says what is wrong in it and where."""
 
 
 # --- the file ------------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from openami.gateway.driver import LineSettings, MeterSettings, OptionsError
 from openami.gateway.drivers.dlms import hdlc
 from openami.gateway.drivers.dlms.key_file import KeySet, Password, read_key_file
 from openami.gateway.drivers.dlms.map_files import load_map, shipped_maps
-from openami.gateway.drivers.dlms.meter_map import MapError, MeterMap
+from openami.gateway.drivers.dlms.meter_map import MeterMap
 from openami.gateway.drivers.dlms.times import DeviationSign, Zone
 from openami.gateway.line_options import check_endpoint, converted
+from openami.gateway.map_files import MapError
 from openami.gateway.strict import Path as TablePath
 from openami.gateway.strict import did_you_mean
 from openami.private_files import KeyFileError

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.driver import PollGroup, RegisterInfo
+from openami.gateway.map_files import MapError
 from openami.gateway.strict import Path, TableError, convert
 from openami.profile import Obis, ProfileError
 from openami.toml_text import TomlError, read_toml
@@ -45,10 +46,6 @@ class Kind(StrEnum):
     NUMBER = "number"
     TEXT = "text"
     TIME = "time"
-
-
-class MapError(ValueError):
-    """A meter map cannot be used; the message says what is wrong in it and where."""
 
 
 # --- the file ------------------------------------------------------------------------------------

@@ -15,13 +15,14 @@ from openami.gateway.drivers.iec62056.characters import Parity
 from openami.gateway.drivers.iec62056.dialogue import Manner
 from openami.gateway.drivers.iec62056.map_files import load_map, shipped_maps
 from openami.gateway.drivers.iec62056.messages import ADDRESS_CHARS_MAX
-from openami.gateway.drivers.iec62056.meter_map import MapError, MeterMap
+from openami.gateway.drivers.iec62056.meter_map import MeterMap
 from openami.gateway.drivers.iec62056.times import (
     UTC_OFFSET_MINUTES_MAX,
     UTC_OFFSET_MINUTES_MIN,
     Zone,
 )
 from openami.gateway.line_options import check_endpoint, converted
+from openami.gateway.map_files import MapError
 from openami.gateway.strict import Path as TablePath
 from openami.gateway.strict import did_you_mean
 from openami.profile import MeterSerial

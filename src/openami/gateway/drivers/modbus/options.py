@@ -13,11 +13,12 @@ from msgspec import Meta
 from openami.gateway.breaker import SILENT_SHARE
 from openami.gateway.driver import LineSettings, MeterSettings, OptionsError, RegisterInfo
 from openami.gateway.drivers.modbus.map_files import load_map, shipped_maps
-from openami.gateway.drivers.modbus.register_map import MapError, Ratio, RegisterMap, SerialDefaults
+from openami.gateway.drivers.modbus.register_map import Ratio, RegisterMap, SerialDefaults
 from openami.gateway.drivers.modbus.sunspec.chain import BASE_MAX, BASES
 from openami.gateway.drivers.modbus.sunspec.layout import NAME as SUNSPEC
 from openami.gateway.drivers.modbus.sunspec.layout import Discovery, undiscovered
 from openami.gateway.line_options import check_endpoint, converted
+from openami.gateway.map_files import MapError
 from openami.gateway.strict import Path as TablePath
 from openami.gateway.strict import did_you_mean
 from openami.profile import MeterSerial

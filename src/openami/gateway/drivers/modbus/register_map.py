@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.driver import PollGroup, RegisterInfo, RelayPosition
+from openami.gateway.map_files import MapError
 from openami.gateway.strict import Path, TableError, convert
 from openami.profile import Obis
 from openami.toml_text import TomlError, read_toml
@@ -96,10 +97,6 @@ class Part(StrEnum):
     POSITIVE = "positive"
     NEGATIVE = "negative"
     """The size of what is below zero: 2.7.0 of a power that is negative on export."""
-
-
-class MapError(ValueError):
-    """A register map cannot be used; the message says what is wrong in it and where."""
 
 
 # --- the file ------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from openami.gateway.drivers.modbus.mbmap.registers import (
     relay_table,
 )
 from openami.gateway.drivers.modbus.mbmap.source import MbmapError, MbmapFile, read_mbmap
-from openami.gateway.drivers.modbus.register_map import MapError, read_map
+from openami.gateway.drivers.modbus.register_map import read_map
+from openami.gateway.map_files import MapError
 from openami.gateway.strict import TableError
 from openami.profile import one_line
 

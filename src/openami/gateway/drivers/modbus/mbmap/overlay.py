@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.driver import PollGroup
-from openami.gateway.drivers.modbus.register_map import Certainty, Golden, MapError, Ratio
+from openami.gateway.drivers.modbus.register_map import Certainty, Golden, Ratio
+from openami.gateway.map_files import MapError
 from openami.gateway.strict import TableError, convert
 from openami.profile import Obis
 from openami.toml_text import TomlError, read_toml
