@@ -1,7 +1,6 @@
 """``openami doctor capacity``, run for real: it measures, says so, and leaves nothing behind."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,14 +15,14 @@ COMMAND = (sys.executable, "-m", "openami", "doctor", "capacity")
 TIMEOUT_S = 120  # a second's measuring, and a disk that others are flooding
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments],
         capture_output=True,
         text=True,
         check=False,
         timeout=TIMEOUT_S,
-        env=os.environ | environment,
+        cwd=cwd,
     )
 
 
@@ -60,10 +59,11 @@ def test_into_postgres(postgres: Postgres, tmp_path: Path) -> None:
     """A database of its own on the server; the one that is named is not touched."""
     url = f"postgresql://postgres@127.0.0.1:{postgres.port}/postgres"
     before = postgres.sql("SELECT datname FROM pg_database ORDER BY 1")
-    done = run("--store", url, "--seconds", "1", "--directory", str(tmp_path))
+    done = run("--store", url, "--seconds", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("PostgreSQL; measured in")
     assert "15 min  8" in done.stdout
+    assert "The server's disk cannot be seen from here" in done.stdout
     assert postgres.sql("SELECT datname FROM pg_database ORDER BY 1") == before
     assert postgres.sql("SELECT to_regnamespace('openami') IS NULL") == "t"
     assert list(tmp_path.iterdir()) == []
@@ -116,6 +116,13 @@ def test_a_directory_that_may_only_be_read_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Read-only file system" in done.stderr
     assert "--directory" in done.stderr
+
+
+def test_a_store_of_no_known_kind_is_named(tmp_path: Path) -> None:
+    done = run("--store", "mysql://db/openami", "--directory", str(tmp_path))
+    assert done.returncode == 2
+    assert "'mysql' is no kind of store" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ SAMPLES_MAX: Final = 2_000
 TRIAL_READINGS_MAX: Final = 1_000_000
 # A page of a database's log.
 SYNCED_BYTES: Final = 4096
+# The profile's example has three.
+COMMITTED_REGISTERS: Final = 3
 # As bench_outbox: one gateway's poll cycle.
 CYCLE_METERS: Final = 20
 CYCLE_REGISTERS: Final = 8
@@ -115,7 +117,7 @@ async def committed(intake: Intake, village: Village, seconds: float) -> Latency
     samples: list[float] = []
     until = time.perf_counter() + seconds
     while True:
-        decisions = await intake.judge(village.messages(1, 3))
+        decisions = await intake.judge(village.messages(1, COMMITTED_REGISTERS))
         began = time.perf_counter()
         await intake.commit(decisions)
         samples.append(time.perf_counter() - began)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from openami.headend.store import StoreError
-from openami.headend.store.open import file_of
+from openami.headend.store.open import POSTGRES, file_of, unknown_kind
 
 DATABASE_PREFIX: Final = "openami_capacity_"
 # Dropping waits for a checkpoint on a slow disk, and no longer.
@@ -31,9 +31,11 @@ async def trial_store(url: str, directory: Path) -> AsyncIterator[TrialStore]:
 
     The store that the URL itself names is not touched. Raises StoreError.
     """
-    if url.startswith("sqlite:"):
+    if file_of(url) is not None:
         yield _trial_file(directory / "trial.db")
         return
+    if not url.startswith(POSTGRES):
+        raise unknown_kind(url)
     try:
         import asyncpg
 
@@ -85,13 +87,10 @@ def _with_database(url: str, name: str) -> str:
 
 
 def _trial_file(path: Path) -> TrialStore:
-    url = f"sqlite:///{path}"
-    assert file_of(url) == str(path)
-
     async def size() -> int:
         return _size(path)
 
-    return TrialStore(url, size)
+    return TrialStore(f"sqlite:///{path}", size)
 
 
 def _size(path: Path) -> int:

@@ -1,5 +1,6 @@
 """What was measured of a machine, for a person and for a program."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -7,7 +8,7 @@ import click
 from openami.cli.report import print_table
 
 if TYPE_CHECKING:
-    from openami.capacity.measuring import Capacity
+    from openami.capacity.conclusion import Capacity
     from openami.capacity.probes import Latency
     from openami.capacity.reckoning import Reach
 
@@ -23,24 +24,27 @@ _CHANGES: Final = {
 _EVERY: Final = {900: "15 min", 60: "60 s"}
 
 
-def as_object(measured: "Capacity") -> dict[str, Any]:
+def as_object(measured: "Capacity", directory: Path) -> dict[str, Any]:
     """Return everything as one object; times in seconds, rates a second."""
     met = measured.conditions
     return {
         "engine": measured.engine,
-        "directory": str(measured.directory.resolve()),
+        "directory": str(directory.resolve()),
         "filesystem": met.filesystem,
-        "sync": _latency(measured.synced),
-        "commit": _latency(measured.committed),
-        "judge_per_s": {str(n): round(rate.per_s) for n, rate in measured.judged.items()},
+        "sync": _latency(measured.figures.synced),
+        "commit": _latency(measured.figures.committed),
+        "judge_per_s": {str(n): round(rate.per_s) for n, rate in measured.figures.judged.items()},
         "intake": {
             str(n): {"per_s": round(rate.per_s), "cpu_us": round(rate.cpu_s * 1e6, 1)}
-            for n, rate in measured.taken_in.items()
+            for n, rate in measured.figures.taken_in.items()
         },
-        "outbox": {"readings_per_s": round(measured.appended.per_s), **_latency(measured.cycle)},
-        "free_bytes": measured.free_bytes,
+        "outbox": {
+            "readings_per_s": round(measured.figures.appended.per_s),
+            **_latency(measured.figures.cycle),
+        },
+        "free_bytes": measured.room and measured.room.free_bytes,
         "bytes_per_reading": round(measured.bytes_per_reading, 1),
-        "bytes_from_readings": measured.bytes_from_readings,
+        "bytes_from_readings": measured.figures.readings,
         "cores": met.cores,
         "load_before": met.load_before,
         "others_share": met.others_share,
@@ -60,14 +64,12 @@ def as_object(measured: "Capacity") -> dict[str, Any]:
     }
 
 
-def show(measured: "Capacity") -> None:
+def show(measured: "Capacity", directory: Path) -> None:
     """Print it for a person, on stdout."""
     from openami.capacity.reckoning import KEEP_DAYS, MARGIN, ROOM_SHARE
 
     kind = measured.conditions.filesystem or "unknown"
-    click.echo(
-        f"{_ENGINES[measured.engine]}; measured in {measured.directory.resolve()} ({kind})\n"
-    )
+    click.echo(f"{_ENGINES[measured.engine]}; measured in {directory.resolve()} ({kind})\n")
     print_table(["MEASURED", "", "WHAT IT MEANS"], _figures(measured))
     click.echo(
         f"\nMeters served with {MARGIN:.0%} of what was measured (the rest: MQTT, broker, catching up, pages)\n"
@@ -94,15 +96,23 @@ def show(measured: "Capacity") -> None:
 
 def _figures(measured: "Capacity") -> list[list[str]]:
     rows = [
-        ["sync of the disk", _ms(measured.synced), "a page safe on the disk: half, and 99 of 100"],
-        ["commit of the store", _ms(measured.committed), "one message durable, then acknowledged"],
+        [
+            "sync of the disk",
+            _ms(measured.figures.synced),
+            "a page safe on the disk: half, and 99 of 100",
+        ],
+        [
+            "commit of the store",
+            _ms(measured.figures.committed),
+            "one message durable, then acknowledged",
+        ],
         *(
             [
                 f"judge, {n} registers",
                 f"{rate.per_s:,.0f}/s",
                 "messages decoded and judged by one core",
             ]
-            for n, rate in measured.judged.items()
+            for n, rate in measured.figures.judged.items()
         ),
         *(
             [
@@ -110,18 +120,18 @@ def _figures(measured: "Capacity") -> list[list[str]]:
                 f"{rate.per_s:,.0f}/s",
                 f"judged and durably stored; {rate.per_s * rate.cpu_s:.0%} of the time computing",
             ]
-            for n, rate in measured.taken_in.items()
+            for n, rate in measured.figures.taken_in.items()
         ),
         [
             "outbox",
-            f"{measured.appended.per_s:,.0f}/s",
+            f"{measured.figures.appended.per_s:,.0f}/s",
             "readings durable in a gateway on this machine",
         ],
-        ["outbox, one cycle", _ms(measured.cycle), "20 meters' readings appended"],
+        ["outbox, one cycle", _ms(measured.figures.cycle), "20 meters' readings appended"],
         ["a reading", f"{measured.bytes_per_reading:.1f} B", "in the store, with its index"],
     ]
     if measured.room is not None:
-        rows.append(["free", f"{measured.free_bytes / 1e9:,.1f} GB", "on the disk"])
+        rows.append(["free", f"{measured.room.free_bytes / 1e9:,.1f} GB", "on the disk"])
     return rows
 
 

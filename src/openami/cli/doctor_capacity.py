@@ -13,7 +13,7 @@ from openami.cli.report import Exit, fail, print_json, say
 from openami.cli.storage import fail_for_store
 
 if TYPE_CHECKING:
-    from openami.capacity.measuring import Capacity
+    from openami.capacity.conclusion import Capacity
 
 # Long enough for a few hundred commits of a slow disk, short enough to be run without thinking about it.
 DEFAULT_SECONDS = 15.0
@@ -63,9 +63,9 @@ def capacity(store: str, directory: Path | None, seconds: float, as_json: bool) 
     except OutboxError as error:
         fail(str(error), Exit.FAILED, error.remedy)
     if as_json:
-        print_json(as_object(measured))
+        print_json(as_object(measured, place))
     else:
-        show(measured)
+        show(measured, place)
 
 
 async def _measured(url: str, place: Path, seconds: float, *, server_disk: bool) -> "Capacity":
