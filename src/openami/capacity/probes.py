@@ -74,7 +74,7 @@ async def synced(directory: Path, seconds: float) -> Latency:
 async def judged(intake: Intake, village: Village, registers: int, seconds: float) -> Rate:
     """Decode and judge messages, on one core's time. Nothing is stored."""
 
-    async def batch() -> Callable[[], Awaitable[int]]:
+    def batch() -> Callable[[], Awaitable[int]]:
         messages = village.messages(BATCH_MESSAGES_MAX, registers)
 
         async def work() -> int:
@@ -89,7 +89,7 @@ async def judged(intake: Intake, village: Village, registers: int, seconds: floa
 async def taken_in(intake: Intake, village: Village, registers: int, seconds: float) -> Rate:
     """Judge messages and commit them durably, in the batches of a busy head-end. Raises StoreError."""
 
-    async def batch() -> Callable[[], Awaitable[int]]:
+    def batch() -> Callable[[], Awaitable[int]]:
         messages = village.messages(BATCH_MESSAGES_MAX, registers)
 
         async def work() -> int:
@@ -129,7 +129,7 @@ async def appended(outbox: Outbox, village: Village, seconds: float) -> tuple[Ra
     """Append poll cycles; return readings a second, and what one cycle's commit took. Raises OutboxError."""
     samples: list[float] = []
 
-    async def batch() -> Callable[[], Awaitable[int]]:
+    def batch() -> Callable[[], Awaitable[int]]:
         drafts = village.drafts(CYCLE_METERS, CYCLE_REGISTERS)
 
         async def work() -> int:
@@ -144,7 +144,7 @@ async def appended(outbox: Outbox, village: Village, seconds: float) -> tuple[Ra
 
 
 async def _rated(
-    prepare: Callable[[], Awaitable[Callable[[], Awaitable[int]]]],
+    prepare: Callable[[], Callable[[], Awaitable[int]]],
     seconds: float,
     *,
     rounds_max: int,
@@ -152,11 +152,12 @@ async def _rated(
     until = time.perf_counter() + seconds
     count, took_s, cpu_s = 0, 0.0, 0.0
     for _ in range(rounds_max):
-        work = await prepare()
+        work = prepare()
         cpu, began = time.process_time(), time.perf_counter()
         count += await work()
         took_s += time.perf_counter() - began
         cpu_s += time.process_time() - cpu
+        await asyncio.sleep(0)  # so that it can be cancelled
         if time.perf_counter() >= until:
             break
     return Rate(count / took_s, cpu_s / count, count)

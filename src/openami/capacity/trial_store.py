@@ -69,16 +69,17 @@ async def trial_store(url: str, directory: Path) -> AsyncIterator[TrialStore]:
                     permanent=True,
                 ) from error
             raise
-        try:
-            yield TrialStore(
-                _with_database(url, name),
-                lambda: connection.fetchval("SELECT pg_database_size($1::text)", name),
-            )
-        finally:
-            with explained(url):
-                await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        yield TrialStore(
+            _with_database(url, name),
+            lambda: connection.fetchval("SELECT pg_database_size($1::text)", name),
+        )
     finally:
-        await connection.close()
+        try:
+            with explained(url):
+                # Also when it is not known whether it was made: somebody may have ended us meanwhile.
+                await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        finally:
+            await connection.close()
 
 
 def _with_database(url: str, name: str) -> str:

@@ -1,4 +1,7 @@
-"""What a village would send, for a measurement: every message different, in the order of time. Diced, but always the same."""
+"""What a village would send, for a measurement: every message different, in the order of time.
+
+Diced, but always the same.
+"""
 
 import random
 from collections import Counter
