@@ -82,7 +82,8 @@ def test_who_may_make_no_database_is_told_so(postgres: Postgres, tmp_path: Path)
     assert done.stdout == ""
 
 
-def test_ended_from_outside_it_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_ended_from_outside_it_leaves_nothing_behind(tmp_path: Path, how: signal.Signals) -> None:
     running = subprocess.Popen(
         [*COMMAND, "--directory", str(tmp_path), "--seconds", "100"],
         stderr=subprocess.PIPE,
@@ -92,7 +93,7 @@ def test_ended_from_outside_it_leaves_nothing_behind(tmp_path: Path) -> None:
     assert "measuring" in running.stderr.readline()
     assert "the disk's syncs" in running.stderr.readline()
     assert list(tmp_path.iterdir())
-    running.send_signal(signal.SIGTERM)
+    running.send_signal(how)
     _, said = running.communicate(timeout=TIMEOUT_S)
     assert running.returncode == 130
     assert "nothing is left behind" in said

@@ -54,7 +54,7 @@ def capacity(store: str, directory: Path | None, seconds: float, as_json: bool) 
     say(f"measuring for {seconds:g} s in {place.resolve()} …")
     try:
         measured = asyncio.run(_measured(store, place, seconds, server_disk=directory is not None))
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         fail("ended before it was done; nothing is left behind", Exit.INTERRUPTED)
     except PlaceError as error:
         fail(str(error), Exit.USAGE, error.remedy)
