@@ -6,7 +6,10 @@ import click
 
 from openami.cli.lazy_group import LazyGroup
 
-_COMMANDS: Mapping[str, str] = {"meter": "doctor_meter:meter"}
+_COMMANDS: Mapping[str, str] = {
+    "capacity": "doctor_capacity:capacity",
+    "meter": "doctor_meter:meter",
+}
 
 
 @click.group(cls=LazyGroup, places=_COMMANDS)

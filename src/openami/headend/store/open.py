@@ -7,7 +7,7 @@ from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError
 from openami.headend.store.commands import HeadEndStore
 
 _SQLITE = "sqlite:///"
-_POSTGRES = ("postgresql://", "postgres://")
+POSTGRES = ("postgresql://", "postgres://")
 
 
 @asynccontextmanager
@@ -31,7 +31,7 @@ async def open_store(
             path_of(url), access, rejected_bytes_max=rejected_bytes_max, unsettled=unsettled
         ) as sqlite:
             yield sqlite
-    elif url.startswith(_POSTGRES):
+    elif url.startswith(POSTGRES):
         try:
             from openami.headend.store.postgres import open_postgres
         except ModuleNotFoundError as error:
@@ -47,11 +47,16 @@ async def open_store(
         ) as postgres:
             yield postgres
     else:
-        raise StoreError(
-            f"{url.partition(':')[0]!r} is no kind of store this program knows",
-            remedy="give sqlite:///path/to/file.db or postgresql://user@host/database",
-            permanent=True,
-        )
+        raise unknown_kind(url)
+
+
+def unknown_kind(url: str) -> StoreError:
+    """Return the error for a URL that names no kind of store."""
+    return StoreError(
+        f"{url.partition(':')[0]!r} is no kind of store this program knows",
+        remedy="give sqlite:///path/to/file.db or postgresql://user@host/database",
+        permanent=True,
+    )
 
 
 def file_of(url: str) -> str | None:
