@@ -1,10 +1,11 @@
 """From a URL to an open store; the engine's own library is imported only when it is asked for."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError
 from openami.headend.store.commands import HeadEndStore
+from openami.headend.store.marks import Mark
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
@@ -16,19 +17,19 @@ async def open_store(
     access: Access = Access.OWN,
     *,
     rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
-    unsettled: bool = False,
+    despite: Collection[Mark] = (),
 ) -> AsyncIterator[HeadEndStore]:
     """Open the store a URL names: ``sqlite:///path`` or ``postgresql://…``.
 
     ``sqlite:///openami.db`` is a file in the working directory, ``sqlite:////var/lib/openami.db`` an
-    absolute path. ``unsettled``: take one whose restore is to be finished. Raises StoreError with its remedy when
+    absolute path. ``despite``: marks that are no obstacle. Raises StoreError with its remedy when
     the store cannot be opened with this access.
     """
     if url.startswith(_SQLITE):
         from openami.headend.store.sqlite import open_sqlite
 
         async with open_sqlite(
-            path_of(url), access, rejected_bytes_max=rejected_bytes_max, unsettled=unsettled
+            path_of(url), access, rejected_bytes_max=rejected_bytes_max, despite=despite
         ) as sqlite:
             yield sqlite
     elif url.startswith(_POSTGRES):
@@ -43,7 +44,7 @@ async def open_store(
                 permanent=True,
             ) from None
         async with open_postgres(
-            url, access, rejected_bytes_max=rejected_bytes_max, unsettled=unsettled
+            url, access, rejected_bytes_max=rejected_bytes_max, despite=despite
         ) as postgres:
             yield postgres
     else:
