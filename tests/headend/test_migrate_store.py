@@ -8,6 +8,7 @@ import random
 import signal
 import sqlite3
 import struct
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -20,10 +21,11 @@ from tests.headend.conftest import ENGINES
 from tests.headend.decisions import NOON, POWER, RELAY, accepted, readings, register, rejected, told
 from tests.headend.new_store import new_store
 from tests.headend.old_store import OldSqlite, schema_until
-from tests.headend.program import openami
+from tests.headend.program import openami, wait_for
 from tests.headend.test_backup import LATER, MINUTE, TAKEN, live_on
 from tests.headend.test_command_store import Decide, a_command
 from tests.postgres import Postgres
+from tests.tools import require_tool
 
 from openami.headend.audit import first_break
 from openami.headend.backups.making import settled
@@ -53,7 +55,7 @@ def ways(request: pytest.FixtureRequest, tmp_path: Path, postgres_url: str) -> t
 
 
 def moved(source: str, target: str, say: Callable[[str], None] = lambda _: None) -> Moved:
-    return asyncio.run(move(source, target, who="anita", now=LATER, say=say))
+    return asyncio.run(move(source, target, who="anita", now=LATER, tell=say))
 
 
 def opened(url: str, access: Access = Access.OWN) -> None:
@@ -75,7 +77,7 @@ _NAMES = (
 )
 _ONE_ROW = {"tally", "audit_end", "alarm_look"}
 _BITS = {"smallint": 16, "integer": 32, "bigint": 64}
-_VALUES = [  # with their flags: float, whole, true and false, text
+_VALUES: list[tuple[float | str, int]] = [  # with their flags: float, whole, true and false, text
     *((-0.0, 0), (0.1, 1), (5.0, 0), (float("inf"), 0), (5e-324, 2)),
     *((5, 4), (-(2**53), 4), (0, 4), (1, 8), (0, 8)),
     *(("007", 12), ("", 12), ("சென்னை 🔌", 12)),
@@ -315,12 +317,38 @@ def test_beside_a_working_head_end_it_is_refused(
             with pytest.raises(
                 StoreError, match=r"another head-end|somebody works with"
             ) as refused:
-                await move(source, target, who="anita", now=LATER, say=lambda _: None)
+                await move(source, target, who="anita", now=LATER, tell=lambda _: None)
             assert refused.value.permanent
 
     asyncio.run(beside())
     assert not Path(target.removeprefix("sqlite:///")).exists()
     opened(source)
+
+
+def test_a_head_end_that_comes_while_it_moves_is_noticed(
+    postgres: Postgres, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands before locked tables, and would go on in the old store as soon as they are free."""
+    monkeypatch.setattr(postgres_side, "_LOOKS_MAX", 3)
+    opened(postgres_url)
+    target = f"sqlite:///{tmp_path}/target.db"
+    name = postgres_url.rsplit("/", 1)[1]
+    others = f"FROM pg_stat_activity WHERE datname = '{name}' AND application_name = 'openami'"
+
+    def say(sentence: str) -> None:
+        if sentence == "comparing":
+            command = [str(require_tool("psql")), f"{postgres_url}?application_name=openami"]
+            coming.append(subprocess.Popen(command, stdin=subprocess.PIPE))
+            wait_for(lambda: postgres.sql(f"SELECT count(*) {others}") == "1")
+
+    coming: list[subprocess.Popen[bytes]] = []
+    with pytest.raises(StoreError, match="somebody works with"):
+        moved(postgres_url, target, say)
+    coming[0].communicate()
+    opened(postgres_url)
+    with pytest.raises(StoreError, match="not finished"):
+        opened(target)
+    moved(postgres_url, target)
 
 
 def test_a_store_is_never_overwritten(ways: tuple[str, str]) -> None:
@@ -412,8 +440,8 @@ async def test_two_moves_into_one_database(
     source = new_store(tmp_path / "store.db")
     async with postgres_side.begun_target(postgres_url, begun_at="now", only_again=False):
         with pytest.raises(MoveError, match=r"another move .* is at work"):
-            await move(source, postgres_url, who="anita", now=LATER, say=lambda _: None)
-    await move(source, postgres_url, who="anita", now=LATER, say=lambda _: None)
+            await move(source, postgres_url, who="anita", now=LATER, tell=lambda _: None)
+    await move(source, postgres_url, who="anita", now=LATER, tell=lambda _: None)
 
 
 # --- the hash ------------------------------------------------------------------------------------

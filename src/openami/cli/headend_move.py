@@ -32,7 +32,7 @@ def migrate_store(source: str, target: str, as_json: bool) -> None:
     from openami.headend.moving.rows import MoveError
 
     try:
-        moved = asyncio.run(move(source, target, who=who_asks(), now=SystemClock().now(), say=say))
+        moved = asyncio.run(move(source, target, who=who_asks(), now=SystemClock().now(), tell=say))
     except (MoveError, BackupError) as error:
         fail(str(error), Exit.FAILED, error.remedy)
     except StoreError as error:

@@ -39,11 +39,11 @@ class Moved:
 
 
 async def move(
-    source_url: str, target_url: str, *, who: str, now: datetime, say: Callable[[str], None]
+    source_url: str, target_url: str, *, who: str, now: datetime, tell: Callable[[str], None]
 ) -> Moved:
     """Move a store, or leave both places as they were. Raises MoveError, BackupError and StoreError.
 
-    ``say`` is told how far it is.
+    ``tell`` is told how far it is.
     """
     at = utc_text(now)
     source_engine, target_engine = _engine(source_url), _engine(target_url)
@@ -55,12 +55,12 @@ async def move(
             target_url, begun_at=at, only_again=source.moved_to is not None
         )
         async with begun as target:
-            moved = await _proved(source, target, say)
+            moved = await _proved(source, target, tell)
             await target.count_on()
             await target.carry_out(lambda: _arrived(moved, who=who, now=now))
             if source.moved_to is None:
                 await source.mark_moved(target.place, at)
-            say(f"{source.place} is marked as moved")
+            tell(f"{source.place} is marked as moved")
             await target.commit()
     return moved
 
@@ -83,7 +83,7 @@ def _refuse_moved_elsewhere(source: Side, target_place: str) -> None:
         )
 
 
-async def _proved(source: Side, target: Side, say: Callable[[str], None]) -> Moved:
+async def _proved(source: Side, target: Side, tell: Callable[[str], None]) -> Moved:
     """Copy every table and compare what came. Raises MoveError."""
     layouts = await source.layouts()
     if layouts != await target.layouts():
@@ -91,9 +91,9 @@ async def _proved(source: Side, target: Side, say: Callable[[str], None]) -> Mov
             "the two engines' tables differ, so this program must not move them",
             remedy="nothing was moved; please report this",
         )
-    sent = {layout.table: await _copied(source, target, layout, say) for layout in layouts}
-    say("comparing")
-    found = {layout.table: await _content(target, layout, say) for layout in layouts}
+    sent = {layout.table: await _copied(source, target, layout, tell) for layout in layouts}
+    tell("comparing")
+    found = {layout.table: await _content(target, layout, tell) for layout in layouts}
     if wrong := [table for table in sent if sent[table] != found[table]]:
         raise MoveError(
             f"what came to {target.place} is not what was in {source.place}: {', '.join(wrong)} differ",
@@ -103,29 +103,31 @@ async def _proved(source: Side, target: Side, say: Callable[[str], None]) -> Mov
 
 
 async def _copied(
-    source: Side, target: Side, layout: Layout, say: Callable[[str], None]
+    source: Side, target: Side, layout: Layout, tell: Callable[[str], None]
 ) -> Content:
     await target.clear(layout)
     content = Content()
     async for rows in source.batches(layout):
         await target.put(layout, rows)
         content.add(rows)
-        _tell(say, layout, content, "copied")
-    say(f"{layout.table}: {content.rows} rows copied")
+        _tell_progress(tell, layout, content, "copied")
+    tell(f"{layout.table}: {content.rows} rows copied")
     return content
 
 
-async def _content(side: Side, layout: Layout, say: Callable[[str], None]) -> Content:
+async def _content(side: Side, layout: Layout, tell: Callable[[str], None]) -> Content:
     content = Content()
     async for rows in side.batches(layout):
         content.add(rows)
-        _tell(say, layout, content, "compared")
+        _tell_progress(tell, layout, content, "compared")
     return content
 
 
-def _tell(say: Callable[[str], None], layout: Layout, content: Content, done: str) -> None:
+def _tell_progress(
+    tell: Callable[[str], None], layout: Layout, content: Content, done: str
+) -> None:
     if content.rows % _TOLD_EVERY_ROWS == 0:
-        say(f"{layout.table}: {content.rows} rows {done} so far")
+        tell(f"{layout.table}: {content.rows} rows {done} so far")
 
 
 def _arrived(moved: Moved, *, who: str, now: datetime) -> Steps[None]:

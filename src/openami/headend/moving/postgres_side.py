@@ -154,6 +154,8 @@ async def _refuse_unready(connection: Any, url: str) -> None:
 async def _refuse_others(connection: Any, url: str) -> None:
     """Raise StoreError while a head-end is connected; one that is just going is waited for."""
     for _ in range(_LOOKS_MAX):
+        # Within a transaction the server would go on telling what it told first.
+        await connection.execute("SELECT pg_stat_clear_snapshot()")
         if not await connection.fetchval(_AT_WORK, SESSION["application_name"]):
             return
         await asyncio.sleep(_LOOK_S)
