@@ -508,3 +508,4 @@ def test_on_the_command_line(tmp_path: Path, postgres_url: str) -> None:
     assert row["rows"] == sum(table["rows"] for table in row["tables"].values())
     assert len(row["tables"]["tally"]["digest"]) == 32
     assert openami("headend", "migrate-store", source, postgres_url, code=1) == ""
+    assert openami("headend", "migrate-store", "mysql://somewhere", postgres_url, code=2) == ""

@@ -17,7 +17,7 @@ from openami.headend.moving.rows import Content, Layout, MoveError
 from openami.headend.moving.side import Side
 from openami.headend.store.chain import append, in_turn
 from openami.headend.store.marks import Mark
-from openami.headend.store.open import file_of
+from openami.headend.store.open import engine_of
 from openami.headend.store.steps import Steps, do
 from openami.profile import utc_text
 
@@ -66,7 +66,7 @@ async def move(
 
 
 def _engine(url: str) -> ModuleType:
-    if file_of(url) is not None:
+    if engine_of(url) == "sqlite":
         from openami.headend.moving import sqlite_side
 
         return sqlite_side

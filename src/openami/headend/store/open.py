@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import Literal
 
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError
 from openami.headend.store.commands import HeadEndStore
@@ -25,34 +27,39 @@ async def open_store(
     absolute path. ``despite``: marks that are no obstacle. Raises StoreError with its remedy when
     the store cannot be opened with this access.
     """
-    if url.startswith(_SQLITE):
+    if engine_of(url) == "sqlite":
         from openami.headend.store.sqlite import open_sqlite
 
         async with open_sqlite(
             path_of(url), access, rejected_bytes_max=rejected_bytes_max, despite=despite
         ) as sqlite:
             yield sqlite
-    elif url.startswith(_POSTGRES):
-        try:
-            from openami.headend.store.postgres import open_postgres
-        except ModuleNotFoundError as error:
-            if error.name != "asyncpg":
-                raise
-            raise StoreError(
-                "the PostgreSQL store needs the package asyncpg, which is not installed",
-                remedy="pip install 'openami[postgres]'",
-                permanent=True,
-            ) from None
+    else:
+        from openami.headend.store.postgres import open_postgres
+
         async with open_postgres(
             url, access, rejected_bytes_max=rejected_bytes_max, despite=despite
         ) as postgres:
             yield postgres
-    else:
+
+
+def engine_of(url: str) -> Literal["sqlite", "postgres"]:
+    """Return which engine a URL asks for. Raises StoreError if there is none here."""
+    if url.startswith(_SQLITE):
+        return "sqlite"
+    if not url.startswith(_POSTGRES):
         raise StoreError(
             f"{url.partition(':')[0]!r} is no kind of store this program knows",
             remedy="give sqlite:///path/to/file.db or postgresql://user@host/database",
             permanent=True,
         )
+    if find_spec("asyncpg") is None:
+        raise StoreError(
+            "the PostgreSQL store needs the package asyncpg, which is not installed",
+            remedy="pip install 'openami[postgres]'",
+            permanent=True,
+        )
+    return "postgres"
 
 
 def file_of(url: str) -> str | None:
