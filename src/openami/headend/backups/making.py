@@ -25,6 +25,7 @@ from openami.headend.backups.file_form import (
     write_backup,
 )
 from openami.headend.store import Access
+from openami.headend.store.marks import Mark
 from openami.headend.store.migrations import SCHEMA, migrations
 from openami.headend.store.open import file_of, open_store, path_of
 from openami.headend.store.settling import Settled
@@ -32,6 +33,8 @@ from openami.profile import utc_text
 
 # The copy and the file it goes into, for a moment both.
 _COPIES: Final = 2
+# A store that was moved is a state of the past, too, once somebody comes back to it.
+_SETTLED_AWAY: Final = (Mark.UNSETTLED, Mark.MOVED)
 
 
 def back_up(url: str, target: Path, *, now: datetime) -> Manifest:
@@ -99,7 +102,7 @@ def restore(backup: Path, url: str, *, who: str, now: datetime) -> tuple[Manifes
 
 def _into_sqlite(backup: Path, target: Path) -> Manifest:
     with _explained(target):
-        _refuse_root(target.parent)
+        refuse_root(target.parent)
         sqlite_copy.refuse_live(target)
         with scratch(target) as copy:
             manifest = proved(backup, copy, engine="sqlite")
@@ -128,16 +131,16 @@ def settled(url: str, *, taken_at: datetime, who: str, now: datetime) -> Settled
     if file_of(url) is not None:
         path = Path(path_of(url))
         with _explained(path):
-            _refuse_root(path.parent)
+            refuse_root(path.parent)
 
     async def settle() -> Settled:
-        async with open_store(url, Access.OWN, unsettled=True) as store:
+        async with open_store(url, Access.OWN, despite=_SETTLED_AWAY) as store:
             return await store.settle(taken_at=taken_at, who=who, now=now)
 
     return asyncio.run(settle())
 
 
-def _refuse_root(directory: Path) -> None:
+def refuse_root(directory: Path) -> None:
     """Raise BackupError where root would make files that the head-end's own user cannot write."""
     owner = directory.stat().st_uid
     if os.geteuid() == 0 and owner != 0:

@@ -17,10 +17,10 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import asyncpg
 
 from openami.headend.backups.file_form import COPY_BYTES, BackupError, TableContent
+from openami.headend.store.marks import CREATE, Mark
 from openami.headend.store.migrations import APPLIED
 from openami.headend.store.postgres import SCHEMA_NAME
 from openami.headend.store.postgres_errors import explained, where
-from openami.headend.store.settling import MARK
 
 # A hundred million readings take a quarter of an hour; a tool that works for a day waits for somebody.
 TOOL_HOURS_MAX: Final = 24
@@ -90,7 +90,7 @@ async def bring_back(
     async with _connected(url) as connection:
         with explained(url):
             _, found = await _content(connection, url)
-    found.pop("unsettled", None)
+    found.pop(Mark.UNSETTLED, None)
     if found != dict(expected):
         wrong = sorted(
             name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
@@ -116,7 +116,7 @@ def _bring_back(url: str, dump: Path, taken_at: str) -> None:
         try:
             shutil.copyfileobj(reading.stdout, writing.stdin, COPY_BYTES)
             if reading.wait(_TOOL_S) == 0:
-                mark = f"SET search_path = {SCHEMA_NAME}; {MARK}; "
+                mark = f"SET search_path = {SCHEMA_NAME}; {CREATE[Mark.UNSETTLED]}; "
                 put = f"INSERT INTO unsettled VALUES ('{taken_at}')"  # noqa: S608 - our own time
                 writing.stdin.write(f"{mark}{put};\n".encode())
                 writing.stdin.close()

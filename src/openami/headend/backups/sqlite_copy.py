@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from openami.headend.backups.file_form import BackupError, TableContent, sync_directory
+from openami.headend.store.marks import CREATE, Mark
 from openami.headend.store.migrations import APPLIED
-from openami.headend.store.settling import MARK
 from openami.headend.store.sqlite import FILE_MODE
 
 
@@ -41,7 +41,7 @@ def mark_unsettled(path: Path, taken_at: str) -> None:
     with closing(_connect(path, "rw")) as copy:
         copy.execute("PRAGMA synchronous = FULL")
         copy.execute("BEGIN IMMEDIATE")
-        copy.execute(MARK)
+        copy.execute(CREATE[Mark.UNSETTLED])
         copy.execute("INSERT INTO unsettled VALUES (?)", (taken_at,))
         copy.execute("COMMIT")
 

@@ -113,6 +113,18 @@ def value_of(number: Stored | None, text: str | None, flags: int) -> Value:
     return _OF_KIND[kind](stored)
 
 
+def stored_as_told(stored: Stored, flags: int) -> Stored:
+    """Return a value from a column that holds only one type of number, as a column of any type holds it.
+
+    What does not fit its flags exactly stays as it is.
+    """
+    if isinstance(stored, str):
+        return stored
+    if (flags & _KIND_MASK) >> _KIND_SHIFT == _FLOAT:
+        return float(stored) if float(stored) == stored else stored
+    return int(stored) if isinstance(stored, int) or stored.is_integer() else stored
+
+
 def same_value(one: Stored, its_flags: int, other: Stored, other_flags: int) -> bool:
     """Return whether two deliveries tell the same: equal numbers are, whatever they are written as.
 

@@ -1,10 +1,13 @@
 """From a URL to an open store; the engine's own library is imported only when it is asked for."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import Literal
 
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError
 from openami.headend.store.commands import HeadEndStore
+from openami.headend.store.marks import Mark
 
 _SQLITE = "sqlite:///"
 POSTGRES = ("postgresql://", "postgres://")
@@ -16,19 +19,19 @@ async def open_store(
     access: Access = Access.OWN,
     *,
     rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
-    unsettled: bool = False,
+    despite: Collection[Mark] = (),
 ) -> AsyncIterator[HeadEndStore]:
     """Open the store a URL names: ``sqlite:///path`` or ``postgresql://…``.
 
     ``sqlite:///openami.db`` is a file in the working directory, ``sqlite:////var/lib/openami.db`` an
-    absolute path. ``unsettled``: take one whose restore is to be finished. Raises StoreError with its remedy when
+    absolute path. ``despite``: marks that are no obstacle. Raises StoreError with its remedy when
     the store cannot be opened with this access.
     """
-    if url.startswith(_SQLITE):
+    if engine_of(url) == "sqlite":
         from openami.headend.store.sqlite import open_sqlite
 
         async with open_sqlite(
-            path_of(url), access, rejected_bytes_max=rejected_bytes_max, unsettled=unsettled
+            path_of(url), access, rejected_bytes_max=rejected_bytes_max, despite=despite
         ) as sqlite:
             yield sqlite
     elif url.startswith(POSTGRES):
@@ -42,8 +45,11 @@ async def open_store(
                 remedy="pip install 'openami[postgres]'",
                 permanent=True,
             ) from None
+    else:
+        from openami.headend.store.postgres import open_postgres
+
         async with open_postgres(
-            url, access, rejected_bytes_max=rejected_bytes_max, unsettled=unsettled
+            url, access, rejected_bytes_max=rejected_bytes_max, despite=despite
         ) as postgres:
             yield postgres
     else:
@@ -57,6 +63,25 @@ def unknown_kind(url: str) -> StoreError:
         remedy="give sqlite:///path/to/file.db or postgresql://user@host/database",
         permanent=True,
     )
+
+
+def engine_of(url: str) -> Literal["sqlite", "postgres"]:
+    """Return which engine a URL asks for. Raises StoreError if there is none here."""
+    if url.startswith(_SQLITE):
+        return "sqlite"
+    if not url.startswith(_POSTGRES):
+        raise StoreError(
+            f"{url.partition(':')[0]!r} is no kind of store this program knows",
+            remedy="give sqlite:///path/to/file.db or postgresql://user@host/database",
+            permanent=True,
+        )
+    if find_spec("asyncpg") is None:
+        raise StoreError(
+            "the PostgreSQL store needs the package asyncpg, which is not installed",
+            remedy="pip install 'openami[postgres]'",
+            permanent=True,
+        )
+    return "postgres"
 
 
 def file_of(url: str) -> str | None:

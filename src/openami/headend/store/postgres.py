@@ -9,7 +9,7 @@ next transaction connects anew. Reads use a few connections of their own.
 # ruff: noqa: S608
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import cache
@@ -31,6 +31,7 @@ from openami.headend.store.directory import Directory
 from openami.headend.store.energy_ledger import EnergyLedger
 from openami.headend.store.gap_ledger import GapLedger
 from openami.headend.store.ledger import Ledger
+from openami.headend.store.marks import Found, Mark, refuse_marked
 from openami.headend.store.migrations import (
     APPLIED,
     NOTE,
@@ -46,7 +47,6 @@ from openami.headend.store.plan import Cell
 from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.queries import Queries
 from openami.headend.store.settle_ledger import RestoreLedger
-from openami.headend.store.settling import UNSETTLED, refuse_unsettled
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table, Type
 from openami.headend.store.traffic import TrafficQueries
@@ -60,12 +60,12 @@ STATEMENT_TIMEOUT_S: Final = 60.0
 # Readers beside the writer: a page each, so a few serve many.
 READERS_MAX: Final = 4
 # Any number, the same in every head-end: one of them makes the schema, the others wait.
-_SCHEMA_LOCK: Final = 0x4F414845
+SCHEMA_LOCK: Final = 0x4F414845
 
 # A schema of our own: `meter` and `unit` are words that other programs in the database use, too.
 SCHEMA_NAME: Final = "openami"
 # `jit` would compile for longer than our statements run.
-_SESSION: Final = {
+SESSION: Final = {
     "application_name": "openami",
     "synchronous_commit": "on",
     "jit": "off",
@@ -86,15 +86,15 @@ async def open_postgres(
     *,
     schema: Path = SCHEMA / "postgres",
     rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
-    unsettled: bool = False,
+    despite: Collection[Mark] = (),
 ) -> AsyncIterator["PostgresStore"]:
     """Connect to a database; with access OWN, bring its schema up to date. Raises StoreError.
 
-    ``unsettled``: take one whose restore is to be finished; any other opening refuses it, unless it only reads.
+    ``despite``: marks that are no obstacle; with any other one, nothing but a reader opens it.
     """
     store = PostgresStore(url, access, rejected_bytes_max)
     try:
-        await store.check(schema, unsettled=unsettled)
+        await store.check(schema, despite=despite)
         yield store
     finally:
         await store.close()
@@ -121,7 +121,7 @@ class PostgresStore(
     def __init__(self, url: str, access: Access, rejected_bytes_max: int) -> None:
         self._url = url
         self._access = access
-        self._session = _SESSION | (_READ_ONLY if access is Access.READ else {})
+        self._session = SESSION | (_READ_ONLY if access is Access.READ else {})
         self._rejected_bytes_max = rejected_bytes_max
         self._directory = Directory(folds=access is Access.OWN)
         self._turn = asyncio.Lock()
@@ -150,21 +150,20 @@ class PostgresStore(
             lambda: writing.prune(now, rejected_bytes_max=self._rejected_bytes_max)
         )
 
-    async def check(self, schema: Path, *, unsettled: bool = False) -> None:
+    async def check(self, schema: Path, *, despite: Collection[Mark] = ()) -> None:
         """Make sure the database is ours to use, and its schema this program's. Raises StoreError."""
         async with self._turn:
             with explained(self._url):
                 connection = await self._connected()
                 if self._access is not Access.READ:
                     await _refuse_what_forgets(connection, self._url)
-                if self._access is not Access.READ and not unsettled:
-                    marked = await connection.fetchval("SELECT to_regclass($1)", UNSETTLED)
-                    refuse_unsettled(marked is not None, where=where(self._url))
+                    found = await marks(connection)
+                    refuse_marked(found, where=where(self._url), despite=despite)
                 steps = migrations(schema)
                 if self._access is Access.OWN:
                     await _migrate(connection, steps, where(self._url))
                 else:
-                    refuse_pending(steps, await _applied(connection), where=where(self._url))
+                    refuse_pending(steps, await applied(connection), where=where(self._url))
 
     async def close(self) -> None:
         """Give the connections back; a server that is gone is no obstacle."""
@@ -200,7 +199,7 @@ class PostgresStore(
                 with explained(self._url):
                     connection = await self._connected()
                     async with connection.transaction():
-                        done = await _carried_out(connection, steps())
+                        done = await carried_out(connection, steps())
                 committed = True
             finally:
                 if not committed:
@@ -227,7 +226,8 @@ class PostgresStore(
 # --- steps ---------------------------------------------------------------------------------------
 
 
-async def _carried_out(connection: Connection, steps: Steps[T]) -> T:
+async def carried_out(connection: Connection, steps: Steps[T]) -> T:
+    """Carry out steps in the transaction that is open."""
     try:
         step = next(steps)
         while True:
@@ -347,18 +347,28 @@ async def _refuse_what_forgets(connection: Connection, url: str) -> None:
 async def _migrate(connection: Connection, steps: list[Migration], place: str) -> None:
     async with connection.transaction():
         # Two programs that start together: the second finds the work done.
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", SCHEMA_LOCK)
         # Asked first: IF NOT EXISTS wants the right to make schemas even where there is nothing to make.
         if await connection.fetchval("SELECT to_regnamespace($1)", SCHEMA_NAME) is None:
             await connection.execute(f"CREATE SCHEMA {SCHEMA_NAME}")
-        for step in pending(steps, await _applied(connection), where=place):
+        for step in pending(steps, await applied(connection), where=place):
             if step.number == 1:
                 await connection.execute(NOTE_TABLE)
             await connection.execute(step.script)
             await connection.execute(_statement(NOTE), step.number, step.name)
 
 
-async def _applied(connection: Connection) -> int:
+async def marks(connection: Connection) -> Found:
+    """Return the marks of a store."""
+    return {
+        mark: await connection.fetchrow(f"SELECT * FROM {mark}")
+        for mark in Mark
+        if await connection.fetchval("SELECT to_regclass($1)", mark) is not None
+    }
+
+
+async def applied(connection: Connection) -> int:
+    """Return the number of the store's schema, 0 where there is none."""
     if await connection.fetchval("SELECT to_regclass('migration')") is None:
         return 0
     return int(await connection.fetchval(APPLIED))

@@ -12,7 +12,8 @@ from openami.headend.store.bulk_ledger import BULKS
 from openami.headend.store.chain import append, in_turn
 from openami.headend.store.identity import to_ms
 from openami.headend.store.ledger_rows import COMMANDS, SESSIONS, Rows
-from openami.headend.store.settling import UNSETTLED, Settled
+from openami.headend.store.marks import Mark
+from openami.headend.store.settling import Settled
 from openami.headend.store.steps import Steps, ask, do
 from openami.profile import utc_text
 
@@ -30,7 +31,7 @@ _VOID_LINKS: Final = (
 
 
 def settle(taken_at: datetime, who: str, now: datetime) -> Steps[Settled]:
-    """End what was open, put what gave power out of force, and take the mark away."""
+    """End what was open, put what gave power out of force, and take the marks away."""
     yield from in_turn()
     told = [
         Entry(
@@ -58,7 +59,8 @@ def settle(taken_at: datetime, who: str, now: datetime) -> Steps[Settled]:
     sign_ins = yield from do("DELETE FROM sign_in")
     links = yield from do(_VOID_LINKS, to_ms(now))
     yield from append(told, now)
-    yield from do(f"DROP TABLE IF EXISTS {UNSETTLED}")
+    for mark in (Mark.UNSETTLED, Mark.MOVED):
+        yield from do(f"DROP TABLE IF EXISTS {mark}")
     return Settled(
         commands=len(commands),
         sessions=len(sessions),

@@ -16,7 +16,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
@@ -38,6 +38,7 @@ from openami.headend.store.directory import Directory
 from openami.headend.store.energy_ledger import EnergyLedger
 from openami.headend.store.gap_ledger import GapLedger
 from openami.headend.store.ledger import Ledger
+from openami.headend.store.marks import Found, Mark, refuse_marked
 from openami.headend.store.migrations import (
     APPLIED,
     NOTE,
@@ -51,7 +52,6 @@ from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.queries import Queries
 from openami.headend.store.settle_ledger import RestoreLedger
-from openami.headend.store.settling import UNSETTLED, refuse_unsettled
 from openami.headend.store.sqlite_errors import cannot_write, explained
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table
@@ -73,7 +73,7 @@ CACHE_KIB: Final = 32 * 1024
 
 # Readings are people's private data: the head-end's user writes them, its group may read.
 FILE_MODE: Final = 0o640
-_APPLICATION_ID: Final = 0x4F414845  # "OAHE", set by the first migration
+APPLICATION_ID: Final = 0x4F414845  # "OAHE", set by the first migration
 _SYNCHRONOUS_FULL: Final = 2
 _MODE: Final = {Access.OWN: "rwc", Access.EDIT: "rw", Access.READ: "ro"}
 
@@ -87,16 +87,15 @@ async def open_sqlite(
     *,
     schema: Path = SCHEMA / "sqlite",
     rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
-    unsettled: bool = False,
+    despite: Collection[Mark] = (),
 ) -> AsyncIterator["SqliteStore"]:
     """Open a database file; with access OWN, make it, lock it and bring its schema up to date.
 
-    ``unsettled``: take one whose restore is to be finished; any other opening refuses it, unless it only reads.
-    Raises StoreError.
+    ``despite``: marks that are no obstacle; with any other one, nothing but a reader opens it. Raises StoreError.
     """
     loop = asyncio.get_running_loop()
-    with _lock(path, access), ThreadPoolExecutor(1, "openami-store") as thread:
-        connection = await loop.run_in_executor(thread, _open, path, access, schema, unsettled)
+    with locked(path, access), ThreadPoolExecutor(1, "openami-store") as thread:
+        connection = await loop.run_in_executor(thread, _open, path, access, schema, despite)
         try:
             yield SqliteStore(connection, thread, path, access, rejected_bytes_max)
         finally:
@@ -180,7 +179,7 @@ class SqliteStore(
         try:
             self._refuse_to_write_nowhere()
             with _transaction(connection):
-                done = _carried_out(connection, steps)
+                done = carried_out(connection, steps)
             committed = True
         finally:
             if not committed:
@@ -224,7 +223,8 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 # --- steps ---------------------------------------------------------------------------------------
 
 
-def _carried_out(connection: sqlite3.Connection, steps: Steps[T]) -> T:
+def carried_out(connection: sqlite3.Connection, steps: Steps[T]) -> T:
+    """Carry out steps in the transaction that is open."""
     try:
         step = next(steps)
         while True:
@@ -312,8 +312,8 @@ def _with_values(sql: str) -> str:
 
 
 @contextmanager
-def _lock(path: str, access: Access) -> Iterator[None]:
-    """Hold the head-end's lock; others need none."""
+def locked(path: str, access: Access) -> Iterator[None]:
+    """Hold the head-end's lock; others need none. Raises StoreError while a head-end holds it."""
     if access is not Access.OWN:
         yield
         return
@@ -345,7 +345,7 @@ def _make_file(path: str) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
 
 
-def _open(path: str, access: Access, schema: Path, unsettled: bool) -> sqlite3.Connection:
+def _open(path: str, access: Access, schema: Path, despite: Collection[Mark]) -> sqlite3.Connection:
     if access is not Access.OWN and not Path(path).exists():
         raise StoreError(
             f"there is no store at {path}",
@@ -363,8 +363,7 @@ def _open(path: str, access: Access, schema: Path, unsettled: bool) -> sqlite3.C
         opening.callback(connection.close)
         _refuse_foreign(connection, path, made_here=access is Access.OWN)
         if access is not Access.READ:
-            if not unsettled:
-                refuse_unsettled(_has_table(connection, UNSETTLED), where=path)
+            refuse_marked(marks(connection), where=path, despite=despite)
             _make_durable(connection, path)
         _migrate(connection, path, access, schema)
         opening.pop_all()
@@ -391,7 +390,7 @@ def _refuse_foreign(connection: sqlite3.Connection, path: str, *, made_here: boo
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (things,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     is_new = made_here and not things
-    if application != _APPLICATION_ID and not is_new:
+    if application != APPLICATION_ID and not is_new:
         raise StoreError(
             f"{path} is not a head-end's store",
             remedy="name another file: this one belongs to another program, or is empty",
@@ -418,6 +417,15 @@ def _applied(connection: sqlite3.Connection) -> int:
         return 0
     (number,) = connection.execute(APPLIED).fetchone()
     return int(number)
+
+
+def marks(connection: sqlite3.Connection) -> Found:
+    """Return the marks of a store."""
+    return {
+        mark: connection.execute(f"SELECT * FROM {mark}").fetchone()
+        for mark in Mark
+        if _has_table(connection, mark)
+    }
 
 
 def _has_table(connection: sqlite3.Connection, name: str) -> bool:

@@ -1,0 +1,1 @@
+"""A head-end's store moved to another engine, and proved row by row (decision 0068)."""
