@@ -22,6 +22,7 @@ from openami.gateway.budget import Budget, MeterPlan, Plan, budget
 from openami.gateway.config import ScheduleSettings
 from openami.gateway.driver import PollGroup, RegisterInfo
 from openami.gateway.normalise import Source
+from openami.gateway.on_change import GroupReport
 from openami.gateway.plausible_values import plausible_value
 from openami.link_cost import DAY_S
 from openami.mqtt.client import MqttPort
@@ -112,6 +113,27 @@ def test_a_meter_that_was_read_counts_with_its_own_registers_and_values() -> Non
     assert (both.meters_read, budget(plan(meter())).meters_read) == (1, 0)
     assert share(energy, "fast").messages == 0
     assert share(longer, "billing").payload_bytes - share(both, "billing").payload_bytes == 2880
+
+
+def test_on_change_costs_between_its_heartbeats_and_everything() -> None:
+    """A counter in the fast group is paid for at each poll all the same."""
+    counter = replace(ENERGY, group=PollGroup.FAST)
+    reports = {PollGroup.FAST: GroupReport(heartbeat_s=900)}
+
+    def fast(changed_share: float, *infos: RegisterInfo) -> Any:
+        made = MeterPlan(MeterSerial("M-1"), infos)
+        return share(
+            budget(replace(plan(made), reports=reports, changed_share=changed_share)), "fast"
+        )
+
+    beats, polls = 30 * DAY_S // 900, 30 * DAY_S // 60
+    assert fast(0, VOLTAGE, ENERGY).messages == beats
+    assert fast(0.5, VOLTAGE, ENERGY).messages == beats + (polls - beats) // 2
+    assert fast(1, VOLTAGE, ENERGY) == share(budget(plan(meter())), "fast")
+    assert fast(0, VOLTAGE, counter).messages == polls
+    assert fast(0, VOLTAGE, counter).bytes < fast(1, VOLTAGE, counter).bytes
+    # Without the register its days are accounted by nothing is withheld.
+    assert fast(0, VOLTAGE).messages == polls
 
 
 def test_pings_are_paid_where_polls_are_further_apart_than_the_keep_alive() -> None:

@@ -112,6 +112,13 @@ def backlog(file: Path, as_json: bool) -> None:
 @click.option("--price-per-mb", type=Price(), metavar="PRICE", help="What 1,000,000 bytes cost.")
 @click.option("--currency", default="", metavar="NAME", help="Stands behind each sum.")
 @click.option(
+    "--changed-share",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Of groups told on change: at how many of their polls something has changed.",
+)
+@click.option(
     "--events-per-day",
     type=click.FloatRange(0, 1000),
     default=1.0,
@@ -123,6 +130,7 @@ def budget(
     file: Path,
     price_per_mb: Decimal | None,
     currency: str,
+    changed_share: float,
     events_per_day: float,
     as_json: bool,
 ) -> None:
@@ -136,6 +144,7 @@ def budget(
         file,
         price_per_mb=price_per_mb,
         currency=currency,
+        changed_share=changed_share,
         events_per_day=events_per_day,
         as_json=as_json,
     )

@@ -40,6 +40,7 @@ def tell_budget(
     *,
     price_per_mb: Decimal | None,
     currency: str,
+    changed_share: float,
     events_per_day: float,
     as_json: bool,
 ) -> None:
@@ -58,6 +59,7 @@ def tell_budget(
                 config,
                 InstalledDrivers(),
                 database=DATABASE_FILE,
+                changed_share=changed_share,
                 events_per_meter_day=events_per_day,
                 price_per_mb=price_per_mb,
             )

@@ -6,7 +6,7 @@ after an outage costs nothing more, because it is what would have been sent. Com
 head-end asks for again are not.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +19,7 @@ from openami.gateway.driver import PollGroup, RegisterInfo
 from openami.gateway.event_types import EventType
 from openami.gateway.events import event_envelope, serial_reading
 from openami.gateway.normalise import Source, TimedReading, envelopes
+from openami.gateway.on_change import ACCOUNTED_BY, GroupReport, OnChange
 from openami.gateway.plausible_values import plausible_value
 from openami.link_cost import (
     DAY_S,
@@ -76,6 +77,10 @@ class Plan:
     meters: Sequence[MeterPlan]
     protocol: str
     keep_alive_s: int
+    reports: Mapping[PollGroup, GroupReport] = field(default_factory=dict)
+    """The groups that are told on change …"""
+    changed_share: float = 1.0
+    """… and the share of their polls, between heartbeats, at which something has changed."""
     events_per_meter_day: float = EVENTS_PER_METER_DAY
     price_per_mb: Decimal | None = None
     assumed: Assumptions = field(default_factory=Assumptions)
@@ -136,25 +141,44 @@ def budget(plan: Plan) -> Budget:
 
 
 def _shares(plan: Plan) -> Iterator[Share]:
-    month_s = plan.assumed.month_days * DAY_S
+    on_change = OnChange(plan.reports)
     for group in PollGroup:
-        interval_s = plan.schedule.schedule.interval_s(group)
-        polls = [sent for meter in plan.meters for sent in _polled(meter, group, plan)]
-        yield _share(group.value, interval_s, polls, month_s // interval_s, plan)
-    told = [_event(meter, plan) for meter in plan.meters]
-    times = round(plan.assumed.month_days * plan.events_per_meter_day)
-    yield _share("events", None, told, times, plan)
+        whole, unchanged = _polls(group, plan)
+        sent: list[_Sent] = []
+        for meter in plan.meters:
+            sent += _times(whole, _polled(meter, group, plan))
+            sent += _times(unchanged, _polled(meter, group, plan, withheld=on_change))
+        yield _share(group.value, plan.schedule.schedule.interval_s(group), sent, plan)
+    events = round(plan.assumed.month_days * plan.events_per_meter_day)
+    yield _share("events", None, _times(events, (_event(m, plan) for m in plan.meters)), plan)
 
 
-def _share(
-    name: str, interval_s: int | None, sent: Sequence[tuple[str, bytes]], times: int, plan: Plan
-) -> Share:
-    total = times * sum(_on_the_link(topic, payload, plan) for topic, payload in sent)
+def _polls(group: PollGroup, plan: Plan) -> tuple[int, int]:
+    """Return how many polls a month tell everything, and how many find nothing changed."""
+    month_s = plan.assumed.month_days * DAY_S
+    polls = month_s // plan.schedule.schedule.interval_s(group)
+    if group not in plan.reports:
+        return polls, 0
+    beats = month_s // plan.reports[group].heartbeat_s
+    whole = beats + round((polls - beats) * plan.changed_share)
+    return whole, polls - whole
+
+
+_Sent = tuple[int, str, bytes]
+"""How often a month, on which topic, what."""
+
+
+def _times(count: int, messages: Iterable[tuple[str, bytes]]) -> list[_Sent]:
+    return [(count, topic, payload) for topic, payload in messages if count]
+
+
+def _share(name: str, interval_s: int | None, sent: Sequence[_Sent], plan: Plan) -> Share:
+    total = sum(count * _on_the_link(topic, payload, plan) for count, topic, payload in sent)
     return Share(
         name=name,
         interval_s=interval_s,
-        messages=times * len(sent),
-        payload_bytes=times * sum(len(payload) for _, payload in sent),
+        messages=sum(count for count, _, _ in sent),
+        payload_bytes=sum(count * len(payload) for count, _, payload in sent),
         bytes=total,
         cost=cost(total, plan.price_per_mb, plan.assumed),
     )
@@ -167,12 +191,20 @@ def _on_the_link(topic: str, payload: bytes, plan: Plan) -> int:
     return packet + puback + exchange_link_bytes(packet, plan.assumed)
 
 
-def _polled(meter: MeterPlan, group: PollGroup, plan: Plan) -> Iterator[tuple[str, bytes]]:
-    """Yield what one poll of a group sends: a meter that was read has the registers it answered with."""
+def _polled(
+    meter: MeterPlan, group: PollGroup, plan: Plan, *, withheld: OnChange | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Yield what one poll of a group sends: a meter that was read has the registers it answered with.
+
+    ``withheld``: a poll at which nothing has changed.
+    """
+    accounted = ACCOUNTED_BY in (meter.known or {info.obis for info in meter.infos})
     infos = [
         info
         for info in meter.infos
-        if info.group is group and (not meter.known or info.obis in meter.known)
+        if info.group is group
+        and (not meter.known or info.obis in meter.known)
+        and not (withheld and withheld.covers(info, plan.catalogue, accounted=accounted))
     ]
     readings = [TimedReading(_TS, _reading(info, meter, plan)) for info in infos]
     topic = TelemetryTopic(plan.source.feeder_id, plan.source.gateway_id, meter.serial)
@@ -208,10 +240,9 @@ def _encoded(envelope: Envelope) -> bytes:
 
 
 def _idle(plan: Plan) -> int:
-    """A poll's messages go together, so only each poll spares a ping, and the fastest has the others within it."""
+    """A poll's messages go together, so each poll spares one ping; the busiest group has the others within it."""
     asked = {info.group for meter in plan.meters for info in meter.infos}
-    intervals = [plan.schedule.schedule.interval_s(group) for group in asked]
-    sendings = plan.assumed.month_days * DAY_S // min(intervals) if intervals else 0
+    sendings = max((_polls(group, plan)[0] for group in asked), default=0)
     return idle_bytes(sendings, plan.keep_alive_s, plan.assumed)
 
 
@@ -228,6 +259,9 @@ def _slower(plan: Plan, total: int) -> Iterator[Slower]:
                 )
             except msgspec.ValidationError:
                 continue  # it divides no day, or the two would not be read at one moment
+            report = plan.reports.get(group)
+            if report is not None and report.heartbeat_s % interval_s:
+                continue
             told += 1
             other = replace(plan, schedule=schedule)
             other_total = sum(share.bytes for share in _shares(other)) + _idle(other)

@@ -16,6 +16,7 @@ async def plan(
     drivers: Mapping[str, type[Driver]],
     *,
     database: str,
+    changed_share: float,
     events_per_meter_day: float,
     price_per_mb: Decimal | None,
 ) -> Plan:
@@ -32,6 +33,8 @@ async def plan(
         meters=await _meters(config, drivers, known),
         protocol=config.mqtt.protocol,
         keep_alive_s=config.mqtt.keepalive_s,
+        reports=config.reports,
+        changed_share=changed_share,
         events_per_meter_day=events_per_meter_day,
         price_per_mb=price_per_mb,
     )
