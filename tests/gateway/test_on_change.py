@@ -1,5 +1,6 @@
 """What need not be told, and that nobody is misled by it: the rule, and the collector under it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -8,16 +9,28 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.gateway.pole import GatewayProgram, modbus_meters
 from tests.gateway.scripted_driver import IMPORT, POWER, VOLTAGE
 from tests.gateway.test_collector import SOURCE, FullStore, Pole, pole
 
+from openami.gateway.database import read_only
 from openami.gateway.driver import PollGroup, RegisterInfo
+from openami.gateway.main import DATABASE_FILE
 from openami.gateway.normalise import TimedReading
 from openami.gateway.on_change import Deadband, GroupReport, OnChange, Reported
 from openami.headend.completeness import Told, account, usual_interval
 from openami.headend.store.arrivals import Arrival
-from openami.profile import Envelope, Obis, Quality, RegisterReading, Value, shipped_catalogue
+from openami.profile import (
+    Envelope,
+    Obis,
+    Quality,
+    RegisterReading,
+    Value,
+    decode_envelope,
+    shipped_catalogue,
+)
 
+WAIT_S = 60.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 START = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 CATALOGUE = shipped_catalogue()
@@ -105,6 +118,20 @@ def test_beside_an_event_all_that_was_read_is_told() -> None:
 def test_of_a_meter_that_is_accounted_by_another_register_nothing_is_withheld() -> None:
     _, known = told(VALUES, {}, START, accounted=False)
     assert told(VALUES, known, START + MINUTE, accounted=False)[0] == VALUES
+
+
+@pytest.mark.parametrize(
+    ("info", "covered"),
+    [
+        (INFOS[VOLTAGE], True),
+        (INFOS[IMPORT], False),  # a counter by the register list
+        (RegisterInfo(Obis.parse("128.8.0"), "kWh", PollGroup.FAST, monotonic=True), False),
+        (RegisterInfo(Obis.parse("128.8.0"), "kWh", PollGroup.FAST), True),
+        (RegisterInfo(VOLTAGE, "V", PollGroup.BILLING), False),
+    ],
+)
+def test_counters_are_never_covered(info: RegisterInfo, covered: bool) -> None:
+    assert ON_CHANGE.covers(info, CATALOGUE, accounted=True) is covered
 
 
 def test_a_group_that_is_not_named_is_told_as_before() -> None:
@@ -230,3 +257,28 @@ async def test_a_new_process_tells_everything(village: Pole) -> None:
     village.around(on_change=ON_CHANGE)
     await village.run(1)
     assert len(measured(await village.new(), VOLTAGE)) == 1
+
+
+# --- the program ---------------------------------------------------------------------------------
+
+
+async def test_the_program_does_what_its_file_says(tmp_path: Path) -> None:
+    """A quiet meter's fast registers come with the heartbeats, its counters with every billing poll."""
+    async with modbus_meters(1) as port:
+        program = GatewayProgram(tmp_path, mqtt={"url": "mqtt://127.0.0.1:1"}, modbus_port=port)
+        report = ["[report.fast]", "heartbeat_s = 60"]
+        program.configure(meters=1, fast_s=1, billing_s=1, more=report)
+        program.start()
+        try:
+            await program.ready()
+            async with asyncio.timeout(WAIT_S):
+                while program.figures().last_seq < 5:
+                    await asyncio.sleep(0.1)
+        finally:
+            program.end()
+    with read_only(program.data_dir / DATABASE_FILE) as connection:
+        payloads = connection.execute("SELECT payload FROM outbox_payload ORDER BY seq").fetchall()
+    envelopes = [decode_envelope(payload) for (payload,) in payloads]
+    assert len(measured(envelopes, IMPORT)) >= 4
+    beats = {ts.replace(second=0, microsecond=0) for ts in measured(envelopes, VOLTAGE)}
+    assert len(measured(envelopes, VOLTAGE)) == len(beats)
