@@ -39,6 +39,10 @@ class Assumptions(msgspec.Struct, frozen=True, rename="camel"):
     """Where the gateway's own was not seen."""
 
 
+WITHOUT_TLS: Final = Assumptions(tls_record_bytes=0, handshake_bytes=800)
+"""The same of a link that is not encrypted: TCP, CONNECT, SUBSCRIBE and their answers, and nothing around them."""
+
+
 def packet_size(topic: int, payload: int, *, property_bytes: int = 0) -> int:
     """Return the size of a PUBLISH packet, QoS 1 (§3.3); MQTT 5 has at least one byte of properties, 3.1.1 none."""
     remaining = 2 + topic + 2 + property_bytes + payload

@@ -24,7 +24,7 @@ from openami.gateway.driver import PollGroup, RegisterInfo
 from openami.gateway.normalise import Source
 from openami.gateway.on_change import GroupReport
 from openami.gateway.plausible_values import plausible_value
-from openami.link_cost import DAY_S
+from openami.link_cost import DAY_S, WITHOUT_TLS
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import Connection
 from openami.mqtt.settings import BrokerSettings
@@ -136,6 +136,12 @@ def test_on_change_costs_between_its_heartbeats_and_everything() -> None:
     assert fast(0, VOLTAGE).messages == polls
 
 
+def test_a_link_without_tls_is_cheaper_by_two_records_a_message() -> None:
+    plain = budget(replace(plan(meter()), assumed=WITHOUT_TLS))
+    fast, sealed = share(plain, "fast"), share(budget(plan(meter())), "fast")
+    assert sealed.bytes - fast.bytes == 2 * 22 * fast.messages
+
+
 def test_pings_are_paid_where_polls_are_further_apart_than_the_keep_alive() -> None:
     quiet = ScheduleSettings(fast_s=3600, billing_s=3600)
     assert budget(plan(meter(), schedule=quiet)).idle_bytes > budget(plan(meter())).idle_bytes
@@ -166,6 +172,9 @@ def test_the_table_tells_groups_and_sum(tmp_path: Path) -> None:
         *("fast", "billing", "daily", "events", "connection", "a"),
     ]
     assert told.stdout.count("EUR") == 6 + 6
+    row = json.loads(CliRunner().invoke(budget_command, [*asked, "--json"]).stdout)
+    assert (row["pricePerMb"], row["currency"]) == ("0.15", "EUR")
+    assert row["assumptions"]["tlsRecordBytes"] == 0  # its broker is mqtt://
     assert "values of 2 of 2 meters are assumed" in told.stderr
     wrong = CliRunner().invoke(budget_command, ["-c", str(gateway.file), "--price-per-mb", "NaN"])
     assert wrong.exit_code == 2

@@ -70,7 +70,8 @@ def tell_budget(
         fail(str(error), Exit.FAILED, error.remedy)
     month = budget(planned)
     if as_json:
-        print_json({**msgspec.to_builtins(month), "currency": currency})
+        price = None if price_per_mb is None else f"{price_per_mb:f}"
+        print_json({**msgspec.to_builtins(month), "pricePerMb": price, "currency": currency})
         return
     _print(month, currency)
 

@@ -169,7 +169,7 @@ _Sent = tuple[int, str, bytes]
 
 
 def _times(count: int, messages: Iterable[tuple[str, bytes]]) -> list[_Sent]:
-    return [(count, topic, payload) for topic, payload in messages if count]
+    return [(count, topic, payload) for topic, payload in messages] if count else []
 
 
 def _share(name: str, interval_s: int | None, sent: Sequence[_Sent], plan: Plan) -> Share:

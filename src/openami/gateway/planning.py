@@ -8,6 +8,7 @@ from openami.gateway.config import GatewayConfig
 from openami.gateway.driver import Driver
 from openami.gateway.memory import last_values
 from openami.gateway.normalise import Source
+from openami.link_cost import WITHOUT_TLS, Assumptions
 from openami.profile import MeterSerial, Obis, Value
 
 
@@ -37,6 +38,7 @@ async def plan(
         changed_share=changed_share,
         events_per_meter_day=events_per_meter_day,
         price_per_mb=price_per_mb,
+        assumed=Assumptions() if config.mqtt.endpoint.tls else WITHOUT_TLS,
     )
 
 
