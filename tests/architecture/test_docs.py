@@ -17,6 +17,7 @@ from openami.gateway.drivers.dlms import meter_map as dlms_map
 from openami.gateway.drivers.dlms import options as dlms_options
 from openami.gateway.drivers.modbus.options import LineOptions, MeterOptions
 from openami.gateway.drivers.modbus.register_map import read_map
+from openami.gateway.on_change import GroupReport
 from openami.gateway.outbox import OutboxLimits
 from openami.gateway.uplink import UplinkSettings
 from openami.headend.accounts.proxy import ProxyAuthSettings
@@ -87,6 +88,7 @@ SETTINGS = (
     ("docs/operations.md", BrokerSettings),
     ("docs/operations.md", CompletenessSettings),
     ("docs/operations.md", ScheduleSettings),
+    ("docs/operations.md", GroupReport),
     ("docs/operations.md", OutboxLimits),
     ("docs/operations.md", UplinkSettings),
     ("docs/operations.md", StatusSettings),

@@ -21,7 +21,7 @@ from tests.conformance.report.sample import (
     traffic,
 )
 
-from openami.conformance.bandwidth import Assumptions, bandwidth_sheet, link_bytes, packet_size
+from openami.conformance.bandwidth import bandwidth_sheet
 from openami.conformance.coverage import CoverageSheet, MeterCoverage, coverage_sheet
 from openami.conformance.gap_matrix import GATEWAYS_MAX, Cell, gap_matrix
 from openami.conformance.judgement import Evidence, Subject
@@ -29,6 +29,7 @@ from openami.conformance.missing import HOURS_LISTED_MAX, MeterMissing, missing_
 from openami.conformance.observation import Observation
 from openami.conformance.sheets import sheets_of
 from openami.conformance.traffic import Traffic
+from openami.link_cost import Assumptions, link_bytes, packet_size
 from openami.profile import RegisterCatalogue
 
 Register = tuple[str, object, str, str]

@@ -64,8 +64,10 @@ class GatewayProgram:
         self.modbus_port = modbus_port
         self._process: subprocess.Popen[bytes] | None = None
 
-    def configure(self, *, meters: int, fast_s: int = 1, billing_s: int = 5) -> None:
-        """Write the configuration."""
+    def configure(
+        self, *, meters: int, fast_s: int = 1, billing_s: int = 5, more: Sequence[str] = ()
+    ) -> None:
+        """Write the configuration; ``more`` are the lines of further sections."""
         lines = [
             'feeder_id = "feeder-1"',
             'gateway_id = "pole-1"',
@@ -78,6 +80,7 @@ class GatewayProgram:
             f"billing_s = {billing_s}",
             "[status]",
             f'listen = "127.0.0.1:{self.status_port}"',
+            *more,
             "[[line]]",
             'driver = "modbus"',
             'name = "bus1"',

@@ -101,7 +101,11 @@ class Site:
 
 
 def a_site(
-    directory: Path, volts: Mapping[str, float] | None = None, *, filled: bool = True
+    directory: Path,
+    volts: Mapping[str, float] | None = None,
+    *,
+    filled: bool = True,
+    every_min: int = 1,
 ) -> Site:
     """An hour of three meters, all of it acknowledged but the last minute."""
     began_at = (SystemClock().now() - HOUR - timedelta(minutes=1)).replace(microsecond=0)
@@ -118,7 +122,7 @@ def a_site(
     )
     site = Site(directory, file, began_at)
     site.database.parent.mkdir()
-    asyncio.run(fill(site, volts or {}, range(60 if filled else 1)))
+    asyncio.run(fill(site, volts or {}, range(0, 60 if filled else 1, every_min)))
     site.note(lambda c: ledger.begin_hour(c, began_at))
     return site
 
@@ -128,8 +132,8 @@ async def fill(site: Site, volts: Mapping[str, float], minutes: range) -> None:
     async with open_outbox(site.database, OutboxLimits(), clock) as outbox:
         for minute in minutes:
             await outbox.append(drafts(clock.now(), minute, volts))
-            clock.advance(60)
-        await outbox.mark_sent(range(1, 60 * len(KW) - 2), clock.now())
+            clock.advance(60 * minutes.step)
+        await outbox.mark_sent(range(1, len(minutes) * len(KW) - 2), clock.now())
 
 
 def a_tick(serial: str) -> Tick:
@@ -241,6 +245,18 @@ def test_what_fails_is_named_until_somebody_answers_for_it(tmp_path: Path) -> No
     assert "a new cable comes in March" in page
     assert site.commission("deviate", "voltage", "M-2", "--withdraw", "--by", "Anita")[0] == 0
     assert site.commission("deviate", "voltage", "M-2", "--withdraw", "--by", "Anita")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("report", "verdict"), [("", "fail"), ("[report.fast]\nheartbeat_s = 900\n", "pass")]
+)
+def test_an_hour_told_on_change_is_counted_by_its_heartbeats(
+    tmp_path: Path, report: str, verdict: str
+) -> None:
+    site = a_site(tmp_path, every_min=15)
+    site.file.write_text(site.file.read_text().replace("[[line]]", f"{report}[[line]]", 1))
+    _, rows, _ = site.commission("accept", "--json")
+    assert [row["verdict"] for row in rows if row.get("rule") == "read"] == [verdict] * len(KW)
 
 
 def test_a_pin_needs_a_page_and_a_feeders_meter_is_configured(

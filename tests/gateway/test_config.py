@@ -13,7 +13,9 @@ from openami.gateway.config import (
     GatewayConfig,
     load_config,
 )
+from openami.gateway.driver import PollGroup
 from openami.gateway.event_limits import Rule
+from openami.gateway.on_change import Deadband
 from openami.profile import MeterSerial, Obis
 
 GOOD = """\
@@ -63,6 +65,14 @@ def complaint(directory: Path, text: str, environ: dict[str, str] | None = None)
         loaded(directory, text, environ)
     assert "\n" not in str(caught.value)
     return str(caught.value).removeprefix(f"{directory}/")
+
+
+_FAST = "[report.fast]\nheartbeat_s = 900\n[report.fast.deadband]\n"
+
+
+def _with(section: str) -> str:
+    """Return the good file with another section before its status page's."""
+    return GOOD.replace("[status]", f"{section}\n[status]")
 
 
 def test_a_good_file_is_read(tmp_path: Path) -> None:
@@ -289,6 +299,54 @@ def test_a_meters_own_limits_lie_over_the_gateways(tmp_path: Path) -> None:
 )
 def test_a_wrong_limit_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
     assert said in complaint(tmp_path, GOOD + text)
+
+
+# --- telling on change ---------------------------------------------------------------------------
+
+
+def test_groups_that_are_told_on_change_are_named(tmp_path: Path) -> None:
+    assert loaded(tmp_path, GOOD).reports == {}
+    text = """
+[report.daily]
+heartbeat_s = 604800
+
+[report.fast]
+heartbeat_s = 900
+deadband = { "32.7.0" = 2, "1-0:1.7.0" = "5 %" }
+"""
+    reports = loaded(tmp_path, _with(text)).reports
+    assert set(reports) == {PollGroup.FAST, PollGroup.DAILY}
+    assert reports[PollGroup.FAST].heartbeat_s == 900
+    assert reports[PollGroup.FAST].deadbands == {
+        Obis.parse("32.7.0"): Deadband(2.0),
+        Obis.parse("1.7.0"): Deadband(0.05, relative=True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[report.billing]\nheartbeat_s = 900", "13: report.billing: billing registers are always"),
+        ("[report.billing]\nheartbeat_s = 900", "raise schedule.billing_s"),
+        ("[report.fats]\nheartbeat_s = 900", "13: report.fats: unknown key; did you mean 'fast'?"),
+        ("[report.fast]", "13: report.fast.heartbeat_s: is missing"),
+        ("[report.fast]\nheartbeat_s = 100", "14: report.fast.heartbeat_s: 100 is no multiple of"),
+        ("[report.fast]\nheartbeat_s = 100", "the group's 30 s up to 3600; write 450"),
+        ("[report.fast]\nheartbeat_s = 3630", "14: report.fast.heartbeat_s: 3630 is no multiple"),
+        ("[report.fast]\nheartbeat_s = 0", "14: report.fast.heartbeat_s: 0 is no multiple"),
+        ("[report.daily]\nheartbeat_s = 3600", "14: report.daily.heartbeat_s: 3600 is no"),
+        (_FAST + "'x' = 1", "15: report.fast.deadband: deadband: 'x' is no OBIS code"),
+        (_FAST + "'32.7.0' = -1", "15: report.fast.deadband: deadband: -1.0 of 32.7.0 is no width"),
+        (_FAST + "'32.7.0' = '2'", "deadband: '2' of 32.7.0 is no width; write a number in the"),
+        (_FAST + "'32.7.0' = 'x%'", "deadband: 'x%' of 32.7.0 is no width"),
+        (_FAST + "'32.7.0' = 'nan%'", "deadband: 'nan%' of 32.7.0 is no width"),
+        (_FAST + "'32.7.0' = true", "report.fast.deadband: expected"),
+    ],
+)
+def test_a_wrong_word_about_telling_is_named_with_its_place(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    assert said in complaint(tmp_path, _with(text))
 
 
 # --- clocks of meters ----------------------------------------------------------------------------

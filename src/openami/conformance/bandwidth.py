@@ -1,46 +1,29 @@
 """The bandwidth bill: what a meter's telemetry costs a month, in bytes and in money (pure).
 
 Payload, topic and MQTT packet are counted as they were seen; what lies below them, TLS, TCP and IP, no one sees
-here and is estimated. Every figure the estimate rests on stands in the sheet, so that whoever pays can put his
-own in its place.
+here and is estimated (`link_cost`). Every figure the estimate rests on stands in the sheet.
 """
 
 from collections.abc import Iterable
-from decimal import ROUND_HALF_UP, Decimal
-from math import ceil
-from typing import Annotated, Final
+from decimal import Decimal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from openami.conformance.traffic import GatewayTraffic, MeterTraffic, Traffic, usual_interval_s
+from openami.link_cost import (
+    DAY_S,
+    Assumptions,
+    Positive,
+    cost,
+    exchange_link_bytes,
+    idle_bytes,
+    packet_size,
+)
 
-DAY_S: Final = 86_400
-# Bounds of what a report says, since anybody can sign one: figures that can be reckoned with, and prices.
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
+# Bound of what a report says, since anybody can sign one.
 Price = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")]
-_CENT = Decimal("0.01")
-
-
-class Assumptions(msgspec.Struct, frozen=True, rename="camel"):
-    """What the bill takes for granted where nothing was seen; bytes and days."""
-
-    month_days: Positive = 30
-    mb_bytes: Positive = 1_000_000
-    """As networks bill it, not 2**20."""
-    ip_tcp_bytes: Count = 52
-    """IPv4 header 20 and TCP header 20 with its timestamps 12, of each segment either way."""
-    tls_record_bytes: Count = 22
-    """TLS 1.3: header 5, content type 1, tag 16; each MQTT packet is a record of its own."""
-    segment_bytes: Positive = 1_400
-    """What a radio link lets through in one TCP segment."""
-    puback_bytes: Count = 4
-    handshake_bytes: Count = 5_000
-    """TCP, TLS 1.3 with certificates on both sides, CONNECT, SUBSCRIBE and their answers."""
-    connections_per_day: Count = 1
-    keep_alive_s: Count = 60
-    """Where the gateway's own was not seen."""
 
 
 class MonthBill(msgspec.Struct, frozen=True, rename="camel"):
@@ -171,9 +154,7 @@ def _month(
     assumed: Assumptions,
 ) -> MonthBill:
     mqtt = max(0, packet - payload - topic) + assumed.puback_bytes
-    link = link_bytes(packet, assumed) + link_bytes(assumed.puback_bytes, assumed)
-    # The segment that acknowledges the PUBACK; that of the message rides with it.
-    link += assumed.ip_tcp_bytes
+    link = exchange_link_bytes(packet, assumed)
     total = messages * (payload + topic + mqtt + link)
     return MonthBill(
         interval_s=interval_s,
@@ -183,7 +164,7 @@ def _month(
         mqtt_bytes=messages * mqtt,
         link_bytes=messages * link,
         total_bytes=total,
-        cost=_cost(total, price, assumed),
+        cost=cost(total, price, assumed),
     )
 
 
@@ -201,9 +182,9 @@ def _gateway(
         meters=len(meters),
         idle_bytes=_idle(known, keep_alive_s, assumed),
         seen_bytes=seen_bytes,
-        seen_cost=None if seen_bytes is None else _cost(seen_bytes, price, assumed),
+        seen_cost=None if seen_bytes is None else cost(seen_bytes, price, assumed),
         chosen_bytes=chosen_bytes,
-        chosen_cost=None if chosen_bytes is None else _cost(chosen_bytes, price, assumed),
+        chosen_cost=None if chosen_bytes is None else cost(chosen_bytes, price, assumed),
     )
 
 
@@ -218,29 +199,4 @@ def _sum(months: Iterable[MonthBill | None], keep_alive_s: int, assumed: Assumpt
 
 def _idle(months: Iterable[MonthBill], keep_alive_s: int, assumed: Assumptions) -> int:
     """Return what a connection costs a month by itself; a ping is spared by each message."""
-    messages = sum(month.messages for month in months)
-    rounds = assumed.month_days * DAY_S // keep_alive_s if keep_alive_s else 0
-    pings = max(0, rounds - messages)
-    ping = 2 * link_bytes(2, assumed) + 2 * 2 + assumed.ip_tcp_bytes
-    handshakes = assumed.month_days * assumed.connections_per_day
-    return pings * ping + handshakes * assumed.handshake_bytes
-
-
-def link_bytes(packet: int, assumed: Assumptions) -> int:
-    """Return what TLS, TCP and IP add to an MQTT packet of so many bytes, one way."""
-    record = packet + assumed.tls_record_bytes
-    return assumed.tls_record_bytes + ceil(record / assumed.segment_bytes) * assumed.ip_tcp_bytes
-
-
-def packet_size(topic: int, payload: int) -> int:
-    """Return the size of a PUBLISH packet, QoS 1, MQTT 3.1.1 (§3.3)."""
-    remaining = 2 + topic + 2 + payload
-    length_bytes = 1 + sum(remaining >= 128**power for power in (1, 2, 3))
-    return 1 + length_bytes + remaining
-
-
-def _cost(total_bytes: int, price: Decimal | None, assumed: Assumptions) -> str | None:
-    if price is None:
-        return None
-    cost = Decimal(total_bytes) / assumed.mb_bytes * price
-    return str(cost.quantize(_CENT, rounding=ROUND_HALF_UP))
+    return idle_bytes(sum(month.messages for month in months), keep_alive_s, assumed)

@@ -50,6 +50,7 @@ from openami.gateway.meter_record import (
 )
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.normalise import Source, unit_faults
+from openami.gateway.on_change import OnChange
 from openami.gateway.outages import BillingInstants
 from openami.gateway.outbox import APPEND_ENTRIES_MAX
 from openami.gateway.relay_orders import RelayOrders
@@ -121,6 +122,7 @@ class Surroundings:
     clock_trusted: Callable[[], bool]
     metrics: GatewayMetrics
     orders: RelayOrders = field(default_factory=RelayOrders)
+    on_change: OnChange = field(default_factory=lambda: OnChange({}))
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """How to wait; a clock that obeys a test has its own way."""
     read_timeout_s: float = METER_READ_TIMEOUT_S
@@ -362,6 +364,7 @@ class LineCollector:
             clock_trusted=around.clock_trusted(),
             misses_max=around.settings.comms_lost_after_misses,
             instants=self._instants,
+            on_change=around.on_change,
             order=None if serial is None else around.orders.last(serial),
         )
 
@@ -393,6 +396,9 @@ class LineCollector:
             # Nobody has it: what still holds at the next poll is told then.
             for serial, record in self.records.items():
                 self.records[serial] = record.with_told(self._stored[serial])
+        if fault:
+            for serial, record in self.records.items():
+                self.records[serial] = record.with_nothing_reported()
         self._stored = dict(self.records)
 
     async def _commit(self, record: MeterRecord, drafts: Sequence[Draft]) -> bool:

@@ -22,8 +22,19 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import msgspec
 from msgspec import Meta
 
-from openami.gateway.driver import Driver, LineSettings, MeterSettings, OptionsError
+from openami.gateway.driver import (
+    Driver,
+    LineSettings,
+    MeterSettings,
+    OptionsError,
+    PollGroup,
+)
 from openami.gateway.event_limits import EventLimits
+from openami.gateway.on_change import (
+    DAILY_HEARTBEAT_S_MAX,
+    FAST_HEARTBEAT_S_MAX,
+    GroupReport,
+)
 from openami.gateway.room import OutboxLimits
 from openami.gateway.schedule import Schedule
 from openami.gateway.timekeeping import ClockSource
@@ -54,6 +65,10 @@ METERS_MAX = 1000
 # By how much a meter's clock may be set at once, unless it is said: two minutes are months of a crystal's drift.
 CLOCK_STEP_S_MAX = 120.0
 _DAY_S = 24 * 60 * 60
+_HEARTBEATS_S_MAX: Mapping[PollGroup, int] = {
+    PollGroup.FAST: FAST_HEARTBEAT_S_MAX,
+    PollGroup.DAILY: DAILY_HEARTBEAT_S_MAX,
+}
 # Keys of a line or a meter that are the gateway's, whatever the driver.
 _CLOCK_KEYS: Mapping[str, Any] = {
     "set_clock": bool,
@@ -185,6 +200,8 @@ class GatewayConfig:
     catalogue: RegisterCatalogue
     mqtt: BrokerSettings
     schedule: ScheduleSettings
+    reports: Mapping[PollGroup, GroupReport]
+    """The groups that are told on change."""
     outbox: OutboxLimits
     uplink: UplinkSettings
     clock: ClockSource
@@ -278,7 +295,16 @@ class _Reader:
             (),
             (
                 *("feeder_id", "gateway_id", "data_dir", "registers_file", "clock", "line"),
-                *("mqtt", "schedule", "outbox", "uplink", "status", "commands", "enrolment"),
+                *(
+                    "mqtt",
+                    "schedule",
+                    "report",
+                    "outbox",
+                    "uplink",
+                    "status",
+                    "commands",
+                    "enrolment",
+                ),
                 "events",
             ),
         )
@@ -296,6 +322,7 @@ class _Reader:
             catalogue=self._catalogue(),
             mqtt=self._broker(feeder_id, gateway_id),
             schedule=schedule,
+            reports=dict(self._reports(schedule.schedule)),
             outbox=self._section("outbox", OutboxLimits),
             uplink=self._section("uplink", UplinkSettings),
             clock=self._clock_source(),
@@ -373,6 +400,26 @@ class _Reader:
         if settings.client_id:
             return settings
         return msgspec.structs.replace(settings, client_id=f"{feeder_id}/{gateway_id}")
+
+    def _reports(self, schedule: Schedule) -> Iterator[tuple[PollGroup, GroupReport]]:
+        """Yield the groups that are told on change."""
+        table = self._table(self._root, ("report",))
+        if PollGroup.BILLING in table:
+            remedy = "raise schedule.billing_s, or take this section out"
+            self._fail(("report", "billing"), "billing registers are always told", remedy)
+        self._known(table, ("report",), [group.value for group in _HEARTBEATS_S_MAX])
+        for name in table:
+            path = ("report", name)
+            group, most = PollGroup(name), _HEARTBEATS_S_MAX[PollGroup(name)]
+            report = self._converted(self._table(table, path), path, GroupReport)
+            interval_s = schedule.interval_s(group)
+            if report.heartbeat_s % interval_s or not interval_s <= report.heartbeat_s <= most:
+                self._fail(
+                    (*path, "heartbeat_s"),
+                    f"{report.heartbeat_s} is no multiple of the group's {interval_s} s up to {most}",
+                    f"write {min(most, 15 * interval_s) // interval_s * interval_s}",
+                )
+            yield group, report
 
     def _clock_source(self) -> ClockSource:
         if "clock" not in self._root:

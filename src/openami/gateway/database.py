@@ -237,6 +237,29 @@ _EXPLANATIONS: Final = {
 }
 
 
+@contextmanager
+def read_only(file: Path) -> Iterator[sqlite3.Connection]:
+    """Open a gateway's file to look into it, as of one moment, while the gateway runs or after it has stopped.
+
+    Raises DatabaseError, also for what goes wrong within.
+    """
+    try:
+        uri = f"{file.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
+            yield connection
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            raise DatabaseError(
+                f"{file} is not a gateway's outbox",
+                remedy="is data_dir the right one?",
+                permanent=True,
+            ) from None
+        raise explained(error, file) from error
+    except sqlite3.Error as error:
+        raise explained(error, file) from error
+
+
 def explained(error: sqlite3.Error, path: Path) -> Exception:
     """Return a DatabaseError for what the world did, and the error itself for what is our bug."""
     code = getattr(error, "sqlite_errorcode", None)

@@ -49,6 +49,7 @@ from openami.gateway.memory import MeterMemories
 from openami.gateway.meter_record import MeterRecord
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.normalise import Source
+from openami.gateway.on_change import OnChange
 from openami.gateway.outbox import Outbox, OutboxError, open_outbox
 from openami.gateway.reconnect import Loop, Reconnector
 from openami.gateway.relay_orders import RelayOrders, last_orders
@@ -219,6 +220,7 @@ class Gateway:
             clock_trusted=lambda: outbox.clock_verdict.trusted,
             metrics=metrics,
             orders=orders,
+            on_change=OnChange(config.reports),
             clock_look_s=machine.clock_look_s,
         )
         collectors = []

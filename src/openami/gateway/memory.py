@@ -7,13 +7,14 @@ each with its own time.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
-from openami.gateway.database import Database, transaction
+from openami.gateway.database import Database, read_only, transaction
 from openami.gateway.event_rules import RuleMemory
 from openami.gateway.log_position import LogPosition
 from openami.gateway.meter_record import MeterRecord
@@ -21,7 +22,7 @@ from openami.gateway.normalise import Memory, Remembered, without_unknown_times
 from openami.gateway.outages import History, of_earlier_boot
 from openami.gateway.reachability import Reachability
 from openami.gateway.telling import Telling
-from openami.profile import Obis
+from openami.profile import MeterSerial, Obis, Value
 
 
 class RememberedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,6 +120,25 @@ class MeterMemories:
             for record in records
         ]
         return lambda connection: _upsert(connection, rows)
+
+
+def last_values(database: Path) -> Mapping[MeterSerial, Mapping[Obis, Value]]:
+    """Return the values that meters told when they were last read, by a gateway that may be running.
+
+    Empty if it never ran. Raises DatabaseError.
+    """
+    if not database.exists():
+        return {}
+    with read_only(database) as connection:
+        rows = _select(connection)
+    return {
+        MeterSerial(serial): {
+            Obis.parse(code): remembered.known.value
+            for code, remembered in _decode(memory).registers.items()
+            if remembered.known is not None
+        }
+        for serial, memory in rows
+    }
 
 
 def _select(connection: sqlite3.Connection) -> list[tuple[str, str]]:

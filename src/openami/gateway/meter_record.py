@@ -48,6 +48,7 @@ from openami.gateway.normalise import (
     settled,
     to_the_millisecond,
 )
+from openami.gateway.on_change import ACCOUNTED_BY, OnChange, Reported
 from openami.gateway.outages import BillingInstants, History, Moment, dated, is_dated, polled
 from openami.gateway.reachability import Reachability, Told, answered, clashed, missed
 from openami.gateway.relay_orders import RelayOrder
@@ -101,6 +102,8 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
     """How far the meter's own event logs are read; None before the first time."""
     keeps_profile: bool = False
     history: History = History()
+    reported: Mapping[Obis, Reported] = {}
+    """What was last told of registers that are told on change; of this process only (decision 0069)."""
     clock_set_at: datetime | None = None
     """When the gateway last set the meter's clock (decision 0059)."""
 
@@ -141,6 +144,10 @@ class MeterRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Return the record with what was told, and how far the log is read, as it was before."""
         return replace(self, rules=before.rules, telling=before.telling, log=before.log)
 
+    def with_nothing_reported(self) -> "MeterRecord":
+        """Return the record after readings could not be stored: all of the next ones are told."""
+        return replace(self, reported={})
+
     def with_registers(
         self, infos: Iterable[RegisterInfo], *, keeps_profile: bool = False
     ) -> "MeterRecord":
@@ -164,6 +171,7 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
     clock_trusted: bool
     misses_max: int
     instants: BillingInstants
+    on_change: OnChange = field(default_factory=lambda: OnChange({}))
     order: RelayOrder | None = None
     """What the meter's contactor was ordered to last."""
 
@@ -211,10 +219,20 @@ def after_answer(before: MeterRecord, raw: Sequence[RawReading], poll: Poll) -> 
         history=_history(before, judged, poll),
     )
     record, events = _events(before, record, judged, poll)
+    readings, reported = poll.on_change.told(
+        judged.readings,
+        before.reported,
+        infos=before.infos,
+        catalogue=poll.catalogue,
+        now=poll.now,
+        accounted=ACCOUNTED_BY in record.memory,
+        something_happened=bool(told or events),
+    )
+    record = replace(record, reported=reported)
     drafts = [
         *(_reach_event(record, kind, poll, _restored(before, judged.readings)) for kind in told),
         *events,
-        *telemetry(record, judged.readings, poll.source),
+        *telemetry(record, readings, poll.source),
     ]
     new = tuple(value for value in judged.unusable if value.obis not in before.unusable)
     return PollResult(record, tuple(drafts), told, new)

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from openami.conformance.bandwidth import Assumptions, BandwidthSheet
+from openami.conformance.bandwidth import BandwidthSheet
 from openami.conformance.judgement import Finding, Judgement, Verdict
+from openami.link_cost import Assumptions
 from openami.profile import one_line, utc_text
 
 # What needs doing stands first.

@@ -21,11 +21,13 @@ def judged(
     if began_at is None or remaining(began_at, now):
         return None
     hours = hour_of(database, began_at)
-    schedule = config.schedule
+    schedule, on_change = config.schedule, config.reports.get(PollGroup.FAST)
+    # Of what is told on change only the heartbeats are sure to be on the disk.
+    fast_s = schedule.fast_s if on_change is None else on_change.heartbeat_s
     return judge(
         hours,
         meters=list(config.serials),
-        schedule={PollGroup.FAST: schedule.fast_s, PollGroup.BILLING: schedule.billing_s},
+        schedule={PollGroup.FAST: fast_s, PollGroup.BILLING: schedule.billing_s},
         gateway=GatewayFacts(
             uplink=uplink_of(database, began_at),
             clock=hours.get(config.gateway_id, MeterHour()),

@@ -1,0 +1,110 @@
+"""``openami gateway budget``: what a month will cost."""
+
+import asyncio
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from openami.cli.report import Exit, fail, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from openami.gateway.budget import Budget
+    from openami.gateway.config import GatewayConfig
+
+# Above it, nobody would send a byte.
+_PRICE_MAX: Final = Decimal(1_000_000)
+
+
+class Price(click.ParamType[Decimal]):
+    """A price: a decimal number, exactly."""
+
+    name = "price"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        try:
+            price = Decimal(str(value))
+        except InvalidOperation:
+            self.fail(f"{value!r} is no decimal number", param, ctx)
+        if not price.is_finite() or not 0 <= price <= _PRICE_MAX:
+            self.fail(f"{value!r} is not between 0 and {_PRICE_MAX:,}", param, ctx)
+        return price
+
+
+def tell_budget(
+    config: "GatewayConfig",
+    file: Path,
+    *,
+    price_per_mb: Decimal | None,
+    currency: str,
+    changed_share: float,
+    events_per_day: float,
+    as_json: bool,
+) -> None:
+    """Print the month that a configuration makes."""
+    import msgspec
+
+    from openami.gateway.budget import budget
+    from openami.gateway.database import DatabaseError
+    from openami.gateway.driver import DriverError
+    from openami.gateway.main import DATABASE_FILE, InstalledDrivers
+    from openami.gateway.planning import plan
+
+    try:
+        planned = asyncio.run(
+            plan(
+                config,
+                InstalledDrivers(),
+                database=DATABASE_FILE,
+                changed_share=changed_share,
+                events_per_meter_day=events_per_day,
+                price_per_mb=price_per_mb,
+            )
+        )
+    except DriverError as error:
+        fail(f"{file}: a line does not say what it has: {error}", Exit.CANNOT_CONNECT)
+    except DatabaseError as error:
+        fail(str(error), Exit.FAILED, error.remedy)
+    month = budget(planned)
+    if as_json:
+        price = None if price_per_mb is None else f"{price_per_mb:f}"
+        print_json({**msgspec.to_builtins(month), "pricePerMb": price, "currency": currency})
+        return
+    _print(month, currency)
+
+
+def _print(month: "Budget", currency: str) -> None:
+    mb_bytes = month.assumptions.mb_bytes
+
+    def mb(count: int) -> str:
+        return f"{count / mb_bytes:.2f}"
+
+    def money(amount: str | None) -> str:
+        return "" if amount is None else f"{amount} {currency}".strip()
+
+    rows = [
+        [
+            share.name,
+            "" if share.interval_s is None else f"{share.interval_s} s",
+            f"{share.messages:,}",
+            mb(share.bytes),
+            money(share.cost),
+        ]
+        for share in month.shares
+    ]
+    rows.append(["connection", "", "", mb(month.idle_bytes), money(month.idle_cost)])
+    rows.append(["a month", "", "", mb(month.total_bytes), money(month.total_cost)])
+    print_table(["", "every", "messages", "MB", "cost"], rows)
+    for slower in month.slower:
+        saved = f" ({money(slower.saved_cost)})" if slower.saved_cost is not None else ""
+        click.echo(
+            f"{slower.group} every {slower.interval_s} s: {mb(slower.total_bytes)} MB, "
+            f"saves {mb(slower.saved_bytes)}{saved}"
+        )
+    unread = month.meters - month.meters_read
+    if unread:
+        say(f"values of {unread} of {month.meters} meters are assumed: they have not been read yet")
+    say("without commands, sessions and what the head-end asks for again")
