@@ -1,4 +1,4 @@
-"""From what was measured to how many meters a machine serves. Pure; the formula is decision 0071's.
+"""From what was measured to how many meters a machine serves. Pure; the formula is decision 0070's.
 
     by intake      intake_per_s · MARGIN · interval_s
     by commits     BATCH_MESSAGES_MAX / commit_p99_s · MARGIN · interval_s

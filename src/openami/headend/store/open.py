@@ -34,17 +34,6 @@ async def open_store(
             path_of(url), access, rejected_bytes_max=rejected_bytes_max, despite=despite
         ) as sqlite:
             yield sqlite
-    elif url.startswith(POSTGRES):
-        try:
-            from openami.headend.store.postgres import open_postgres
-        except ModuleNotFoundError as error:
-            if error.name != "asyncpg":
-                raise
-            raise StoreError(
-                "the PostgreSQL store needs the package asyncpg, which is not installed",
-                remedy="pip install 'openami[postgres]'",
-                permanent=True,
-            ) from None
     else:
         from openami.headend.store.postgres import open_postgres
 
@@ -52,8 +41,6 @@ async def open_store(
             url, access, rejected_bytes_max=rejected_bytes_max, despite=despite
         ) as postgres:
             yield postgres
-    else:
-        raise unknown_kind(url)
 
 
 def unknown_kind(url: str) -> StoreError:
@@ -69,12 +56,8 @@ def engine_of(url: str) -> Literal["sqlite", "postgres"]:
     """Return which engine a URL asks for. Raises StoreError if there is none here."""
     if url.startswith(_SQLITE):
         return "sqlite"
-    if not url.startswith(_POSTGRES):
-        raise StoreError(
-            f"{url.partition(':')[0]!r} is no kind of store this program knows",
-            remedy="give sqlite:///path/to/file.db or postgresql://user@host/database",
-            permanent=True,
-        )
+    if not url.startswith(POSTGRES):
+        raise unknown_kind(url)
     if find_spec("asyncpg") is None:
         raise StoreError(
             "the PostgreSQL store needs the package asyncpg, which is not installed",
