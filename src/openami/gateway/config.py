@@ -295,17 +295,8 @@ class _Reader:
             (),
             (
                 *("feeder_id", "gateway_id", "data_dir", "registers_file", "clock", "line"),
-                *(
-                    "mqtt",
-                    "schedule",
-                    "report",
-                    "outbox",
-                    "uplink",
-                    "status",
-                    "commands",
-                    "enrolment",
-                ),
-                "events",
+                *("mqtt", "schedule", "report", "outbox", "uplink", "status", "commands"),
+                *("enrolment", "events"),
             ),
         )
         feeder_id, gateway_id = self._id("feeder_id"), self._id("gateway_id")
