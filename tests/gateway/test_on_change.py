@@ -279,6 +279,6 @@ async def test_the_program_does_what_its_file_says(tmp_path: Path) -> None:
     with read_only(program.data_dir / DATABASE_FILE) as connection:
         payloads = connection.execute("SELECT payload FROM outbox_payload ORDER BY seq").fetchall()
     envelopes = [decode_envelope(payload) for (payload,) in payloads]
-    assert len(measured(envelopes, IMPORT)) >= 4
+    assert len(measured(envelopes, IMPORT)) >= 3
     beats = {ts.replace(second=0, microsecond=0) for ts in measured(envelopes, VOLTAGE)}
     assert len(measured(envelopes, VOLTAGE)) == len(beats)
