@@ -16,7 +16,7 @@ from tests.tools import require_tool
 
 from openami.mqtt.settings import BrokerSettings
 
-END_S = 30.0
+END_S = 60.0
 
 pytestmark = pytest.mark.broker
 
