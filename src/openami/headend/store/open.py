@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Literal
 
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError
@@ -58,12 +58,16 @@ def engine_of(url: str) -> Literal["sqlite", "postgres"]:
         return "sqlite"
     if not url.startswith(POSTGRES):
         raise unknown_kind(url)
-    if find_spec("asyncpg") is None:
+    try:
+        import_module("asyncpg")
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
         raise StoreError(
             "the PostgreSQL store needs the package asyncpg, which is not installed",
             remedy="pip install 'openami[postgres]'",
             permanent=True,
-        )
+        ) from None
     return "postgres"
 
 
