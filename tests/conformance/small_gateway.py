@@ -36,6 +36,8 @@ class SmallGateway:
     silent: bool = False
     tells_relay: bool = True
     connected: bool = True
+    mute: bool = False
+    """It stays connected and tells nothing."""
     readings: int = 0
 
     async def run(self) -> None:
@@ -51,7 +53,8 @@ class SmallGateway:
                         group.create_task(self._listen(connection))
                     while True:
                         await asyncio.sleep(INTERVAL_S)
-                        await self._tell(connection)
+                        if not self.mute:
+                            await self._tell(connection)
             except* TransportError:
                 await asyncio.sleep(INTERVAL_S)
 
