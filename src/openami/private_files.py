@@ -128,7 +128,7 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
         except OSError:
             temporary.unlink()
             raise
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise _cannot("write", path, error) from None
 
@@ -141,7 +141,7 @@ def _create(path: Path, data: bytes, mode: int) -> None:
             path.hardlink_to(temporary)
         finally:
             temporary.unlink()
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except FileExistsError:
         raise KeyFileError(
             f"{path} is there already and is not overwritten",
@@ -168,7 +168,8 @@ def _written(path: Path, data: bytes, mode: int) -> Path:
     return temporary
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable: syncing a new file does not sync the folder it is in."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -16,9 +16,9 @@ from openami.gateway.database import (
     DatabaseError,
     open_database,
     schema_files,
-    transaction,
 )
 from openami.gateway.outbox import OutboxError, OutboxLimits, open_outbox
+from openami.sqlite_transaction import transaction
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> object:

@@ -9,13 +9,15 @@ went is counted in the file.
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
+
+from openami.sqlite_transaction import transaction
 
 T = TypeVar("T")
 
@@ -180,25 +182,12 @@ def _explained(error: sqlite3.Error, path: Path) -> SpoolError:
 
 
 def _append(connection: sqlite3.Connection, drafts: Sequence[Draft], bytes_max: int) -> int:
-    with _transaction(connection):
+    with transaction(connection):
         connection.executemany(
             "INSERT INTO message (is_event, topic, payload) VALUES (?, ?, ?)",
             [(draft.is_event, draft.topic, draft.payload) for draft in drafts],
         )
         return _make_room(connection, bytes_max)
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what is done within, whole, or nothing of it."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:  # a cancellation as well: nothing half done stays open
-        if connection.in_transaction:  # a full disk makes SQLite roll back by itself
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _make_room(connection: sqlite3.Connection, bytes_max: int) -> int:
@@ -240,7 +229,7 @@ def _due(connection: sqlite3.Connection, now_s: float, at_most: int) -> list[Ent
 def _each(
     connection: sqlite3.Connection, statement: str, values: Sequence[object], ids: Collection[int]
 ) -> None:
-    with _transaction(connection):
+    with transaction(connection):
         connection.executemany(statement, [(*values, id_) for id_ in ids])
 
 

@@ -20,6 +20,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, TypeVar
 
+from openami.private_files import sync_directory
+
 # A person may look into the file with another program; ours waits for it this long.
 BUSY_TIMEOUT_MS: Final = 5_000
 # 2 MiB of pages: the hot ones are a handful, and the gateway's memory is bounded.
@@ -71,19 +73,6 @@ class Database:
             raise explained(error, self.path) from error
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One durable transaction: committed and synced at the end, or nothing of it happened."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:  # a cancellation as well: nothing half done stays open
-        if connection.in_transaction:  # a full disk makes SQLite roll back by itself
-            connection.execute("ROLLBACK")
-        raise
-
-
 @asynccontextmanager
 async def open_database(path: Path) -> AsyncIterator[Database]:
     """Open the file, make it if it is not there, bring its schema up to date.
@@ -111,7 +100,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         _configure(connection, path)
         _migrate(connection, path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except sqlite3.Error as error:
         connection.close()
         raise explained(error, path) from error
@@ -178,15 +167,6 @@ def schema_files() -> dict[int, str]:
             scripts[int(name[1])] = file.read_text("utf-8")
     assert sorted(scripts) == list(range(1, len(scripts) + 1))
     return scripts
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the file's own name durable: syncing a new file does not sync the folder it is in."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _cannot_open(error: OSError, path: Path) -> DatabaseError:

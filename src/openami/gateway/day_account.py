@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Final
 
-from openami.gateway.database import transaction
 from openami.gateway.thinning import Candidate
 from openami.profile import (
     Envelope,
@@ -27,6 +26,7 @@ from openami.profile import (
 )
 from openami.sip.account import DIGEST_BYTES, MeterDay, Standing, day_of, is_counted, ms_of
 from openami.sip.statements import METERS_PER_PART_MAX, PARTS_MAX, Stated
+from openami.sqlite_transaction import transaction
 
 # So many days after the last stated one are kept account of: twice what is still stated; a meter that tells
 # a day years ahead, or a gateway whose key was taken away, fills no disk.

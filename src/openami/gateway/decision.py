@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from openami.gateway import journal
-from openami.gateway.database import transaction
 from openami.gateway.handshake import (
     PublishAct,
     Refused,
@@ -23,6 +22,7 @@ from openami.sip.actions import ACTIONS, Direction
 from openami.sip.authorise import Claim, GatewayFacts, Permit, Verdict, authorise
 from openami.sip.freshness import raised_floor
 from openami.sip.keyring import Limits
+from openami.sqlite_transaction import transaction
 
 
 @dataclass(frozen=True, slots=True)

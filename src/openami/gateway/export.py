@@ -22,6 +22,7 @@ from typing import BinaryIO, Final
 from openami.gateway.database import DatabaseError, explained
 from openami.gateway.entries import State
 from openami.gateway.outbox_rows import ceil_ms
+from openami.private_files import sync_directory
 from openami.sip.carried import Carried, Header, Scope, write_backlog
 from openami.sip.keys import Signer
 
@@ -148,17 +149,9 @@ def new_file(out: Path) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 unfinished.unlink()
             raise
-        _sync_directory(out.parent)
+        sync_directory(out.parent)
     except OSError as error:
         raise ExportError(
             f"{out} cannot be written: {error.strerror}",
             "is there room, and is the folder writable?",
         ) from None
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

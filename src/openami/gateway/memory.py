@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from openami.gateway.database import Database, read_only, transaction
+from openami.gateway.database import Database, read_only
 from openami.gateway.event_rules import RuleMemory
 from openami.gateway.log_position import LogPosition
 from openami.gateway.meter_record import MeterRecord
@@ -23,6 +23,7 @@ from openami.gateway.outages import History, of_earlier_boot
 from openami.gateway.reachability import Reachability
 from openami.gateway.telling import Telling
 from openami.profile import MeterSerial, Obis, Value
+from openami.sqlite_transaction import transaction
 
 
 class RememberedMeter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from openami.gateway import day_account, outbox_books, outbox_rows, thinning
-from openami.gateway.database import transaction
 from openami.gateway.disk_reserve import DiskReserve
 from openami.gateway.entries import (
     AppendResult,
@@ -29,6 +28,7 @@ from openami.gateway.room import OutboxLimits, Shortage, charged, shortage
 from openami.gateway.stamping import Stamped, settled, unsettled
 from openami.gateway.thinning import Stage
 from openami.gateway.timekeeping import Facts, Floor
+from openami.sqlite_transaction import transaction
 
 # SQLite's extended result codes carry the primary one in their last byte.
 _PRIMARY_CODE_MASK: Final = 0xFF

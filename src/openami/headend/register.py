@@ -5,8 +5,8 @@ the work of one transaction. Tokens are stored as hashes.
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from cryptography import x509
 
 from openami.keyfiles import check_private, ensure_private_directory, write_new_private
 from openami.pki.certificates import common_name_of, print_certificate
+from openami.sqlite_transaction import transaction
 
 # Another program holds the register for milliseconds; a second is a program that hangs.
 BUSY_TIMEOUT_S: Final = 5.0
@@ -109,17 +110,9 @@ class Register:
     ) -> None:
         self._db.close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Hold the register alone; commit at the end, or nothing if an error leaves the block."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:  # Ctrl-C as well: nothing half done stays open
-            if self._db.in_transaction:  # a full disk makes SQLite roll back by itself
-                self._db.execute("ROLLBACK")
-            raise
+        return transaction(self._db)
 
     def add_token(self, hash_: bytes, gateway: str, *, expires_at: datetime, now: datetime) -> None:
         """Remember a token; forget those that have expired. Raises OverflowError when there are too many."""

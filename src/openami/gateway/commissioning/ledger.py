@@ -14,7 +14,6 @@ import msgspec
 
 from openami.gateway.commissioning.load_test import LoadBegun, PowerAt, swapped
 from openami.gateway.commissioning.permit import Permit, SignInRefusal, sign_in
-from openami.gateway.database import transaction
 from openami.sip.commissioning import (
     METERS_MAX,
     RESULTS_MAX,
@@ -23,6 +22,7 @@ from openami.sip.commissioning import (
     Limits,
     Tick,
 )
+from openami.sqlite_transaction import transaction
 
 _PERMIT: Final = (
     "pin_salt, pin_sha256, pin_issued_ms, pin_tries, secret_sha256, signed_in_ms, signed_in_by"

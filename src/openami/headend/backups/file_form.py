@@ -12,7 +12,7 @@ from typing import IO, Annotated, Final, Literal
 
 import msgspec
 
-from openami.private_files import PRIVATE_FILE_MODE
+from openami.private_files import PRIVATE_FILE_MODE, sync_directory
 
 FORMAT: Final = "openami-backup"
 VERSION: Final = 1
@@ -180,12 +180,3 @@ def extract(manifest: Manifest, content: IO[bytes], to: Path) -> None:
             "what it holds is not what was backed up: it was cut short, changed or damaged",
             remedy="copy it again, or take an earlier one; nothing was restored",
         )
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -160,9 +160,8 @@ def _run(url: str, *command: str) -> None:
         with _started(url, *command, stdout=subprocess.DEVNULL, stderr=complaints) as tool:
             try:
                 code = tool.wait(_TOOL_S)
-            except BaseException:
-                tool.kill()
-                raise
+            finally:
+                tool.kill()  # nothing, where it has ended
         if code != 0:
             raise _failed("back up", url, complaints)
 

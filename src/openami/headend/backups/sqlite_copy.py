@@ -6,10 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from openami.headend.backups.file_form import BackupError, TableContent, sync_directory
+from openami.headend.backups.file_form import BackupError, TableContent
 from openami.headend.store.marks import CREATE, Mark
 from openami.headend.store.migrations import APPLIED
 from openami.headend.store.sqlite import FILE_MODE
+from openami.private_files import sync_directory
 
 
 def copy_store(source: Path, to: Path) -> tuple[int, dict[str, TableContent]]:
