@@ -12,6 +12,8 @@ the first question after that moment.
 from dataclasses import dataclass, replace
 from typing import Final
 
+from openami.gateway.driver import MeterRefused, MeterSilent
+
 SILENT_SHARE: Final = 0.05
 """The part of a cycle a dead meter may cost, unless the line's options say otherwise."""
 FAILURES_TO_OPEN: Final = 2  # one may be a collision; with the retry, two are a silent meter
@@ -66,6 +68,18 @@ class Breaker:
     def answered(self) -> "Breaker":
         """Return the breaker after an answer: closed. What was spent stays spent."""
         return replace(self, failures=0, probe_at=0.0) if self.failures else self
+
+    def check(self, unit: object, place: str, now: float, *, refused: str = "") -> None:
+        """Raise MeterSilent while the unit may not be asked; MeterRefused, if it had ``refused`` for a reason."""
+        wait_s = self.asks_at(now) - now
+        if wait_s <= 0:
+            return
+        if refused:
+            raise MeterRefused(f"{refused}; it is asked again in {wait_s:.0f} s")
+        raise MeterSilent(
+            f"{unit} on {place} has not answered; it is asked again in {wait_s:.0f} s, "
+            "so that it does not hold up the others"
+        )
 
     @property
     def _most_s(self) -> float:

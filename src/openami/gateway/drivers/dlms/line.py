@@ -249,9 +249,11 @@ class DlmsLine:
     @asynccontextmanager
     async def _turn_of(self, unit: Unit) -> AsyncIterator[None]:
         """Have the line for one unit. Raises DriverError, MeterSilent when it takes too long."""
-        self._check_breaker(unit)
+        unit.breaker.check(unit, self._plan.place, self._now(), refused=unit.refused)
         async with self._turn:
-            self._check_breaker(unit)  # another reader may have found out meanwhile
+            unit.breaker.check(
+                unit, self._plan.place, self._now(), refused=unit.refused
+            )  # another reader may have found out meanwhile
             try:
                 async with asyncio.timeout(TURN_S_MAX):
                     yield
@@ -433,17 +435,6 @@ class DlmsLine:
         finally:
             now = self._now()
             unit.breaker = unit.breaker.failed(now - began_at, now)
-
-    def _check_breaker(self, unit: Unit) -> None:
-        wait_s = self._waits_s(unit)
-        if wait_s <= 0:
-            return
-        if unit.refused:
-            raise MeterRefused(f"{unit.refused}; it is asked again in {wait_s:.0f} s")
-        raise MeterSilent(
-            f"{unit} on {self._plan.place} has not answered; it is asked again in {wait_s:.0f} s, "
-            "so that it does not hold up the others"
-        )
 
     def _waits_s(self, unit: Unit) -> float:
         now = self._now()

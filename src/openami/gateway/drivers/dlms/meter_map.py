@@ -15,16 +15,14 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from openami.gateway import map_files
 from openami.gateway.driver import PollGroup, RegisterInfo
 from openami.gateway.drivers.dlms.apdu import Attribute
 from openami.gateway.drivers.dlms.cosem import VALUE, ClassId, logical_name
-from openami.gateway.map_files import MapError
-from openami.gateway.strict import Path, TableError, convert
+from openami.gateway.strict import Path, TableError
 from openami.profile import Obis, ProfileError
 from openami.profile.event import EVENT_NAME_PATTERN
-from openami.toml_text import TomlError, read_toml
 
-MAP_CHARS_MAX: Final = 256 * 1024  # ours have 5 kB; more is another kind of file
 MAKERS_OWN: Final = "maker"
 """The numbering of event codes where the map does not say whose it is: nobody's that we know."""
 SCALE_DECIMALS_MAX: Final = 9  # computed exactly: 1e-999999999 would take a gigabyte for each value
@@ -174,16 +172,7 @@ class MeterMap:
 
 def read_map(text: str) -> MeterMap:
     """Return the map a TOML text describes. Raises MapError."""
-    if len(text) > MAP_CHARS_MAX:
-        raise MapError(f"the file has {len(text)} characters, at most {MAP_CHARS_MAX} are read")
-    try:
-        document = read_toml(text, parse_float=Decimal)
-    except TomlError as error:
-        raise MapError(f"the file {error}") from None
-    try:
-        return _build(convert(document, _MapFile))
-    except TableError as error:
-        raise MapError(str(error)) from None
+    return map_files.read(text, _MapFile, _build)
 
 
 def wanted(meter_map: MeterMap, codes: Sequence[Obis]) -> tuple[Register, ...]:

@@ -15,13 +15,11 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from openami.gateway import map_files
 from openami.gateway.driver import PollGroup, RegisterInfo
-from openami.gateway.map_files import MapError
-from openami.gateway.strict import Path, TableError, convert
+from openami.gateway.strict import Path, TableError
 from openami.profile import Obis, ProfileError
-from openami.toml_text import TomlError, read_toml
 
-MAP_CHARS_MAX: Final = 256 * 1024  # ours have 5 kB; more is another kind of file
 CLOCK: Final = Obis.parse("0-0:1.0.0")
 DATES: Final = (Obis.parse("1-0:0.9.2"), Obis.parse("0-0:0.9.2"))
 TIMES_OF_DAY: Final = (Obis.parse("1-0:0.9.1"), Obis.parse("0-0:0.9.1"))
@@ -119,16 +117,7 @@ class MeterMap:
 
 def read_map(text: str) -> MeterMap:
     """Return the map a TOML text describes. Raises MapError."""
-    if len(text) > MAP_CHARS_MAX:
-        raise MapError(f"the file has {len(text)} characters, at most {MAP_CHARS_MAX} are read")
-    try:
-        document = read_toml(text, parse_float=Decimal)
-    except TomlError as error:
-        raise MapError(f"the file {error}") from None
-    try:
-        return _build(convert(document, _MapFile))
-    except TableError as error:
-        raise MapError(str(error)) from None
+    return map_files.read(text, _MapFile, _build)
 
 
 def _build(file: _MapFile) -> MeterMap:

@@ -184,9 +184,11 @@ class ModbusLine:
     @asynccontextmanager
     async def _turn_of(self, unit: Unit) -> AsyncIterator[None]:
         """Have the line, settled, for one unit. Raises DriverError, MeterSilent when it takes too long."""
-        self._check_breaker(unit)
+        unit.breaker.check(unit, self._plan.place, self._now())
         async with self._turn:
-            self._check_breaker(unit)  # another reader may have found out meanwhile
+            unit.breaker.check(
+                unit, self._plan.place, self._now()
+            )  # another reader may have found out meanwhile
             try:
                 async with asyncio.timeout(TURN_S_MAX):
                     await self._settled()
@@ -511,14 +513,6 @@ class ModbusLine:
         self._unsettled = False
 
     # --- messages ----------------------------------------------------------------------------
-
-    def _check_breaker(self, unit: Unit) -> None:
-        wait_s = self._waits_s(unit)
-        if wait_s > 0:
-            raise MeterSilent(
-                f"{unit} on {self._plan.place} has not answered; it is asked again in {wait_s:.0f} s, "
-                "so that it does not hold up the others"
-            )
 
     def _waits_s(self, unit: Unit) -> float:
         now = self._now()

@@ -18,13 +18,11 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from openami.gateway import map_files
 from openami.gateway.driver import PollGroup, RegisterInfo, RelayPosition
-from openami.gateway.map_files import MapError
-from openami.gateway.strict import Path, TableError, convert
+from openami.gateway.strict import Path, TableError
 from openami.profile import Obis
-from openami.toml_text import TomlError, read_toml
 
-MAP_CHARS_MAX: Final = 256 * 1024  # the largest of ours has 12 kB; more is another kind of file
 # As many as `decimals` may be. Values are computed exactly: 1e-999999999 would take a gigabyte for each.
 SCALE_DECIMALS_MAX: Final = 9
 CODE_CHARS_MAX: Final = 20  # the largest u64
@@ -285,17 +283,7 @@ class RegisterMap:
 
 def read_map(text: str) -> RegisterMap:
     """Return the map a TOML text describes. Raises MapError."""
-    if len(text) > MAP_CHARS_MAX:
-        raise MapError(f"the file has {len(text)} characters, at most {MAP_CHARS_MAX} are read")
-    try:
-        # Decimal, so that a scale written 0.1 is a tenth and not the double next to it.
-        document = read_toml(text, parse_float=Decimal)
-    except TomlError as error:
-        raise MapError(f"the file {error}") from None
-    try:
-        return _build(convert(document, _MapFile))
-    except TableError as error:
-        raise MapError(str(error)) from None
+    return map_files.read(text, _MapFile, _build)
 
 
 def _build(file: _MapFile) -> RegisterMap:
