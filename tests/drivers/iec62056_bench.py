@@ -92,7 +92,7 @@ async def read_out_bench(transport: str, place: Path) -> AsyncIterator[ReadOutBe
     )
     options: dict[str, object] = {
         "transport": transport,
-        "timeout_s": 0.25,
+        "timeout_s": 1.5,  # the double answers in this process, whose garbage may take a second to collect
         "silence_s": 0.03,
         "reaction_s": 0.001,
         "silent_share": 0.5,

@@ -121,9 +121,8 @@ class ReadOutLine:
         """Have the line for one unit. Raises DriverError, MeterSilent when it takes too long."""
         unit.breaker.check(unit, self._plan.place, self._now(), refused=unit.refused)
         async with self._turn:
-            unit.breaker.check(
-                unit, self._plan.place, self._now(), refused=unit.refused
-            )  # another reader may have found out meanwhile
+            # Another reader may have found out meanwhile.
+            unit.breaker.check(unit, self._plan.place, self._now(), refused=unit.refused)
             try:
                 async with asyncio.timeout(TURN_S_MAX):
                     yield
