@@ -1,6 +1,6 @@
 """Event logs of meters, from the driver's port to the outbox: after the polls, once, and with harm to nobody."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +11,7 @@ from tests.gateway.clock_double import ClockDouble
 from tests.gateway.scripted_driver import IMPORT, POWER, VOLTAGE, LoggingMeter
 from tests.gateway.test_collector import START, A, B, FullStore, Pole, codes, pole, told
 
+from openami.gateway.collector import Keep
 from openami.gateway.driver import (
     EventLog,
     LoggedEvent,
@@ -19,6 +20,7 @@ from openami.gateway.driver import (
     PollGroup,
     RegisterInfo,
 )
+from openami.gateway.entries import AppendResult, Draft
 from openami.gateway.event_limits import EventLimits
 from openami.gateway.event_logs import LOG_READ_TIMEOUT_S
 from openami.gateway.log_position import FIRST_LOOK, OVERLAP
@@ -279,3 +281,32 @@ async def test_what_the_disk_did_not_take_is_told_when_it_does(
         ("meter_cover_open", RAISED),
         ("over_voltage", RAISED),
     ]
+
+
+class _Eventless(FullStore):
+    """An outbox that takes readings and refuses whatever tells an event."""
+
+    async def append(self, drafts: Sequence[Draft], *, within: Keep | None = None) -> AppendResult:
+        if self.full and not any(draft.envelope.event for draft in drafts):
+            return await self.outbox.append(drafts, within=within)
+        return await super().append(drafts, within=within)
+
+
+async def test_what_one_batch_of_a_cycle_tells_is_not_remembered_with_another_of_it(
+    village: Pole, meter: LoggingMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut follows, so that only what was committed is known."""
+    monkeypatch.setattr("openami.gateway.collector.APPEND_ENTRIES_MAX", 1)
+    await village.run(60)
+    village.around(store=_Eventless(village.outbox))
+    meter.values[VOLTAGE] = Decimal(260)
+    village.collector._save_at_end = _nothing  # type: ignore[method-assign]
+    await village.run(3 * 60)  # the third poll tells it, and the next billing poll is yet to come
+    assert told(await village.new()) == []
+    await village.start()
+    await village.run(5 * 60)
+    assert told(await village.new()) == [("over_voltage", RAISED)]
+
+
+async def _nothing() -> None:
+    pass

@@ -381,7 +381,8 @@ class LineCollector:
             batch = drafts[start : start + APPEND_ENTRIES_MAX]
             is_last = start + APPEND_ENTRIES_MAX >= len(drafts)
             try:
-                within = keep if is_last else None
+                # Not where a batch before was refused: what it tells is not told.
+                within = keep if is_last and not fault else None
                 self._note_unfit(await self._around.store.append(batch, within=within))
             except OutboxFull as full:
                 fault, remedy = str(full), full.remedy
