@@ -59,7 +59,6 @@ class EventType(StrEnum):
     CREDIT_EXHAUSTED = "credit_exhausted"
     BATTERY_LOW = "battery_low"
     LEAKAGE_ALARM = "leakage_alarm"
-    LEAKAGE_TRIP = "leakage_trip"
 
     METER_LOG_ENTRY = "meter_log_entry"
     """An entry of a meter's log whose code we do not know: told as it stands, never guessed."""
@@ -138,7 +137,6 @@ EVENT_TYPES: Final[Mapping[EventType, TypeInfo]] = {
     _T.CREDIT_EXHAUSTED: TypeInfo(_MINOR, lasting=True, registers=CREDIT),
     _T.BATTERY_LOW: TypeInfo(_MINOR, lasting=False),
     _T.LEAKAGE_ALARM: TypeInfo(_MAJOR, lasting=True, registers=LEAKAGE_AC + LEAKAGE_DC),
-    _T.LEAKAGE_TRIP: TypeInfo(_CRITICAL, lasting=False, registers=LEAKAGE_AC + LEAKAGE_DC),
     _T.METER_LOG_ENTRY: TypeInfo(_INFO, lasting=False),
     _T.EVENT_STORM: TypeInfo(_MAJOR, lasting=True),
 }
