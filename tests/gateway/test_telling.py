@@ -74,7 +74,9 @@ def test_a_beginning_that_was_one_too_many_is_told_when_there_is_room_and_counte
 
 
 def test_the_graver_go_first_and_in_the_order_of_their_time() -> None:
-    _, states, _ = told(Telling(), [*moments(PER_HOUR), Happening(EventType.ADDRESS_CLASH, INSTANT)])
+    _, states, _ = told(
+        Telling(), [*moments(PER_HOUR), Happening(EventType.ADDRESS_CLASH, INSTANT)]
+    )
     assert states == [INSTANT] * (PER_HOUR - 1) + [None, INSTANT]
 
 
