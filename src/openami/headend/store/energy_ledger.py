@@ -77,12 +77,15 @@ _DUE_READINGS: Final = (
     f"AND d.series = s.id AND d.day >= ?4 AND d.day <= ?5 AND r.bucket = d.day * {_BUCKETS_A_DAY} "
     "+ slot.number AND r.series = s.id AND u.id = coalesce(nullif(r.flags >> 4, 0), s.unit)"
 )
-_LATEST: Final = (
+_LATEST_FROM: Final = (
     "SELECT s.meter_serial, r.bucket, r.ms, {value}, r.flags, r.lag_ms, u.text, s.obis, l.quality "
     "FROM series s JOIN latest l ON l.series = s.id "
-    "JOIN reading r ON r.bucket = l.bucket AND r.series = l.series AND r.ms = l.ms "
+    "JOIN {table} r ON r.bucket = l.bucket AND r.series = l.series AND r.ms = l.ms "
     "JOIN unit u ON u.id = coalesce(nullif(r.flags >> 4, 0), s.unit) "
     "WHERE s.feeder_id = ?1 AND s.obis IN ({registers})"
+)
+_LATEST: Final = " UNION ALL ".join(
+    _LATEST_FROM.replace("{table}", table) for table in ("reading", "latest_kept")
 )
 # From one bucket that exists to the next, as a page of readings goes; numbers only.
 _CHART: Final = (

@@ -66,12 +66,18 @@ PAGE: Final = (
     "AND (r.bucket, r.ms, s.obis) > (?8, ?9, ?10) AND (r.bucket, r.ms) < (?11, ?12) "
     "ORDER BY r.bucket, r.ms, s.obis LIMIT ?13"
 )
+# Of each register the reading that `latest` speaks of; where it was removed, as it was kept aside.
 _LATEST: Final = (
     f"SELECT {_READING}, s.obis, l.quality FROM series s "
     "JOIN latest l ON l.series = s.id "
     "JOIN reading r ON r.bucket = l.bucket AND r.series = l.series AND r.ms = l.ms "
     f"JOIN unit u ON u.id = {_UNIT} "
-    "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 ORDER BY s.obis LIMIT ?3"
+    "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 "
+    f"UNION ALL SELECT {_READING}, s.obis, l.quality FROM series s "
+    "JOIN latest l ON l.series = s.id "
+    "JOIN latest_kept r ON r.series = l.series AND r.bucket = l.bucket AND r.ms = l.ms "
+    f"JOIN unit u ON u.id = {_UNIT} "
+    "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 ORDER BY 8 LIMIT ?3"
 )
 _CONFLICTS: Final = (
     f"SELECT {_READING}, s.obis, {{other}}, c.flags, c.lag_ms, cu.text FROM series s "
