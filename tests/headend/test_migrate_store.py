@@ -398,6 +398,7 @@ def test_what_postgresql_cannot_hold_is_named(
 @pytest.mark.parametrize(
     "sql",
     [
+        "CREATE TABLE reading_1970 PARTITION OF reading FOR VALUES FROM (0) TO (9); "
         "INSERT INTO reading VALUES ('NaN', 0, 1, 2, 3, 0, NULL)",
         "INSERT INTO asset_pole VALUES ('f', 'p', '', 1, NULL, 'NaN', NULL, '')",
     ],

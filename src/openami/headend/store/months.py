@@ -13,8 +13,13 @@ from openami.headend.store.identity import BUCKET_HOURS
 BUCKETS_A_DAY: Final = 24 // BUCKET_HOURS
 
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_FIRST_DAY: Final = date.min.toordinal() - _EPOCH_DAY
 _LAST_DAY: Final = date.max.toordinal() - _EPOCH_DAY
+# What lies beyond the calendar belongs to its first and its last month, as far as four bytes reach.
+FIRST_MONTH: Final = date.min.year * 12
 LAST_MONTH: Final = date.max.year * 12 + 11
+FIRST_BUCKET: Final = -(2**31)
+LAST_BUCKET: Final = 2**31 - 1
 
 
 def month_of(moment: date) -> int:
@@ -23,8 +28,9 @@ def month_of(moment: date) -> int:
 
 
 def month_of_bucket(bucket: int) -> int:
-    """Return the month a bucket belongs to; the one after the calendar's last midnight to the last month."""
-    return month_of(date.fromordinal(min(bucket // BUCKETS_A_DAY, _LAST_DAY) + _EPOCH_DAY))
+    """Return the month a bucket belongs to."""
+    day = max(_FIRST_DAY, min(bucket // BUCKETS_A_DAY, _LAST_DAY))
+    return month_of(date.fromordinal(day + _EPOCH_DAY))
 
 
 def buckets_of(month: int) -> range:
@@ -43,6 +49,8 @@ def month_name(month: int) -> str:
 
 
 def _first_bucket(month: int) -> int:
+    if month <= FIRST_MONTH:
+        return FIRST_BUCKET
     if month > LAST_MONTH:
-        return BUCKETS_A_DAY * (_LAST_DAY + 1) + 1
+        return LAST_BUCKET + 1
     return BUCKETS_A_DAY * (date(month // 12, month % 12 + 1, 1).toordinal() - _EPOCH_DAY)

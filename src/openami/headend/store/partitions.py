@@ -1,8 +1,8 @@
 """The months of ``reading`` in PostgreSQL: a table for each, made before it is needed and dropped in one piece.
 
-A month is made beside the table and attached, which lets readers and writers be; ``CREATE TABLE … PARTITION OF``
-would wait for a backup that takes hours, and everybody behind it. All of it is done in turn, whichever process it is
-done by (decision 0074).
+A month is made beside the table and attached, which lets readers and writers be: ``CREATE … PARTITION OF`` would
+wait for a backup that takes hours, and everybody behind it. All of it is done in turn, whichever process does it
+(decision 0074).
 """
 
 # Statements are put together from this program's own words and numbers.
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from openami.headend.store.months import buckets_of, month_name
+from openami.headend.store.months import FIRST_BUCKET, LAST_BUCKET, buckets_of, month_name
 from openami.headend.store.retaining import Partition
 
 # Any number, the same in every head-end: one of them changes the list of months, the others wait.
@@ -22,10 +22,6 @@ PARTITION_LOCK: Final = 0x4F41504D
 # Dropping waits for whoever reads the table, and everybody else behind it: a page takes less, a backup takes hours
 # and is not waited for.
 PARTITION_LOCK_WAIT_S: Final = 3
-
-# Each engine's integers; a partition without an edge reaches to these.
-_LEAST: Final = -(2**31)
-_MOST: Final = 2**31
 
 _BOUNDS: Final = (
     "SELECT c.oid, c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i "
@@ -75,7 +71,7 @@ async def make_months(connection: Any, months: Collection[int]) -> list[str]:
         await connection.execute(f"CREATE TABLE {table} (LIKE reading INCLUDING CONSTRAINTS)")
         await connection.execute(
             f"ALTER TABLE reading ATTACH PARTITION {table} "
-            f"FOR VALUES FROM ({buckets.start}) TO ({buckets.stop})"
+            f"FOR VALUES FROM ({buckets.start}) TO ({_end(buckets)})"
         )
         made.append(table)
     return made
@@ -102,7 +98,7 @@ def is_of_no_month(error: asyncpg.CheckViolationError) -> bool:
 
 async def _begin(connection: Any, each: Bounds) -> int:
     """Return where a partition begins; one without an edge, from before there were months, where its rows do."""
-    if each.first > _LEAST:
+    if each.first > FIRST_BUCKET:
         return each.first
     found = await connection.fetchval(f"SELECT min(bucket) FROM {_quoted(each.table)}")
     return each.end if found is None else int(found)
@@ -123,8 +119,12 @@ def _read(rows: Iterable[tuple[int, str, str]]) -> Iterable[Bounds]:
             yield Bounds(_edge(found[1]), _edge(found[2]), table, oid)
 
 
+def _end(buckets: range) -> str:
+    return str(buckets.stop) if buckets.stop <= LAST_BUCKET else "MAXVALUE"
+
+
 def _edge(text: str) -> int:
-    return {"MINVALUE": _LEAST, "MAXVALUE": _MOST}.get(text) or int(text)
+    return {"MINVALUE": FIRST_BUCKET, "MAXVALUE": LAST_BUCKET + 1}.get(text) or int(text)
 
 
 async def _free_name(connection: Any, month: int) -> str:

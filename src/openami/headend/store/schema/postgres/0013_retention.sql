@@ -27,7 +27,7 @@ CREATE TABLE reading (
     flags  integer NOT NULL,
     text   text,
     PRIMARY KEY (bucket, series, ms),
-    CHECK (num_nonnulls(number, text) = 1)
+    CONSTRAINT reading_check CHECK (num_nonnulls(number, text) = 1)
 ) PARTITION BY RANGE (bucket);
 
 -- Replaced and not dropped: what other people have built upon it stays.
