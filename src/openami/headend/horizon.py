@@ -1,8 +1,8 @@
 """How far back readings are kept: which month is the first to stay. Pure (decision 0074).
 
-Two witnesses have to agree. The clock says which months are old; and as many months as are to be kept have readings,
-not counting the newest, which is still open. So a clock that says 2099 removes nothing that a right one would keep,
-and one that says 1970 removes nothing.
+Two witnesses have to agree. The clock says which months are old; and as many months as are to be kept have
+readings, not counting the newest, which is still open. So a clock that says 2099 removes nothing that a right one
+would keep, and one that says 1970 removes nothing.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from openami.headend.store.months import month_of
+from openami.profile import OLDEST_TS
 
 # The open month, the one that is being billed, and one in which a customer may object; what gateways are asked for
 # again is a week old at most.
@@ -23,6 +24,7 @@ def first_kept(keep_months: int, *, now: datetime, months: Sequence[int]) -> int
     """
     if keep_months < KEEP_MONTHS_MIN:
         raise ValueError(f"readings are kept for {KEEP_MONTHS_MIN} months at least")
-    if len(months) <= keep_months:
+    first_by_clock = month_of(now) - keep_months
+    if len(months) <= keep_months or first_by_clock <= month_of(OLDEST_TS):
         return None
-    return min(month_of(now) - keep_months, months[keep_months])
+    return min(first_by_clock, months[keep_months])

@@ -1,8 +1,8 @@
 """Old readings go, a month at a time, where the operator has said how many stay (decision 0074).
 
-First the store is told from when on readings are kept, with an entry in the audit log; then what is older is removed
-in small steps, after its energy is folded. Killed between two steps it goes on at the next look: what was decided
-stands in the store.
+First the store is told from when on readings are kept, with an entry in the audit log; then what is older is
+removed in small steps, after its energy is folded. Killed between two steps it goes on at the next look: what was
+decided stands in the store.
 """
 
 import asyncio

@@ -27,9 +27,8 @@ _BOUNDS: Final = (
     "SELECT c.oid, c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i "
     "JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'reading'::regclass"
 )
-# Estimated by the server, -1 where it has not looked yet.
 _SIZES: Final = (
-    "SELECT oid, greatest(reltuples, 0)::bigint, pg_total_relation_size(oid) FROM pg_class "
+    "SELECT oid, reltuples::bigint, pg_total_relation_size(oid) FROM pg_class "
     "WHERE oid = ANY ($1::oid[])"
 )
 _bounds = re.compile(r"FOR VALUES FROM \('?([-\w]+)'?\) TO \('?([-\w]+)'?\)").fullmatch
@@ -86,9 +85,14 @@ async def first_within(connection: Any, first: int, last: int) -> Bounds | None:
     return None
 
 
-async def drop(connection: Any, partition: Bounds) -> None:
-    """Drop a partition, in the transaction that is open."""
+async def drop(connection: Any, partition: Bounds) -> int:
+    """Drop a partition, in the transaction that is open; return how many readings it had, or about so many."""
+    [told] = await partitions(connection, [partition])
+    readings = told.readings
+    if readings < 0:  # small or new: the server looks at everything else within minutes
+        readings = await connection.fetchval(f"SELECT count(*) FROM {_quoted(partition.table)}")
     await connection.execute(f"DROP TABLE {_quoted(partition.table)}")
+    return readings
 
 
 def is_of_no_month(error: asyncpg.CheckViolationError) -> bool:

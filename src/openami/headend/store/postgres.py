@@ -187,12 +187,11 @@ class PostgresStore(
                 async with connection.transaction():
                     found = await first_within(connection, first, last)
                     if found is not None:
-                        [told] = await partitions(connection, [found])
                         await carried_out(
                             connection, keep_latest(found.first, beginning_of(found.end))
                         )
-                        await drop(connection, found)
-                        return Removed(readings=told.readings, tables=(found.table,))
+                        readings = await drop(connection, found)
+                        return Removed(readings=readings, tables=(found.table,))
         return await super().remove_some(first, last)
 
     async def check(self, schema: Path, *, despite: Collection[Mark] = ()) -> None:

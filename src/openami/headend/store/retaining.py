@@ -21,7 +21,7 @@ class Partition(NamedTuple):
     last: int
     """The buckets it takes, both included."""
     readings: int
-    """As the server estimates."""
+    """As the server estimates; -1 where it has not looked yet."""
     bytes: int
 
 
