@@ -153,6 +153,9 @@ async def test_what_was_there_before_stays_where_it_lies_and_goes_by_rows(
     assert await old.rows(files.format("reading_before", "reading_before")) == before
     assert await hash_of_readings(old) == told
 
+    async with connected(postgres_url) as connection:
+        for name in ("unit", "series"):  # whose numbers the year was given by hand
+            await connection.execute(f"ALTER TABLE {name} ALTER id RESTART WITH 100")
     async with open_store(postgres_url) as store:
         [table] = await store.partitions()
         september = month_of(datetime(2025, 9, 1, tzinfo=UTC))
@@ -161,14 +164,12 @@ async def test_what_was_there_before_stays_where_it_lies_and_goes_by_rows(
         assert (await store.commit([accepted(ts=at), accepted(ts=NOON)])).stored == 2
         assert await tables(postgres_url) == ["reading_before", "reading_2026_06"]
 
-        first_weeks = buckets_of(september - 3)[0], buckets_of(september - 1)[-1]
+        months = buckets_of(september - 3)[0], buckets_of(september - 1)[-1]
+        held = await store.readings_in(*months)
         gone = Removed()
-        while step := await store.remove_some(*first_weeks):
+        while step := await store.remove_some(*months):
             gone += step
-        assert gone.tables == ()
-        assert (
-            gone.readings == 2 * 92 * 9 - 2
-        )  # of the first night's two hours none, of the last's each one
+        assert gone == Removed(held)
         assert len(await readings(store)) == 2
 
         latest = [each.value for each in await store.latest("feeder-old", "M-0001")]
