@@ -90,13 +90,15 @@ _LATEST: Final = " UNION ALL ".join(
 # From one bucket that exists to the next, as a page of readings goes; numbers only.
 _CHART: Final = (
     "WITH RECURSIVE slot (bucket) AS ("
-    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?1) "
-    "UNION ALL SELECT (SELECT min(bucket) FROM reading WHERE bucket > slot.bucket) "
+    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?1 AND bucket <= ?2) "
+    "UNION ALL SELECT (SELECT min(bucket) FROM reading "
+    "WHERE bucket > slot.bucket AND bucket >= ?1 AND bucket <= ?2) "
     "FROM slot WHERE slot.bucket < ?2), told AS ("
     "SELECT r.bucket * CAST(14400000 AS bigint) + r.ms AS ms, {number} AS value, r.flags & 3 AS quality, "
     "r.lag_ms FROM slot CROSS JOIN series s CROSS JOIN reading r "
     "WHERE s.feeder_id = ?3 AND s.meter_serial = ?4 AND s.obis = ?5 "
-    "AND r.bucket = slot.bucket AND r.series = s.id AND ((r.flags >> 2) & 3) < 2) "
+    "AND r.bucket = slot.bucket AND r.series = s.id AND ((r.flags >> 2) & 3) < 2 "
+    "AND r.bucket >= ?1 AND r.bucket <= ?2) "
     "SELECT (ms - ?6) / ?8 AS step, count(*), min(value), avg(value), max(value), "
     "sum(CASE quality WHEN 1 THEN 1 ELSE 0 END), sum(CASE quality WHEN 2 THEN 1 ELSE 0 END), "
     "sum(CASE WHEN lag_ms > ?9 THEN 1 ELSE 0 END), max(ms) FROM told WHERE ms >= ?6 AND ms < ?7 "
