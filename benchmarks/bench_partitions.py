@@ -3,9 +3,9 @@
     python -m benchmarks.bench_partitions [--months 24] [--interval 7200] [--repeats 5]
 
 Two stores with the same readings, twelve registers of 500 meters: one where all of them lie in one partition, as
-an older program left them and this one attached them, and one by month. In each: commits of the stream's next
-readings, 30 days of one register, a meter's latest values; then the oldest month removed, which is rows in the one
-and a table in the other. One JSON line a case. Every two hours for two years are 53 million readings and 5 GB, each.
+an older program left them and this one attached them, and one by month. In each: commits of what comes next,
+30 days of one register, a meter's latest values; then the oldest month removed, which is rows in the one and a
+table in the other. One JSON line a case. Every two hours for two years are 53 million readings and 5 GB, twice.
 
 Name a server whose databases may be made and dropped, OPENAMI_BENCH_POSTGRES=postgresql://….
 """

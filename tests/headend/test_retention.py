@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -227,14 +230,6 @@ async def test_a_clock_of_2099_removes_no_more_either(store: HeadEndStore) -> No
     assert await store.kept_since() == midnight_of(month_of(SINCE) + 1)
 
 
-async def test_of_few_months_none_goes(store: HeadEndStore) -> None:
-    await store.commit(of_months(NOW - timedelta(days=80), NOW))
-    await folded(store)
-    told = await readings(store)
-    assert not await kept_months(store, datetime(2099, 1, 1, tzinfo=UTC)).remove()
-    assert await readings(store) == told
-
-
 async def test_killed_between_two_steps_it_goes_on(
     store: HeadEndStore, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +250,61 @@ async def test_killed_between_two_steps_it_goes_on(
     assert steps > 3
     assert await store.readings_in(FIRST_BUCKET, last) == 0
     assert [each.ts for each in await readings(store) if each.ts >= SINCE]
+
+
+# Dies within the second step's transaction, when its rows or its table are gone and nothing is committed.
+_DYING = """
+import asyncio, os, signal, sys
+from datetime import datetime
+from openami.headend.store import Access, postgres, retention_ledger
+from openami.headend.store.months import FIRST_BUCKET
+from openami.headend.store.open import open_store
+
+left = 2
+def die():
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def remove(*of, real=retention_ledger._remove):
+    gone = yield from real(*of)
+    die()
+    return gone
+
+async def drop(*of, real=postgres.drop):
+    gone = await real(*of)
+    die()
+    return gone
+
+retention_ledger.REMOVED_AT_ONCE_MAX, retention_ledger._remove, postgres.drop = 20, remove, drop
+
+async def main(url, last):
+    async with open_store(url, Access.EDIT) as store:
+        while await store.remove_some(FIRST_BUCKET, last):
+            pass
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+async def test_killed_within_a_step_that_step_has_not_been(
+    store: HeadEndStore, store_url: str
+) -> None:
+    await fill(store)
+    last = buckets_of(month_of(SINCE)).start - 1
+    before, latest = await store.readings_in(FIRST_BUCKET, last), await store.latest(FEEDER, GONE)
+    await store.keep_since(SINCE, Entry(who="asha", what="kept"), NOW)
+    run = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", _DYING, store_url, str(last)], check=False
+    )
+    assert run.returncode == -signal.SIGKILL
+    left = await store.readings_in(FIRST_BUCKET, last)
+    assert 0 < left < before
+    assert await store.latest(FEEDER, GONE) == latest
+    await kept_months(store).remove()
+    assert await store.readings_in(FIRST_BUCKET, last) == 0
+    assert await store.latest(FEEDER, GONE) == latest
 
 
 async def test_a_run_that_is_cut_short_is_finished_by_the_next(

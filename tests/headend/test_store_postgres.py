@@ -366,6 +366,7 @@ async def test_no_question_scans_the_readings(postgres_url: str) -> None:
         for found in (slots, page, arrivals):
             assert "Seq Scan on reading" not in found, found
         assert "using reading_2026_06_pkey" in page
+        assert "reading_2026_07" not in slots + page + arrivals, "a month that is not asked of"
         assert "(bucket = slot.bucket)" in page, page
     finally:
         await connection.close()

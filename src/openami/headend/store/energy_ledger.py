@@ -75,7 +75,8 @@ _DUE_READINGS: Final = (
     "CROSS JOIN energy_due d CROSS JOIN slot CROSS JOIN reading r CROSS JOIN unit u "
     "WHERE s.feeder_id = ?1 AND s.obis = ?2 AND ?3 IN ('', s.meter_serial) "
     f"AND d.series = s.id AND d.day >= ?4 AND d.day <= ?5 AND r.bucket = d.day * {_BUCKETS_A_DAY} "
-    "+ slot.number AND r.series = s.id AND u.id = coalesce(nullif(r.flags >> 4, 0), s.unit)"
+    "+ slot.number AND r.series = s.id AND u.id = coalesce(nullif(r.flags >> 4, 0), s.unit) "
+    f"AND r.bucket >= ?4 * {_BUCKETS_A_DAY} AND r.bucket <= (?5 + 1) * {_BUCKETS_A_DAY}"
 )
 _LATEST_FROM: Final = (
     "SELECT s.meter_serial, r.bucket, r.ms, {value}, r.flags, r.lag_ms, u.text, s.obis, l.quality "
