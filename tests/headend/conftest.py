@@ -30,17 +30,8 @@ def empty_database(postgres: Postgres, store_database: str) -> str:
 
 
 _TABLES = (
-    *(
-        "unit",
-        "series",
-        "reading",
-        "conflict",
-        "latest",
-        "latest_kept",
-        "meter",
-        "gateway",
-        "event",
-    ),
+    *("unit", "series", "reading", "conflict", "latest", "meter", "gateway", "event"),
+    "latest_kept",
     *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
     *("energy_day", "energy_due"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),

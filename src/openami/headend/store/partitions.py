@@ -9,7 +9,7 @@ wait for a backup that takes hours, and everybody behind it. All of it is done i
 # ruff: noqa: S608
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -43,9 +43,9 @@ class Bounds(NamedTuple):
     oid: int
 
 
-async def partitions(connection: Any, those: Sequence[Bounds] | None = None) -> list[Partition]:
-    """Return the partitions there are, or those, in order of time with their sizes."""
-    known = await _known(connection) if those is None else those
+async def partitions(connection: Any) -> list[Partition]:
+    """Return the partitions there are, in order of time, with their sizes."""
+    known = await _known(connection)
     sizes = {
         oid: (rows, size)
         for oid, rows, size in await connection.fetch(_SIZES, [each.oid for each in known])
@@ -87,10 +87,11 @@ async def first_within(connection: Any, first: int, last: int) -> Bounds | None:
 
 async def drop(connection: Any, partition: Bounds) -> int:
     """Drop a partition, in the transaction that is open; return how many readings it had, or about so many."""
-    [told] = await partitions(connection, [partition])
-    readings = told.readings
+    sql = "SELECT reltuples::bigint FROM pg_class WHERE oid = $1"
+    readings = int(await connection.fetchval(sql, partition.oid))
     if readings < 0:  # small or new: the server looks at everything else within minutes
-        readings = await connection.fetchval(f"SELECT count(*) FROM {_quoted(partition.table)}")
+        sql = f"SELECT count(*) FROM {_quoted(partition.table)}"
+        readings = int(await connection.fetchval(sql))
     await connection.execute(f"DROP TABLE {_quoted(partition.table)}")
     return readings
 

@@ -43,7 +43,7 @@ from openami.headend.store.migrations import (
     pending,
     refuse_pending,
 )
-from openami.headend.store.months import month_of, month_of_bucket
+from openami.headend.store.months import LAST_MONTH, month_of, month_of_bucket
 from openami.headend.store.page_queries import Pages
 from openami.headend.store.partitions import (
     drop,
@@ -173,7 +173,7 @@ class PostgresStore(
 
     async def make_months(self, now: datetime) -> Sequence[str]:
         this = month_of(now.astimezone(UTC))
-        return await self._made(range(this, this + MONTHS_AHEAD + 1))
+        return await self._made(range(this, min(this + MONTHS_AHEAD, LAST_MONTH) + 1))
 
     async def partitions(self) -> Sequence[Partition]:
         async with self._turn:
@@ -237,7 +237,7 @@ class PostgresStore(
 
     async def _stored(self, batch: Sequence[Decision], steps: Callable[[], Steps[T]]) -> T:
         """Carry out steps that store readings; where a month has no partition yet, make it and begin anew."""
-        for _ in range(COMMIT_TRIES_MAX - 1):
+        for _ in range(COMMIT_TRIES_MAX):
             try:
                 return await self._write(steps)
             except asyncpg.CheckViolationError as error:
@@ -245,7 +245,10 @@ class PostgresStore(
                     raise
             moments = (to_ms(envelope.ts) for envelope in envelopes_of(batch))
             await self._made({month_of_bucket(place(ms)[0]) for ms in moments})
-        return await self._write(steps)
+        raise StoreError(
+            f"{where(self._url)}: months of readings go as fast as they are made",
+            remedy="somebody drops or detaches partitions of openami.reading: let them end",
+        )
 
     async def _made(self, months: Collection[int]) -> Sequence[str]:
         """Make the months that are not there. Raises StoreError, and never one that blames the readings."""
