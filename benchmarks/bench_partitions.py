@@ -12,28 +12,37 @@ Name a server whose databases may be made and dropped, OPENAMI_BENCH_POSTGRES=po
 
 import argparse
 import asyncio
-import json
 import os
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_ingest import postgres_url
-from benchmarks.bench_store import CODES, FEEDER, METERS, REGISTERS, Village, committed, say, serial
+from benchmarks.bench_store import CODES, FEEDER, METERS, Village, committed, say, serial
 from openami.headend.store import Access
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.identity import BUCKET_MS, to_ms
 from openami.headend.store.migrations import SCHEMA, migrations
-from openami.headend.store.months import FIRST_BUCKET, buckets_of, midnight_of, month_of
-from openami.headend.store.postgres import open_postgres
+from openami.headend.store.months import (
+    FIRST_BUCKET,
+    LAST_BUCKET,
+    buckets_of,
+    midnight_of,
+    month_of,
+)
+from openami.headend.store.plan import unit_digest
+from openami.headend.store.postgres import PostgresStore, open_postgres
 
 END = datetime(2026, 6, 1, tzinfo=UTC)
 BATCH = 500
 ENVELOPES = 10_000
+PAGES = 5
+REMOVALS = 3
 _FILL = """
 INSERT INTO reading (bucket, series, ms, number, flags, lag_ms)
 SELECT (ms + $4::int8 / 2) / $4, s.id, (ms + $4 / 2) % $4 - $4 / 2 + s.id % 1000, (ms / 1000) % 9999, 0, 1500
@@ -65,16 +74,12 @@ async def filled(url: str, schema: Path, months: int, interval_s: int) -> None:
     """Make a store of some schema and lay down its readings, month by month."""
     first = month_of(END) - months
     async with open_postgres(url, Access.OWN, schema=schema) as store, connected(url) as connection:
-        for batch in Village(interval_s, END).batches(METERS, METERS * REGISTERS // 3):
-            series = [(d.envelope, r) for d in batch for r in d.envelope.registers]  # type: ignore[union-attr]
-            await connection.executemany(
-                "INSERT INTO series (feeder_id, meter_serial, obis, unit) VALUES ($1, $2, $3, 1) "
-                "ON CONFLICT DO NOTHING",
-                [(e.feeder_id, e.meter_serial, str(r.obis)) for e, r in series],
-            )
+        await connection.executemany(
+            "INSERT INTO series (feeder_id, meter_serial, obis, unit) VALUES ($1, $2, $3, 1)",
+            [(FEEDER, serial(meter), str(code)) for meter in range(METERS) for code in CODES],
+        )
         await connection.execute(
-            "INSERT INTO unit (digest, text) VALUES ($1, 'kWh') ON CONFLICT DO NOTHING",
-            _digest_of_kwh(),
+            "INSERT INTO unit (digest, text) VALUES ($1, 'kWh')", unit_digest("kWh")
         )
         for month in range(first, first + months):
             if schema == SCHEMA / "postgres":
@@ -84,45 +89,31 @@ async def filled(url: str, schema: Path, months: int, interval_s: int) -> None:
         await connection.execute("VACUUM ANALYZE")
 
 
-def _digest_of_kwh() -> bytes:
-    from openami.headend.store.plan import unit_digest
-
-    return unit_digest("kWh")
-
-
 async def timed(work: Callable[[], Awaitable[Any]]) -> float:
     began = time.perf_counter()
     await work()
     return (time.perf_counter() - began) * 1000
 
 
-async def stream_and_pages(store: HeadEndStore, case: dict[str, Any], repeats: int) -> None:
-    village = Village(900, END)
-    batches = [village.batches(BATCH, ENVELOPES) for _ in range(repeats)]
-    say({"case": "commit", **case}, [await committed(store, each) for each in batches])
+async def asked(store: HeadEndStore, meter: int) -> dict[str, dict[str, float]]:
+    """Return what 30 days of one register and a meter's latest values take."""
+    since = END - timedelta(days=45)
+    until = since + timedelta(days=30)
 
-    async def month_of_one(meter: int) -> None:
-        since = END - timedelta(days=45)
-        until = since + timedelta(days=30)
-        meters = store.readings(FEEDER, serial(meter), obis=CODES[0], since=since, until=until)
-        assert [reading async for reading in meters]
+    async def month() -> None:
+        told = store.readings(FEEDER, serial(meter), obis=CODES[0], since=since, until=until)
+        assert [reading async for reading in told]
 
-    def one(meter: int) -> Callable[[], Awaitable[Any]]:
-        return lambda: month_of_one(meter)
-
-    took = [{"ms": await timed(one(meter * 7 % METERS))} for meter in range(4 * repeats)]
-    say({"case": "30 days of one register", **case}, took)
-    latest = [
-        {"ms": await timed(lambda meter=meter: store.latest(FEEDER, serial(meter)))}  # type: ignore[misc]
-        for meter in range(4 * repeats)
-    ]
-    say({"case": "latest of one meter", **case}, latest)
+    return {
+        "30 days of one register": {"ms": await timed(month)},
+        "latest of one meter": {"ms": await timed(lambda: store.latest(FEEDER, serial(meter)))},
+    }
 
 
-async def removed(url: str, store: HeadEndStore, month: int, case: dict[str, Any]) -> None:
-    """Remove everything up to a month; tell how long that took, with the vacuum that rows leave to do."""
+async def removed(url: str, store: HeadEndStore, month: int) -> dict[str, float]:
+    """Remove everything up to a month; return how long that took, with the vacuum that rows leave to do."""
     last = buckets_of(month)[-1]
-    before = await store.readings_in(FIRST_BUCKET, last)
+    readings = await store.readings_in(FIRST_BUCKET, last)
     longest, began = 0.0, time.perf_counter()
     while True:
         step_began = time.perf_counter()
@@ -131,42 +122,48 @@ async def removed(url: str, store: HeadEndStore, month: int, case: dict[str, Any
         longest = max(longest, time.perf_counter() - step_began)
     took = time.perf_counter() - began
     async with connected(url) as connection:
-        vacuum = await timed(lambda: connection.execute("VACUUM reading"))
-    print(
-        json.dumps(
-            {
-                "case": "oldest month removed",
-                **case,
-                "readings": before,
-                "s": round(took, 2),
-                "longest_step_s": round(longest, 3),
-                "vacuum_s": round(vacuum / 1000, 2),
-            }
-        ),
-        flush=True,
-    )
+        vacuum_ms = await timed(lambda: connection.execute("VACUUM reading"))
+    return {
+        "readings": readings,
+        "s": took,
+        "longest_step_s": longest,
+        "vacuum_s": vacuum_ms / 1000,
+    }
 
 
 async def measure(arguments: argparse.Namespace, urls: Sequence[str], schema: Path) -> None:
-    """Fill both, upgrade the old one, and ask and remove in each."""
-    newest = SCHEMA / "postgres"
-    months, interval_s = arguments.months, arguments.interval
-    first = month_of(END) - months
-    for url, way in zip(urls, (schema, newest), strict=True):
-        await filled(url, way, months, interval_s)
-        began = time.perf_counter()
-        async with open_postgres(url, Access.OWN) as store:
-            opened = time.perf_counter() - began
+    """Fill both, bring the old one up to date, then ask and remove in turn: a neighbour disturbs both."""
+    first = month_of(END) - arguments.months
+    async with AsyncExitStack() as opened:
+        stores: list[tuple[str, PostgresStore, dict[str, Any]]] = []
+        for url, way in zip(urls, (schema, SCHEMA / "postgres"), strict=True):
+            await filled(url, way, arguments.months, arguments.interval)
+            began = time.perf_counter()
+            store = await opened.enter_async_context(open_postgres(url, Access.OWN))
+            took = {"s": time.perf_counter() - began}
             parts = len(await store.partitions())
-            case = {
-                "partitions": parts,
-                "readings": await store.readings_in(FIRST_BUCKET, 2**31 - 1),
-            }
+            readings = await store.readings_in(FIRST_BUCKET, LAST_BUCKET)
+            case = {"partitions": parts, "readings": readings}
             if way is schema:
-                print(json.dumps({"case": "brought up to date", **case, "s": round(opened, 2)}))
+                say({"case": "brought up to date", **case}, [took])
             await store.make_months(END)
-            await stream_and_pages(store, case, arguments.repeats)
-            await removed(url, store, first, case)
+            stores.append((url, store, case))
+        samples: dict[tuple[int, str], list[dict[str, float]]] = defaultdict(list)
+        villages = [Village(900, END) for _ in stores]
+        for repeat in range(arguments.repeats):
+            for at, (_, store, _) in enumerate(stores):
+                batches = villages[at].batches(BATCH, ENVELOPES)
+                samples[at, "commit"].append(await committed(store, batches))
+                for page in range(PAGES):
+                    meter = (repeat * PAGES + page) * 7 % METERS
+                    for name, took in (await asked(store, meter)).items():
+                        samples[at, name].append(took)
+        for repeat in range(REMOVALS):
+            for at, (url, store, _) in enumerate(stores):
+                gone = await removed(url, store, first + repeat)
+                samples[at, "oldest month removed"].append(gone)
+        for (at, name), taken in sorted(samples.items()):
+            say({"case": name, **stores[at][2]}, taken)
 
 
 def main() -> None:
