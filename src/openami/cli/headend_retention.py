@@ -79,7 +79,8 @@ def retention(
     if horizon.kept_since is None:
         say("all readings are kept: there are no more months with readings than are to stay")
         return
-    say(f"readings are kept since {utc_text(horizon.kept_since)}")
+    would = "would be" if dry_run and horizon.moves_on else "are"
+    say(f"readings {would} kept since {utc_text(horizon.kept_since)}")
     if due:
         say(f"{due} days of energy have to be folded first: the head-end does it within minutes")
     if rows and not gone and not dry_run:
