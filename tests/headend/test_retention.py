@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 from tests.headend.decisions import (
     ENERGY,
     FEEDER,
@@ -27,6 +29,7 @@ from tests.headend.village_keys import ROOTS, signer
 from openami.cli.headend_retention import retention
 from openami.cli.report import Exit
 from openami.clock import SystemClock
+from openami.headend import main
 from openami.headend.accounting import day_accounts
 from openami.headend.audit import Entry
 from openami.headend.day_certificates import compose
@@ -339,6 +342,24 @@ async def test_what_is_removed_within_a_month_leaves_the_rest(store: HeadEndStor
     left = [each for each in told if not edges[0] <= each.ts < edges[1]]
     assert len(left) < len(told)
     assert await readings(store) == left
+
+
+async def test_a_store_that_fails_at_it_is_said_and_ends_nothing() -> None:
+    class Failing:
+        async def make_months(self, now: datetime) -> Sequence[str]:
+            raise StoreError("no right to", remedy="GRANT")
+
+        async def newest_months(self, at_most: int) -> Sequence[int]:
+            raise StoreError("somebody holds it", remedy="wait")
+
+    failing = cast(HeadEndStore, Failing())
+    with capture_logs() as said:
+        await main._make_months(failing, At())
+        await main._remove_old(kept_months(failing))
+    assert [(line["log_level"], line["remedy"]) for line in said] == [
+        ("warning", "GRANT"),
+        ("warning", "wait"),
+    ]
 
 
 def test_on_the_command_line(tmp_path: Path, store_url: str) -> None:
