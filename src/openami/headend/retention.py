@@ -79,7 +79,7 @@ class Retention:
             return Removed()
         if horizon.moves_on:
             await self._store.keep_since(since, self._entry(since), self._clock.now())
-            _log.info("readings are kept from now on since", since=utc_text(since))
+            _log.info("older readings are kept no longer", kept_since=utc_text(since))
         if due := await self._store.unfolded_days(since.date()):
             _log.info("readings go when the energy of their days is folded", days=due)
             return Removed()
@@ -106,6 +106,6 @@ class Retention:
         return Entry(
             who=self._who,
             what=f"readings kept since {utc_text(since)}",
-            why=f"[retention] readings_keep_months = {self._keep_months}",
+            why=f"{self._keep_months} whole months are kept",
             result=f"those of {month_name(month_of(since) - 1)} and before are removed",
         )

@@ -21,7 +21,7 @@ from openami.headend.store.tables import LATEST_KEPT, LATEST_KEPT_GONE
 
 T = TypeVar("T")
 
-# One step holds the store for some 50 ms, which is what a commit of the stream waits for it.
+# One step holds the store for a tenth of a second, which is what a commit of the stream waits for it at most.
 REMOVED_AT_ONCE_MAX: Final = 10_000
 
 _LATEST_WITHIN: Final = (
