@@ -34,6 +34,7 @@ from openami.headend.store import energy_ledger
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.energy import ACTIVE_IMPORT, FOLDS_AT_ONCE_MAX
 from openami.headend.store.identity import place, to_ms
+from openami.headend.store.months import month_of
 from openami.headend.store.open import open_store
 from openami.profile import (
     Envelope,
@@ -119,6 +120,8 @@ async def fill_postgres(url: str, meters: int, days: int) -> None:
     """The same, by COPY."""
     import asyncpg
 
+    from openami.headend.store.partitions import make_months
+
     connection = await asyncpg.connect(url, server_settings={"search_path": "openami"})
     ids = {
         row["meter_serial"]: row["id"]
@@ -129,6 +132,9 @@ async def fill_postgres(url: str, meters: int, days: int) -> None:
     await connection.execute(
         "DELETE FROM reading WHERE series IN (SELECT id FROM series WHERE obis = '1.8.0')"
     )
+    async with connection.transaction():
+        first, last = month_of(END - days * DAY), month_of(END)
+        await make_months(connection, range(first, last + 1))
     columns = [name if name != "value" else "number" for name in COLUMNS]
     await connection.copy_records_to_table(
         "reading", records=rows(meters, days, ids), columns=columns

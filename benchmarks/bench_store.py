@@ -27,6 +27,7 @@ from typing import Any
 from openami.headend.ingest import Accepted, Decision, Kind, Message
 from openami.headend.store import Store
 from openami.headend.store.identity import BUCKET_MS, to_ms
+from openami.headend.store.months import month_of
 from openami.headend.store.open import open_store
 from openami.profile import (
     Envelope,
@@ -208,7 +209,12 @@ async def _fill_postgres(
 ) -> None:
     import asyncpg
 
+    from openami.headend.store.partitions import make_months
+
     connection = await asyncpg.connect(url, server_settings={"search_path": "openami"})
+    end = start + timedelta(seconds=interval_s * intervals)
+    async with connection.transaction():
+        await make_months(connection, range(month_of(start), month_of(end) + 1))
     for first in edges:
         last = min(first + edges.step, intervals) - 1
         await connection.execute(
@@ -229,7 +235,9 @@ async def size_of(url: str) -> dict[str, Any]:
         import asyncpg
 
         connection = await asyncpg.connect(url)
-        size = await connection.fetchval("SELECT pg_total_relation_size('openami.reading')")
+        size = await connection.fetchval(
+            "SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('openami.reading')"
+        )
         count = await connection.fetchval("SELECT count(*) FROM openami.reading")
         await connection.close()
     return {"readings": count, "bytes_per_reading": round(size / count, 1)}

@@ -54,6 +54,9 @@ class BreakableStore:
         await self.after()
         return tally
 
+    async def kept_since(self) -> datetime | None:
+        return await self._real.kept_since()
+
     async def totals(self) -> Tally:
         self._check()
         return await self._real.totals()

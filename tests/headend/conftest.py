@@ -31,6 +31,7 @@ def empty_database(postgres: Postgres, store_database: str) -> str:
 
 _TABLES = (
     *("unit", "series", "reading", "conflict", "latest", "meter", "gateway", "event"),
+    "latest_kept",
     *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
     *("energy_day", "energy_due"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),

@@ -17,6 +17,8 @@ import asyncpg
 from openami.headend.store import Access
 from openami.headend.store.identity import place, to_ms
 from openami.headend.store.migrations import SCHEMA, migrations
+from openami.headend.store.months import month_of_bucket
+from openami.headend.store.partitions import make_months
 from openami.headend.store.postgres import open_postgres
 from openami.headend.store.sqlite import open_sqlite
 
@@ -189,6 +191,12 @@ class OldPostgres:
         ]
         names = ("bucket", "series", "ms", "number", "text", "flags", "lag_ms")
         async with self._connected() as connection:
+            kind = await connection.fetchval(
+                "SELECT relkind FROM pg_class WHERE oid = 'reading'::regclass"
+            )
+            if kind == b"p":  # by month, from the schema on that has them
+                async with connection.transaction():
+                    await make_months(connection, {month_of_bucket(row[0]) for row in rows})
             await connection.copy_records_to_table("reading", records=rows, columns=names)
 
     async def rows(self, sql: str) -> list[tuple[object, ...]]:

@@ -188,7 +188,7 @@ def test_every_cell_of_every_table_there_and_back(
     for name in plain.keys() - told_of_it:
         assert held[name] == before[name], name
     assert [row for row in held["audit"] if "'store moved'" not in row] == before["audit"]
-    values = {"reading": ["number", "text", "flags"], "conflict": ["number", "text", "flags"]}
+    values = {name: ["number", "text", "flags"] for name in ("reading", "conflict", "latest_kept")}
     assert values.keys() == columns.keys() - plain.keys()
     for rows in asyncio.run(rows_of_postgres(postgres_url, values)).values():
         assert rows == sorted(
@@ -398,6 +398,7 @@ def test_what_postgresql_cannot_hold_is_named(
 @pytest.mark.parametrize(
     "sql",
     [
+        "CREATE TABLE reading_1970 PARTITION OF reading FOR VALUES FROM (0) TO (9); "
         "INSERT INTO reading VALUES ('NaN', 0, 1, 2, 3, 0, NULL)",
         "INSERT INTO asset_pole VALUES ('f', 'p', '', 1, NULL, 'NaN', NULL, '')",
     ],

@@ -19,6 +19,7 @@ from openami.headend.gap_life import GapState
 from openami.headend.metrics import HeadendMetrics, Look
 from openami.headend.states import GatewayState, MeterState
 from openami.headend.store.counts import CommandCount, GapCount
+from openami.headend.store.retaining import Partition
 from openami.headend.survey import Survey
 from openami.profile.command import CommandState
 from openami.sip.actions import Action
@@ -58,6 +59,8 @@ def headend_exposition() -> str:
         heard_at={(FEEDER, "pole-1"): NOON},
         gaps=[GapCount(FEEDER, GapState.OPEN, 1, 7)],
         commands=[CommandCount(Action.DISCONNECT, CommandState.CONFIRMED, 1)],
+        kept_since=NOON - timedelta(days=400),
+        partitions=[Partition("reading_2026_06", 123_672, 123_851, 1000, 100_000)],
     )
     look = Look(
         broker_heard=True,

@@ -11,7 +11,7 @@ from openami.cli.feeder_balance import balance
 from openami.cli.feeder_import import import_assets, template
 from openami.cli.moments import as_moment
 from openami.cli.options import store_option
-from openami.cli.report import Exit, fail, print_json, print_table
+from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.cli.rows import Row, account_row, cells, gap_row, gateway_row, printable
 from openami.cli.storage import json_option, with_store
 from openami.cli.verify import tell_certificate
@@ -135,6 +135,11 @@ def completeness(
                 else f"no feeder {feeder_id!r} was ever heard of",
                 Exit.FAILED,
                 "`openami meter list` names those that were",
+            )
+        since = await open_store.kept_since()
+        if since is not None and days[0] < since.date():
+            say(
+                f"readings measured before {utc_text(since)} were removed: those days have no account"
             )
         accounts = day_accounts(open_store, feeder_id, days, now=now, meter_serial=meter)
         gaps = await open_store.gaps(feeder_id=feeder_id, closed=False)

@@ -54,8 +54,12 @@ async def day_accounts(
     gateway_id: str | None = None,
     meter_serial: str | None = None,
 ) -> AsyncIterator[DayAccount]:
-    """Yield the account of each meter and day, by gateway. Raises StoreError."""
+    """Yield the account of each meter and day, by gateway; of a day whose readings are kept no longer, none.
+
+    Raises StoreError.
+    """
     interval_s = (await store.intervals()).get(feeder_id)
+    kept_since = await store.kept_since()
     meters: dict[str, list[MeterRow]] = {}
     for row in await store.meters(feeder_id=feeder_id):
         if row.meter_serial != row.gateway_id:  # a gateway speaks of itself in a meter's place
@@ -71,6 +75,8 @@ async def day_accounts(
         thinned = thinned_spans(events)
         for day in days:
             begin = datetime.combine(day, time(), UTC)
+            if kept_since is not None and begin < kept_since:
+                continue  # its readings were removed, which is no reason to miss them
             # A day to either side: the first and the last interval reach beyond it.
             near = (begin - _DAY, begin + 2 * _DAY)
             arrivals = await store.arrivals(feeder_id, gateway, begin, begin + _DAY)

@@ -18,6 +18,9 @@ disconnects_per_hour_max = 50                           # our own threshold, bes
 grace_s = 120                                           # a gap is asked for when nothing has filled it for so long
 intervals_s = { feeder-a = 900 }                        # how often a feeder's meters report; learnt where left out
 
+[retention]                                             # without it, no reading is ever removed
+readings_keep_months = 24                               # whole months before the current one; 3 at least
+
 [web]                                                   # the console and the API; without it there are none
 listen = "0.0.0.0:8443"
 cert_file = "/etc/openami/web.pem"
@@ -42,6 +45,7 @@ import msgspec
 from openami.headend.accounts.proxy import ProxyAuthSettings, ProxyRules
 from openami.headend.accounts.users import AccountError
 from openami.headend.gap_life import GRACE_S
+from openami.headend.horizon import KEEP_MONTHS_MIN
 from openami.headend.listening import Listening, ListeningError, WebSettings, listening_of
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import CatalogueError, RegisterCatalogue, one_line, shipped_catalogue
@@ -85,6 +89,13 @@ class CompletenessSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """How often the meters of a feeder report, in seconds, by feeder; learnt from each meter where left out."""
 
 
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long readings are kept; the table ``[retention]``."""
+
+    readings_keep_months: Annotated[int, msgspec.Meta(ge=KEEP_MONTHS_MIN)] | None = None
+    """So many whole months before the current one; all where left out."""
+
+
 class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a head-end has to know to run."""
 
@@ -98,6 +109,7 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     )
     signing: SigningSettings | None = None
     completeness: CompletenessSettings = CompletenessSettings()
+    retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
     proxy_auth: ProxyAuthSettings | None = None
 
@@ -211,6 +223,7 @@ def _explain(path: Path, text: str, error: str) -> str:
             "mqtt": BrokerSettings,
             "signing": SigningSettings,
             "completeness": CompletenessSettings,
+            "retention": RetentionSettings,
             "web": WebSettings,
             "proxy_auth": ProxyAuthSettings,
         }

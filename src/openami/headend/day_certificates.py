@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 from openami.headend.store.commands import HeadEndStore
+from openami.profile import utc_text
 from openami.sip.account import MeterDay, begin_of, is_counted, ms_of
 from openami.sip.canonical import read_document
 from openami.sip.certificate import (
@@ -39,6 +40,12 @@ async def compose(
     """Return a day's certificate, complete or not. Raises CertificateError where there is nothing to certify,
     and StoreError.
     """
+    kept_since = await store.kept_since()
+    if kept_since is not None and begin_of(day) < kept_since:
+        raise CertificateError(
+            CertificateFault.NO_READINGS,
+            f"readings measured before {utc_text(kept_since)} were removed: {day} can be certified no longer",
+        )
     parts = await stated_parts(store, feeder_id, gateway_id, day)
     chain = await _chain(store, roots, feeder_id, gateway_id)
     try:

@@ -32,6 +32,7 @@ from openami.profile import (
     judge_topic,
     parse_topic,
     pointer,
+    utc_text,
 )
 
 
@@ -160,6 +161,20 @@ def ingest(
         return Rejected(message, errors)
     envelope = msgspec.structs.replace(envelope, registers=good)
     return Accepted(kind, envelope, message, rejected_items=errors)
+
+
+def beyond_retention(decision: Decision, kept_since: datetime | None) -> Decision:
+    """Return the decision, or that what it accepts is older than what is kept (decision 0074)."""
+    if kept_since is None or isinstance(decision, Rejected) or decision.envelope.ts >= kept_since:
+        return decision
+    fault = ProfileError(
+        Code.BEYOND_RETENTION,
+        "OA-ENV-016",
+        pointer("ts"),
+        f"{utc_text(decision.envelope.ts)} is before {utc_text(kept_since)}: readings of that time are kept no "
+        "longer; look for them in exports and backups",
+    )
+    return Rejected(decision.message, (fault,))
 
 
 def _faults_of(

@@ -6,14 +6,15 @@ that no way in is more lenient than another.
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
 import structlog
 
-from openami.headend.ingest import Decision, Message, Rejected, ingest
+from openami.headend.ingest import Decision, Message, Rejected, beyond_retention, ingest
 from openami.headend.statistics import Statistics
-from openami.headend.store import Store, StoreError, Tally
+from openami.headend.store import BeyondRetentionError, Store, StoreError, Tally
 from openami.headend.validate import LatestValues, validate
 from openami.profile import Code, ProfileError, RegisterCatalogue
 
@@ -36,6 +37,7 @@ class Intake:
         self._catalogue = catalogue
         self._statistics = statistics
         self._latest = LatestValues()
+        self._kept_since: datetime | None = None
 
     async def recall(self) -> None:
         """Read the counters' latest values back, so that a rollback during a restart is seen.
@@ -44,6 +46,7 @@ class Intake:
         as if for the first time. Raises StoreError.
         """
         self._latest = LatestValues()
+        self._kept_since = await self._store.kept_since()
         meters = await self._store.meters()
         self.knows_meters = bool(meters)
         for meter in meters[:METERS_RECALLED_MAX]:
@@ -54,7 +57,9 @@ class Intake:
         """Return a decision on each message, with what a person should know about it."""
         decisions: list[Decision] = []
         for message in messages:
-            decision = ingest(message, catalogue=self._catalogue)
+            decision = beyond_retention(
+                ingest(message, catalogue=self._catalogue), self._kept_since
+            )
             if isinstance(decision, Rejected):
                 # The audit of a hostile message takes long; the connection's keep-alive may not wait.
                 await asyncio.sleep(0)
@@ -73,6 +78,12 @@ class Intake:
         """
         try:
             return await self._store.commit(decisions)
+        except BeyondRetentionError as error:
+            # Months were removed since the batch was judged.
+            self._kept_since = error.kept_since
+            return await self.commit(
+                [beyond_retention(decision, error.kept_since) for decision in decisions]
+            )
         except StoreError as error:
             if not error.permanent:
                 raise

@@ -32,6 +32,7 @@ from openami.headend.liveness import LifeSigns, Pulse
 from openami.headend.metrics import HeadendMetrics
 from openami.headend.new_ids import new_id
 from openami.headend.resending import Resending
+from openami.headend.retention import Retention
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
@@ -84,6 +85,7 @@ async def run(
         if store is None:
             return
         await store.put_intervals(config.completeness.intervals_s)
+        await _make_months(store, clock)
         uplink = Uplink(
             MqttPort(config.mqtt),
             store,
@@ -94,7 +96,8 @@ async def run(
             beside=(downlink := _downlink(config, store, clock, tracing)),
             tracing=tracing,
         )
-        metrics = _metrics(uplink, downlink)
+        retention = _retention(config, store, clock)
+        metrics = _metrics(uplink, downlink, retention)
         try:
             resending = _resending(config, store, clock, can_command=downlink is not None)
             web, pulses = None, [uplink.pulse]
@@ -118,6 +121,7 @@ async def run(
                 uplink,
                 downlink,
                 resending,
+                retention,
                 web,
                 metrics,
                 life,
@@ -140,9 +144,18 @@ def _tracing() -> Tracing:
         raise ConfigError(str(error)) from None
 
 
-def _metrics(uplink: Uplink, downlink: Downlink | None) -> HeadendMetrics:
+def _retention(config: HeadendConfig, store: HeadEndStore, clock: Clock) -> Retention | None:
+    """Return what removes old readings, where the operator has said that any go."""
+    keep_months = config.retention.readings_keep_months
+    return None if keep_months is None else Retention(store, clock=clock, keep_months=keep_months)
+
+
+def _metrics(
+    uplink: Uplink, downlink: Downlink | None, retention: Retention | None
+) -> HeadendMetrics:
     return HeadendMetrics(
         uplink.statistics,
+        removed_readings=lambda: 0 if retention is None else retention.removed.readings,
         refused_documents=lambda: 0 if downlink is None else downlink.refused_documents,
     )
 
@@ -265,6 +278,7 @@ async def _run_tasks(
     uplink: Uplink,
     downlink: Downlink | None,
     resending: Resending,
+    retention: Retention | None,
     web: Callable[[], Coroutine[Any, Any, None]] | None,
     metrics: HeadendMetrics,
     life: LifeSigns,
@@ -278,7 +292,9 @@ async def _run_tasks(
             group.create_task(_check_and_run(config, uplink), name="uplink"),
             group.create_task(_announce(uplink, on_ready), name="announce"),
             group.create_task(_report(uplink), name="statistics"),
-            group.create_task(_prune_hourly(uplink, resending, store, clock), name="prune"),
+            group.create_task(
+                _prune_hourly(uplink, resending, retention, store, clock), name="prune"
+            ),
             group.create_task(resending.run(), name="resending"),
             group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
             group.create_task(Folding(store).run(), name="energy"),
@@ -364,7 +380,11 @@ async def _report(uplink: Uplink) -> None:
 
 
 async def _prune_hourly(
-    uplink: Uplink, resending: Resending, store: HeadEndStore, clock: Clock
+    uplink: Uplink,
+    resending: Resending,
+    retention: Retention | None,
+    store: HeadEndStore,
+    clock: Clock,
 ) -> None:
     while True:
         await asyncio.sleep(PRUNE_INTERVAL_S)
@@ -374,6 +394,24 @@ async def _prune_hourly(
             await store.prune_accounts(clock.now())
         except StoreError as error:  # the stream will meet the same error and act on it
             _log.warning("what is beyond its bounds was not pruned", **why(error))
+        await _make_months(store, clock)
+        if retention is not None:
+            await _remove_old(retention)
+
+
+async def _make_months(store: HeadEndStore, clock: Clock) -> None:
+    """Make room for the month to come; whatever is missing then, a commit makes."""
+    try:
+        await store.make_months(clock.now())
+    except StoreError as error:
+        _log.warning("there is no room made for the readings of the next month", **why(error))
+
+
+async def _remove_old(retention: Retention) -> None:
+    try:
+        await retention.remove()
+    except StoreError as error:  # what was decided stands in the store: the next look goes on
+        _log.warning("old readings were not removed", **why(error))
 
 
 async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:

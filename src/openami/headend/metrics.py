@@ -63,10 +63,12 @@ class HeadendMetrics:
         statistics: Statistics | None = None,
         *,
         refused_documents: Callable[[], int] = lambda: 0,
+        removed_readings: Callable[[], int] = lambda: 0,
     ) -> None:
         """``refused_documents`` counts session documents and reports that did not prove themselves."""
         self.statistics = statistics or Statistics()
         self.refused_documents = refused_documents
+        self.removed_readings = removed_readings
         self.certificate_until: datetime | None = None
         """The end of our own certificate's validity, as far as it is known."""
         self._registry = CollectorRegistry()
@@ -122,6 +124,11 @@ class _LookedAt(Collector):
             "Session documents and reports that did not prove themselves",
             self._metrics.refused_documents(),
         )
+        yield _counter(
+            "readings_removed",
+            "Readings removed because of their age; of a dropped table, as its server estimated",
+            self._metrics.removed_readings(),
+        )
         until = self._metrics.certificate_until
         yield _gauge(
             "certificate_expiry_timestamp_seconds",
@@ -143,6 +150,7 @@ class _LookedAt(Collector):
             yield _gauge("store_free_bytes", "Room left on the store's disk", free_bytes)
         if look.survey is not None:
             yield from _village(look.survey)
+            yield from _kept(look.survey)
         yield from _losses(look.losses)
 
 
@@ -217,6 +225,24 @@ def _village(survey: Survey) -> Iterator[Metric]:
     for action, state, count in survey.commands:
         commands.add_metric([action, state.name.lower()], count)
     yield commands
+
+
+def _kept(survey: Survey) -> Iterator[Metric]:
+    since = survey.kept_since
+    yield _gauge(
+        "readings_kept_since_timestamp_seconds",
+        "From when on readings are kept, by measured time; NaN where all of them are",
+        float("nan") if since is None else since.timestamp(),
+    )
+    if survey.partitions:
+        yield _gauge(
+            "reading_partitions", "Tables that readings lie in, by month", len(survey.partitions)
+        )
+        yield _gauge(
+            "reading_partitions_bytes",
+            "Their size with their indexes",
+            sum(each.bytes for each in survey.partitions),
+        )
 
 
 def _losses(losses: Mapping[str, Loss]) -> Iterator[Metric]:

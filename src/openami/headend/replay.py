@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from openami.headend.audit import Entry
-from openami.headend.ingest import Accepted, Decision, Message, ingest
+from openami.headend.ingest import Accepted, Decision, Message, beyond_retention, ingest
 from openami.headend.store import Reject, Store, Tally
 from openami.headend.validate import LatestValues, validate
 from openami.profile import ProfileError, RegisterCatalogue
@@ -24,7 +24,9 @@ async def replay(
     that it counts.
     """
     message = Message(kept.topic, kept.payload, kept.received_at)
-    decision = ingest(message, catalogue=catalogue, now=now)
+    decision = beyond_retention(
+        ingest(message, catalogue=catalogue, now=now), await store.kept_since()
+    )
     if isinstance(decision, Accepted):
         found = validate(decision, catalogue=catalogue, latest=LatestValues())
         decision = msgspec.structs.replace(decision, findings=found)

@@ -15,6 +15,7 @@ from openami.headend.states import GatewayState, MeterState, gateway_state, stat
 from openami.headend.store import GatewayRow, MeterRow
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.counts import CommandCount, GapCount
+from openami.headend.store.retaining import Partition
 
 # Two scrapers and a person who presses reload cost one look; and no scrape interval in use is shorter.
 SURVEY_AGE_S_MAX: Final = 10.0
@@ -34,6 +35,10 @@ class Survey:
     gaps: Sequence[GapCount]
     commands: Sequence[CommandCount]
     """Those requested within COMMANDS_COUNTED, of all feeders."""
+    kept_since: datetime | None = None
+    """From when on readings are kept; None where all are."""
+    partitions: Sequence[Partition] = ()
+    """The tables readings lie in, where they lie in several."""
 
     def within(self, sees: Callable[[str], bool]) -> "Survey":
         """Return what somebody may see who does not see every feeder."""
@@ -88,10 +93,15 @@ class Surveyor:
 
     async def _taken(self) -> Survey:
         now = self._clock.now()
-        return surveyed(
+        survey = surveyed(
             await self._store.meters(),
             await self._store.gateways(),
             gaps=await self._store.gap_counts(),
             commands=await self._store.command_counts(now - COMMANDS_COUNTED),
             now=now,
+        )
+        return replace(
+            survey,
+            kept_since=await self._store.kept_since(),
+            partitions=await self._store.partitions(),
         )

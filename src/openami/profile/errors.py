@@ -36,6 +36,7 @@ class Code(StrEnum):
     WRONG_UNIT = "WRONG_UNIT"
     WRONG_VALUE_TYPE = "WRONG_VALUE_TYPE"
     UNSTORABLE = "UNSTORABLE"
+    BEYOND_RETENTION = "BEYOND_RETENTION"
 
 
 class ProfileError(ValueError):

@@ -47,6 +47,7 @@ class CertificateFault(StrEnum):
 
     NOT_A_CERTIFICATE = "NOT_A_CERTIFICATE"
     NO_STATEMENT = "NO_STATEMENT"
+    NO_READINGS = "NO_READINGS"
     KEYRING = "KEYRING"
     GATEWAY = "GATEWAY"
     HEAD_END = "HEAD_END"
@@ -58,6 +59,7 @@ _REMEDIES: Final[Mapping[CertificateFault, str]] = {
     "damaged: copy it again",
     CertificateFault.NO_STATEMENT: "a gateway states a day half an hour after it is over by UTC; has it a key, a "
     "network, a clock that is right?",
+    CertificateFault.NO_READINGS: "a certificate of that day made in time, an export or a backup has them",
     CertificateFault.KEYRING: "are these the roots of that village, and of that time? Compare their fingerprints",
     CertificateFault.GATEWAY: "believe nothing of it: ask the operator for the certificate again",
     CertificateFault.HEAD_END: "believe nothing of it: ask the operator for the certificate again",

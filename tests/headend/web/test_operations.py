@@ -1,10 +1,11 @@
 """What machines ask the head-end: health, readiness, metrics, and who may have which."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,7 @@ from tests.headend.web import village
 from tests.headend.web.browser import Hand
 
 from openami.headend.accounts import Means, Principal, Role
+from openami.headend.audit import Entry
 from openami.headend.feeder_losses import FeederLosses
 from openami.headend.ingest import Decision
 from openami.headend.metrics import HeadendMetrics, Look
@@ -118,6 +120,23 @@ async def test_metrics_tell_what_the_stream_and_the_store_know(store: HeadEndSto
     assert told[f"{name}broker_connected",] == 0
     assert told[f"{name}store_up",] == 1
     assert told[f"{name}store_free_bytes",] == 20 * DISK_LOW_BYTES
+    assert math.isnan(told[f"{name}readings_kept_since_timestamp_seconds",])
+    assert (f"{name}reading_partitions",) not in told
+
+
+async def test_metrics_tell_how_long_readings_stay(postgres_url: str) -> None:
+    since = datetime(2026, 3, 1, tzinfo=UTC)
+    metrics = HeadendMetrics(removed_readings=lambda: 17)
+    async with open_store(postgres_url) as store:
+        await store.commit([accepted()])
+        await store.keep_since(since, Entry(who="asha", what="kept"), NOON)
+        async with asking(a_site(store, metrics=metrics)) as get:
+            told = samples((await get.get("/metrics")).text)
+    name = "openami_headend_reading"
+    assert told[f"{name}s_removed_total",] == 17
+    assert told[f"{name}s_kept_since_timestamp_seconds",] == since.timestamp()
+    assert told[f"{name}_partitions",] == 1
+    assert told[f"{name}_partitions_bytes",] > 0
 
 
 async def test_no_label_has_a_meters_serial(store: HeadEndStore) -> None:

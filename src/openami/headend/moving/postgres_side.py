@@ -6,7 +6,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import asyncpg
 
@@ -23,7 +23,9 @@ from openami.headend.moving.side import BATCH_ROWS, NOT_MOVED, not_begun
 from openami.headend.store import Access, StoreError
 from openami.headend.store.marks import CREATE, Mark, refuse_marked
 from openami.headend.store.migrations import SCHEMA, migrations, refuse_pending
+from openami.headend.store.months import month_of_bucket
 from openami.headend.store.open import open_store
+from openami.headend.store.partitions import make_months
 from openami.headend.store.postgres import (
     CONNECT_TIMEOUT_S,
     SCHEMA_LOCK,
@@ -35,6 +37,7 @@ from openami.headend.store.postgres import (
 )
 from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.steps import Steps
+from openami.headend.store.tables import READING
 
 # A commit takes milliseconds: who holds a table for longer is at work with the store.
 LOCK_WAIT_S: Final = 10
@@ -195,6 +198,8 @@ class PostgresSide:
         self._connection = connection
         self._url = url
         self._bits: dict[str, dict[str, int]] = {}
+        self._months: set[int] = set()
+        """Those that are made."""
 
     async def layouts(self) -> list[Layout]:
         with explained(self._url):
@@ -230,6 +235,8 @@ class PostgresSide:
             if any(_is_rounded(row[value]) for row in rows):
                 refuse_for_postgres(layout, rows, bits)
             records = [_two_values(row, value) for row in rows]
+        if layout.table == READING.name:
+            await self._make_months(layout, rows)
         try:
             with explained(self._url):
                 await self._connection.copy_records_to_table(
@@ -238,6 +245,15 @@ class PostgresSide:
         except (StoreError, OverflowError):
             refuse_for_postgres(layout, rows, bits)
             raise
+
+    async def _make_months(self, layout: Layout, rows: Sequence[Row]) -> None:
+        """Make the partitions that readings need; there are none in a store that was just made."""
+        at = layout.names.index("bucket")
+        months = {month_of_bucket(cast(int, row[at])) for row in rows} - self._months
+        if months:
+            with explained(self._url):
+                await make_months(self._connection, months)
+            self._months |= months
 
     async def count_on(self) -> None:
         with explained(self._url):

@@ -30,7 +30,7 @@ from typing import Protocol
 
 from openami.headend.audit import Entry
 from openami.headend.ingest import Decision
-from openami.profile import Obis, Quality, Value
+from openami.profile import Obis, Quality, Value, utc_text
 
 # What a person may list in one answer; more is paged or streamed.
 ROWS_MAX = 10_000
@@ -61,6 +61,18 @@ class StoreError(Exception):
         super().__init__(message)
         self.remedy = remedy
         self.permanent = permanent
+
+
+class BeyondRetentionError(StoreError):
+    """A batch holds readings from before those that are kept; nothing of it is committed."""
+
+    def __init__(self, kept_since: datetime) -> None:
+        super().__init__(
+            f"readings measured before {utc_text(kept_since)} are kept no longer",
+            remedy="[retention] of the head-end's configuration said so; they are in its backups and exports",
+            permanent=True,
+        )
+        self.kept_since = kept_since
 
 
 class Access(StrEnum):
@@ -226,7 +238,14 @@ class Store(Protocol):
     """What the head-end keeps. Open it with ``open_store``."""
 
     async def commit(self, batch: Sequence[Decision]) -> Tally:
-        """Commit a batch durably, in one transaction. Raises StoreError; then nothing of it is."""
+        """Commit a batch durably, in one transaction.
+
+        Raises BeyondRetentionError for readings from before `kept_since`, and StoreError; then nothing of it is.
+        """
+        ...
+
+    async def kept_since(self) -> datetime | None:
+        """Return from when on readings are kept, by measured time; None where all are."""
         ...
 
     async def totals(self) -> Tally:

@@ -32,6 +32,7 @@ from openami.headend.store.counts import CountStore
 from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
 from openami.headend.store.pages import PageStore
+from openami.headend.store.retaining import RetentionStore
 from openami.headend.store.settling import RestoreStore
 from openami.headend.store.traffic import TrafficStore
 from openami.headend.store.waiting import WaitingStore
@@ -251,6 +252,7 @@ class HeadEndStore(
     ArrivalStore,
     BulkStore,
     RestoreStore,
+    RetentionStore,
     Protocol,
 ):
     """Everything the head-end keeps: what ``open_store`` opens."""

@@ -75,25 +75,31 @@ _DUE_READINGS: Final = (
     "CROSS JOIN energy_due d CROSS JOIN slot CROSS JOIN reading r CROSS JOIN unit u "
     "WHERE s.feeder_id = ?1 AND s.obis = ?2 AND ?3 IN ('', s.meter_serial) "
     f"AND d.series = s.id AND d.day >= ?4 AND d.day <= ?5 AND r.bucket = d.day * {_BUCKETS_A_DAY} "
-    "+ slot.number AND r.series = s.id AND u.id = coalesce(nullif(r.flags >> 4, 0), s.unit)"
+    "+ slot.number AND r.series = s.id AND u.id = coalesce(nullif(r.flags >> 4, 0), s.unit) "
+    f"AND r.bucket >= ?4 * {_BUCKETS_A_DAY} AND r.bucket <= (?5 + 1) * {_BUCKETS_A_DAY}"
 )
-_LATEST: Final = (
+_LATEST_FROM: Final = (
     "SELECT s.meter_serial, r.bucket, r.ms, {value}, r.flags, r.lag_ms, u.text, s.obis, l.quality "
     "FROM series s JOIN latest l ON l.series = s.id "
-    "JOIN reading r ON r.bucket = l.bucket AND r.series = l.series AND r.ms = l.ms "
+    "JOIN {table} r ON r.bucket = l.bucket AND r.series = l.series AND r.ms = l.ms "
     "JOIN unit u ON u.id = coalesce(nullif(r.flags >> 4, 0), s.unit) "
     "WHERE s.feeder_id = ?1 AND s.obis IN ({registers})"
+)
+_LATEST: Final = " UNION ALL ".join(
+    _LATEST_FROM.replace("{table}", table) for table in ("reading", "latest_kept")
 )
 # From one bucket that exists to the next, as a page of readings goes; numbers only.
 _CHART: Final = (
     "WITH RECURSIVE slot (bucket) AS ("
-    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?1) "
-    "UNION ALL SELECT (SELECT min(bucket) FROM reading WHERE bucket > slot.bucket) "
+    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?1 AND bucket <= ?2) "
+    "UNION ALL SELECT (SELECT min(bucket) FROM reading "
+    "WHERE bucket > slot.bucket AND bucket >= ?1 AND bucket <= ?2) "
     "FROM slot WHERE slot.bucket < ?2), told AS ("
     "SELECT r.bucket * CAST(14400000 AS bigint) + r.ms AS ms, {number} AS value, r.flags & 3 AS quality, "
     "r.lag_ms FROM slot CROSS JOIN series s CROSS JOIN reading r "
     "WHERE s.feeder_id = ?3 AND s.meter_serial = ?4 AND s.obis = ?5 "
-    "AND r.bucket = slot.bucket AND r.series = s.id AND ((r.flags >> 2) & 3) < 2) "
+    "AND r.bucket = slot.bucket AND r.series = s.id AND ((r.flags >> 2) & 3) < 2 "
+    "AND r.bucket >= ?1 AND r.bucket <= ?2) "
     "SELECT (ms - ?6) / ?8 AS step, count(*), min(value), avg(value), max(value), "
     "sum(CASE quality WHEN 1 THEN 1 ELSE 0 END), sum(CASE quality WHEN 2 THEN 1 ELSE 0 END), "
     "sum(CASE WHEN lag_ms > ?9 THEN 1 ELSE 0 END), max(ms) FROM told WHERE ms >= ?6 AND ms < ?7 "

@@ -42,6 +42,8 @@ REJECTED_ROW_BYTES: Final = 256
 TEXT_CHARS_MAX: Final = 1_000
 # 128 bits: no two messages of a lifetime share a digest by chance.
 _DIGEST_BYTES: Final = 16
+# Later than every moment there can be: what is older than nothing.
+NEWEST_MS: Final = 2**62
 # No id of the profile begins so: made by us, for an event that came without one.
 _NAMELESS: Final = "~"
 
@@ -120,6 +122,8 @@ class Plan:
     faults: list[Fault] = field(default_factory=list)
     rejected_messages: int = 0
     rejected_items: int = 0
+    oldest_ms: int = NEWEST_MS
+    """The earliest measured time of what is stored."""
 
 
 def envelopes_of(batch: Sequence[Decision]) -> list[Envelope]:
@@ -145,6 +149,7 @@ def plan_of(
             _note_fault(plan, decision.message, decision.errors[0], received, partial=False)
             continue
         ts = to_ms(decision.envelope.ts)
+        plan.oldest_ms = min(plan.oldest_ms, ts)
         _add_readings(plan, decision.envelope, directory, ts=ts, received=received)
         if decision.kind is Kind.EVENT:
             _add_event(plan, decision, ts=ts, received=received)

@@ -11,7 +11,7 @@ next transaction connects anew. Reads use a few connections of their own.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -30,6 +30,7 @@ from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy_ledger import EnergyLedger
 from openami.headend.store.gap_ledger import GapLedger
+from openami.headend.store.identity import place, to_ms
 from openami.headend.store.ledger import Ledger
 from openami.headend.store.marks import Found, Mark, refuse_marked
 from openami.headend.store.migrations import (
@@ -42,10 +43,20 @@ from openami.headend.store.migrations import (
     pending,
     refuse_pending,
 )
+from openami.headend.store.months import LAST_MONTH, month_of, month_of_bucket
 from openami.headend.store.page_queries import Pages
-from openami.headend.store.plan import Cell
+from openami.headend.store.partitions import (
+    drop,
+    first_within,
+    is_of_no_month,
+    make_months,
+    partitions,
+)
+from openami.headend.store.plan import Cell, envelopes_of
 from openami.headend.store.postgres_errors import explained, where, wrong_url
 from openami.headend.store.queries import Queries
+from openami.headend.store.retaining import Partition, Removed
+from openami.headend.store.retention_ledger import RetentionLedger, beginning_of, keep_latest
 from openami.headend.store.settle_ledger import RestoreLedger
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table, Type
@@ -57,6 +68,14 @@ CONNECT_TIMEOUT_S: Final = 10.0
 # A commit takes milliseconds. A minute is a server that is gone without saying so, or a lock held by
 # somebody's forgotten session; the messages are with the broker meanwhile.
 STATEMENT_TIMEOUT_S: Final = 60.0
+# A step of the schema may read the whole table once: a terabyte at 50 MB/s takes six hours.
+MIGRATION_TIMEOUT_S: Final = 12 * 3600.0
+# Next month is needed next, and is there for four weeks before: so long a server that does not let us make tables
+# is told of before any commit depends on it.
+MONTHS_AHEAD: Final = 1
+# A commit makes the months it lacks and is carried out anew; only somebody who drops one meanwhile makes that
+# needed again.
+COMMIT_TRIES_MAX: Final = 3
 # Readers beside the writer: a page each, so a few serve many.
 READERS_MAX: Final = 4
 # Any number, the same in every head-end: one of them makes the schema, the others wait.
@@ -115,6 +134,7 @@ class PostgresStore(
     ArrivalQueries,
     BulkLedger,
     RestoreLedger,
+    RetentionLedger,
 ):
     """A database on a server. See the port for what its methods promise."""
 
@@ -129,17 +149,18 @@ class PostgresStore(
         self._readers: Connection | None = None
 
     async def commit(self, batch: Sequence[Decision]) -> Tally:
-        return await self._write(
+        return await self._stored(
+            batch,
             lambda: writing.commit(
                 batch, self._directory, rejected_bytes_max=self._rejected_bytes_max
-            )
+            ),
         )
 
     async def replay(
         self, reject_id: int, decision: Decision, entry: Callable[[Tally], Entry], now: datetime
     ) -> Tally:
-        return await self._write(
-            lambda: writing.replay(reject_id, decision, self._directory, entry, now)
+        return await self._stored(
+            [decision], lambda: writing.replay(reject_id, decision, self._directory, entry, now)
         )
 
     async def drop(self, reject_id: int, entry: Entry, now: datetime) -> bool:
@@ -149,6 +170,29 @@ class PostgresStore(
         return await self._write(
             lambda: writing.prune(now, rejected_bytes_max=self._rejected_bytes_max)
         )
+
+    async def make_months(self, now: datetime) -> Sequence[str]:
+        this = month_of(now.astimezone(UTC))
+        return await self._made(range(this, min(this + MONTHS_AHEAD, LAST_MONTH) + 1))
+
+    async def partitions(self) -> Sequence[Partition]:
+        async with self._turn:
+            with explained(self._url):
+                return await partitions(await self._connected())
+
+    async def remove_some(self, first: int, last: int) -> Removed:
+        async with self._turn:
+            with explained(self._url):
+                connection = await self._connected()
+                async with connection.transaction():
+                    found = await first_within(connection, first, last)
+                    if found is not None:
+                        await carried_out(
+                            connection, keep_latest(found.first, beginning_of(found.end))
+                        )
+                        readings = await drop(connection, found)
+                        return Removed(readings=readings, tables=(found.table,))
+        return await super().remove_some(first, last)
 
     async def check(self, schema: Path, *, despite: Collection[Mark] = ()) -> None:
         """Make sure the database is ours to use, and its schema this program's. Raises StoreError."""
@@ -190,6 +234,34 @@ class PostgresStore(
             readers = await self._readers
             async with readers.acquire(timeout=STATEMENT_TIMEOUT_S) as connection:
                 return await _ask(connection, sql, arguments)
+
+    async def _stored(self, batch: Sequence[Decision], steps: Callable[[], Steps[T]]) -> T:
+        """Carry out steps that store readings; where a month has no partition yet, make it and begin anew."""
+        for _ in range(COMMIT_TRIES_MAX):
+            try:
+                return await self._write(steps)
+            except asyncpg.CheckViolationError as error:
+                if not is_of_no_month(error):
+                    raise
+            moments = (to_ms(envelope.ts) for envelope in envelopes_of(batch))
+            await self._made({month_of_bucket(place(ms)[0]) for ms in moments})
+        raise StoreError(
+            f"{where(self._url)}: months of readings go as fast as they are made",
+            remedy="somebody drops or detaches partitions of openami.reading: let them end",
+        )
+
+    async def _made(self, months: Collection[int]) -> Sequence[str]:
+        """Make the months that are not there. Raises StoreError, and never one that blames the readings."""
+        async with self._turn:
+            try:
+                with explained(self._url):
+                    connection = await self._connected()
+                    async with connection.transaction():
+                        return await make_months(connection, months)
+            except StoreError as error:
+                raise StoreError(
+                    f"no room could be made for a month's readings: {error}", remedy=error.remedy
+                ) from error
 
     async def _write(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out steps in one durable transaction, after those that were asked for before."""
@@ -354,7 +426,7 @@ async def _migrate(connection: Connection, steps: list[Migration], place: str) -
         for step in pending(steps, await applied(connection), where=place):
             if step.number == 1:
                 await connection.execute(NOTE_TABLE)
-            await connection.execute(step.script)
+            await connection.execute(step.script, timeout=MIGRATION_TIMEOUT_S)
             await connection.execute(_statement(NOTE), step.number, step.name)
 
 

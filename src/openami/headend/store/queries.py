@@ -50,11 +50,13 @@ _UNIT: Final = "coalesce(nullif(r.flags >> 4, 0), s.unit)"
 _OTHER_UNIT: Final = "coalesce(nullif(c.flags >> 4, 0), s.unit)"
 _READING: Final = "r.bucket, r.ms, {value}, r.flags, r.lag_ms, u.text"
 
-# From one bucket that exists to the next: empty weeks cost nothing, and no row is read twice.
+# From one bucket that exists to the next: empty weeks cost nothing, and no row is read twice. That every look at a
+# reading names the span once more is for PostgreSQL, which then plans for the months of the span and not for all.
 _SLOTS: Final = (
     "WITH RECURSIVE slot (bucket, number) AS ("
-    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?1), 1 "
-    "UNION ALL SELECT (SELECT min(bucket) FROM reading WHERE bucket > slot.bucket), slot.number + 1 "
+    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?1 AND bucket <= ?2), 1 "
+    "UNION ALL SELECT (SELECT min(bucket) FROM reading "
+    "WHERE bucket > slot.bucket AND bucket >= ?1 AND bucket <= ?2), slot.number + 1 "
     "FROM slot WHERE slot.bucket < ?2 AND slot.number < ?3) "
 )
 SLOTS: Final = _SLOTS + "SELECT bucket FROM slot WHERE bucket <= ?2"
@@ -63,15 +65,22 @@ PAGE: Final = (
     "CROSS JOIN reading r CROSS JOIN unit u "
     "WHERE s.feeder_id = ?4 AND s.meter_serial = ?5 AND s.obis >= ?6 AND s.obis <= ?7 "
     f"AND r.bucket = slot.bucket AND r.series = s.id AND u.id = {_UNIT} "
+    "AND r.bucket >= ?1 AND r.bucket <= ?2 "
     "AND (r.bucket, r.ms, s.obis) > (?8, ?9, ?10) AND (r.bucket, r.ms) < (?11, ?12) "
     "ORDER BY r.bucket, r.ms, s.obis LIMIT ?13"
 )
+# Of each register the reading that `latest` speaks of; where it was removed, as it was kept aside.
 _LATEST: Final = (
     f"SELECT {_READING}, s.obis, l.quality FROM series s "
     "JOIN latest l ON l.series = s.id "
     "JOIN reading r ON r.bucket = l.bucket AND r.series = l.series AND r.ms = l.ms "
     f"JOIN unit u ON u.id = {_UNIT} "
-    "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 ORDER BY s.obis LIMIT ?3"
+    "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 "
+    f"UNION ALL SELECT {_READING}, s.obis, l.quality FROM series s "
+    "JOIN latest l ON l.series = s.id "
+    "JOIN latest_kept r ON r.series = l.series AND r.bucket = l.bucket AND r.ms = l.ms "
+    f"JOIN unit u ON u.id = {_UNIT} "
+    "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 ORDER BY 8 LIMIT ?3"
 )
 _CONFLICTS: Final = (
     f"SELECT {_READING}, s.obis, {{other}}, c.flags, c.lag_ms, cu.text FROM series s "

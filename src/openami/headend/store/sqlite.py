@@ -51,6 +51,7 @@ from openami.headend.store.migrations import (
 from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
 from openami.headend.store.queries import Queries
+from openami.headend.store.retention_ledger import RetentionLedger
 from openami.headend.store.settle_ledger import RestoreLedger
 from openami.headend.store.sqlite_errors import cannot_write, explained
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
@@ -121,6 +122,7 @@ class SqliteStore(
     ArrivalQueries,
     BulkLedger,
     RestoreLedger,
+    RetentionLedger,
 ):
     """The open file. See the port for what its methods promise."""
 

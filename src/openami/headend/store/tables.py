@@ -161,6 +161,11 @@ LATEST = Table(
     "DO UPDATE SET bucket = excluded.bucket, ms = excluded.ms, quality = excluded.quality "
     f"WHERE {_NEWER} OR ({_SAME_BUT_WORSE})",
 )
+LATEST_KEPT = Table("latest_kept", READING.columns, ("series",), "DO NOTHING")
+LATEST_KEPT_GONE = Given(
+    (("series", Type.INT),),
+    "DELETE FROM latest_kept WHERE series IN (SELECT series FROM given)",
+)
 
 
 def _earliest(table: str, column: str) -> str:

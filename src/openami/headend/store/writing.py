@@ -20,6 +20,7 @@ from openami.headend.store import (
     CONFLICT_FINDING,
     FINDINGS_KEPT_DAYS,
     REJECTED_KEPT_DAYS,
+    BeyondRetentionError,
     RejectStatus,
     StoreError,
     Tally,
@@ -27,8 +28,9 @@ from openami.headend.store import (
 from openami.headend.store.chain import append, in_turn
 from openami.headend.store.collisions import NewConflict, Told, differing_values, judge
 from openami.headend.store.directory import Directory, Series, SeriesKey
-from openami.headend.store.identity import ms_at, storable_text, to_ms
+from openami.headend.store.identity import from_ms, ms_at, storable_text, to_ms
 from openami.headend.store.plan import (
+    NEWEST_MS,
     Cell,
     Fault,
     Key,
@@ -91,7 +93,7 @@ def commit(
             tally, rejects_pruned=(yield from _keep_faults(plan.faults, rejected_bytes_max))
         )
     yield from count_traffic(batch)
-    yield from _count(tally)
+    yield from _count(tally, plan.oldest_ms)
     return tally
 
 
@@ -117,7 +119,7 @@ def replay(
         )
     received_at = cast(int, rows[0][0])
     plan, tally = yield from _store([decision], directory, received_at)
-    yield from _count(tally)
+    yield from _count(tally, plan.oldest_ms)
     errors = decision.rejected_items if isinstance(decision, Accepted) else decision.errors
     if errors:
         fault = fault_of(
@@ -411,10 +413,20 @@ def _make_room(bytes_max: int) -> Steps[int]:
 # --- totals --------------------------------------------------------------------------------------
 
 TALLY_COLUMNS: Final = tuple(field.name for field in fields(Tally))
-_ADD: Final = "UPDATE tally SET " + ", ".join(
-    f"{name} = {name} + ?{number}" for number, name in enumerate(TALLY_COLUMNS, 1)
+_ADD: Final = (
+    "UPDATE tally SET "
+    + ", ".join(f"{name} = {name} + ?{number}" for number, name in enumerate(TALLY_COLUMNS, 1))
+    + f" WHERE kept_since IS NULL OR kept_since <= ?{len(TALLY_COLUMNS) + 1}"
 )
 
 
-def _count(tally: Tally) -> Steps[None]:
-    yield from do(_ADD, *(getattr(tally, name) for name in TALLY_COLUMNS))
+def _count(tally: Tally, oldest_ms: int = NEWEST_MS) -> Steps[None]:
+    """Add to the totals; raise BeyondRetentionError if what was stored is older than what is kept.
+
+    In the statement that every commit ends with, and that lets one of them in at a time: whoever moves on what is
+    kept comes before it, and is seen, or after it, and removes what this one has stored.
+    """
+    counts = (getattr(tally, name) for name in TALLY_COLUMNS)
+    if (yield from do(_ADD, *counts, oldest_ms)) == 0:
+        [(kept_since,)] = yield from ask("SELECT kept_since FROM tally")
+        raise BeyondRetentionError(from_ms(cast(int, kept_since)))
