@@ -123,6 +123,7 @@ class _Counted:
         self._connection = connection
         self._metrics = metrics
         self.resumed = connection.resumed
+        self.tls_resumed = connection.tls_resumed
         self.subscribe = connection.subscribe
         self.receive = connection.receive
         self.acknowledge = connection.acknowledge
