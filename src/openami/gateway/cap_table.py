@@ -1,0 +1,61 @@
+"""The month's account in the gateway's database, and which waiting envelopes are the first of their hour or day."""
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from openami.gateway.monthly_cap import CapStage
+from openami.gateway.outbox_rows import ceil_ms, from_ms, to_ms
+
+Series = tuple[int, str | None]
+"""A meter's topic and a poll group, as the outbox knows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The row."""
+
+    begin: datetime | None = None
+    used_bytes: int = 0
+    stage: CapStage = CapStage.FULL
+    waits: bool = False
+
+
+def read(connection: sqlite3.Connection) -> Stored:
+    """Return the month as it was last stored."""
+    begin_ms, used, stage, waits = connection.execute(
+        "SELECT begin_ms, used_bytes, stage, waits FROM link_month"
+    ).fetchone()
+    return Stored(
+        None if begin_ms is None else from_ms(begin_ms), used, CapStage(stage), bool(waits)
+    )
+
+
+def store(connection: sqlite3.Connection, stored: Stored) -> None:
+    """Store it, within the transaction of whoever calls."""
+    connection.execute(
+        "UPDATE link_month SET begin_ms = ?, used_bytes = ?, stage = ?, waits = ?",
+        (
+            None if stored.begin is None else to_ms(stored.begin),
+            stored.used_bytes,
+            stored.stage,
+            stored.waits,
+        ),
+    )
+
+
+def first_of_each(
+    connection: sqlite3.Connection, *, since: datetime, above: int
+) -> Mapping[Series, int]:
+    """Return the first envelope of each meter and group that waits and was measured since a moment.
+
+    Only those numbered above ``above`` are looked through.
+    """
+    rows = connection.execute(
+        "SELECT topic_id, poll_group, min(seq) FROM outbox_entry"
+        " WHERE state = 'pending' AND kind = 'telemetry' AND seq > ? AND ts_ms >= ?"
+        " GROUP BY topic_id, poll_group",
+        (above, ceil_ms(since)),
+    )
+    return {(topic, group): seq for topic, group, seq in rows}
