@@ -6,6 +6,7 @@ was marked as sent, and no card is written to more often.
 """
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -52,6 +53,7 @@ LOOK_BYTES: Final = 50_000
 FORECAST_INTERVAL_S: Final = 3_600.0
 # Until then lines open and tell which registers there are; what a line that stays shut would send is not foretold.
 START_S: Final = 120.0
+START_LOOK_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -129,14 +131,15 @@ class CapKeeper:
                     await self.look()
                 except (DatabaseError, OutboxError) as error:
                     _log.error("cap not kept", reason=str(error), remedy=error.remedy)
-                try:
-                    async with asyncio.timeout(LOOK_INTERVAL_S):
+                interval_s = START_LOOK_S if self._forecast is None else LOOK_INTERVAL_S
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(interval_s):
                         await self._stirred.wait()
-                except TimeoutError:
-                    pass
                 self._stirred.clear()
         finally:
-            await self._outbox.database.run(self._store)
+            # The last word; what a disk that fails now does not take is counted since the last batch.
+            with contextlib.suppress(DatabaseError):
+                await self._outbox.database.run(self._store)
 
     async def look(self) -> None:
         """Judge anew, and tell what has changed. Raises DatabaseError and OutboxError."""
@@ -181,21 +184,22 @@ class CapKeeper:
     ) -> None:
         month = Month.of(now, self._settings.cap_from_day)
         balance = Balance(
-            self.view.cap_bytes,
-            self.account.used_bytes,
-            month.left_days(now),
-            per_day,
+            self.view.cap_bytes, self.account.used_bytes, month.left_days(now), per_day
         )
         before = self._known
-        may_ease = self._eased_on != now.date()
-        stage = stage_after(before.stage, balance, may_ease=may_ease)
+        stage = stage_after(before.stage, balance, may_ease=self._eased_on != now.date())
         self._eased_on = now.date()
         backlog = backlog_may_go(stage, balance)
-        waits = stage.withholds or (before.waits and not backlog)
-        # Held before it is told: what the event is about may not begin after it.
-        self._known = replace(before, stage=stage, waits=waits)
+        withheld_at = before.withheld_at
+        if not (stage.withholds or (withheld_at is not None and not backlog)):
+            withheld_at = None
+        elif withheld_at is None or stage is not before.stage:
+            withheld_at = to_the_millisecond(now)
+        after = replace(before, stage=stage, withheld_at=withheld_at)
+        drafts = self._drafts(before, after, balance, now, boottime_s)
+        # Held back before it is told: what the event is about may not begin after it.
+        self._known = after
         self._allow(Passage(live=not stage.withholds, backlog=backlog, among=self.passage.among))
-        drafts = self._drafts(before, balance, now, boottime_s)
         if stage is not before.stage:
             _log.warning(
                 "cap stage changed",
@@ -204,45 +208,54 @@ class CapKeeper:
                 used_bytes=balance.used_bytes,
                 cap_bytes=balance.cap_bytes,
             )
-        if drafts:
-            try:
+        try:
+            if drafts:
                 await self._outbox.append(drafts, within=self.keeping())
-            except OutboxError:
-                self._known = before  # nobody was told: judged anew at the next look
-                raise
-            for draft in drafts:
-                assert draft.envelope.event is not None
-                self._metrics.events.labels(type=draft.envelope.event.type).inc()
+        except OutboxError:
+            self._known = before  # nobody was told: judged anew at the next look
+            raise
+        for draft in drafts:
+            assert draft.envelope.event is not None
+            self._metrics.events.labels(type=draft.envelope.event.type).inc()
 
     def _drafts(
-        self, before: Stored, balance: Balance, now: datetime, boottime_s: float
+        self, before: Stored, after: Stored, balance: Balance, now: datetime, boottime_s: float
     ) -> list[Draft]:
-        after = self._known
+        """Return what is to be told of a change; and that readings wait still, as the same event again."""
         detail = (
             f"stage {after.stage} of the monthly cap: {balance.used_bytes / MB_BYTES:.1f} of "
             f"{balance.cap_bytes / MB_BYTES:.1f} MB used, {balance.left_days:.1f} days left"
         )
-        told: list[tuple[EventType, EventState]] = []
-        changed = after.stage is not before.stage
-        if changed and (after.stage is CapStage.FULL or before.stage is CapStage.FULL):
-            ends = after.stage is CapStage.FULL
-            told.append((EventType.TELEMETRY_SLOWED, _state(begins=not ends)))
-        is_due = after.waits and boottime_s - self._told_at_s >= SIGN_OF_LIFE_S
-        if after.waits != before.waits or (after.waits and changed) or is_due:
-            told.append((EventType.TELEMETRY_WITHHELD, _state(begins=after.waits)))
+        moment = to_the_millisecond(now)
+        told: list[tuple[EventType, EventState, datetime]] = []
+        slowed, was_slowed = (each.stage is not CapStage.FULL for each in (after, before))
+        if slowed is not was_slowed:
+            told.append((EventType.TELEMETRY_SLOWED, _state(begins=slowed), moment))
+        withheld_at = after.withheld_at
+        is_due = withheld_at is not None and boottime_s - self._told_at_s >= SIGN_OF_LIFE_S
+        if withheld_at != before.withheld_at or is_due:
+            begins = withheld_at is not None
+            told.append(
+                (EventType.TELEMETRY_WITHHELD, _state(begins=begins), withheld_at or moment)
+            )
             self._told_at_s = boottime_s
-        return [self._draft(kind, state, detail, now, boottime_s) for kind, state in told]
+        return [self._draft(*each, detail, moment, boottime_s) for each in told]
 
     def _draft(
-        self, kind: EventType, state: EventState, detail: str, now: datetime, boottime_s: float
+        self,
+        kind: EventType,
+        state: EventState,
+        occurred_at: datetime,
+        detail: str,
+        moment: datetime,
+        boottime_s: float,
     ) -> Draft:
-        moment = to_the_millisecond(now)
         envelope = event_envelope(
             kind,
             state,
             source=self._source,
             serial=MeterSerial(self._source.gateway_id),
-            occurred_at=moment,
+            occurred_at=occurred_at,
             registers=(clock_reading(moment, Quality.GOOD),),
             ts=moment,
             detail=detail,
@@ -276,7 +289,8 @@ class CapKeeper:
 
     def _show(self) -> None:
         view, known = self.view, self._as_counted()
-        view.stage, view.used_bytes, view.waits = known.stage, known.used_bytes, known.waits
+        view.stage, view.used_bytes = known.stage, known.used_bytes
+        view.waits = known.withheld_at is not None
 
 
 def _state(*, begins: bool) -> EventState:

@@ -19,30 +19,32 @@ class Stored:
     begin: datetime | None = None
     used_bytes: int = 0
     stage: CapStage = CapStage.FULL
-    waits: bool = False
+    withheld_at: datetime | None = None
+    """When `telemetry_withheld` was raised last; None where nothing waits."""
 
 
 def read(connection: sqlite3.Connection) -> Stored:
     """Return the month as it was last stored."""
-    begin_ms, used, stage, waits = connection.execute(
-        "SELECT begin_ms, used_bytes, stage, waits FROM link_month"
+    begin_ms, used, stage, withheld_ms = connection.execute(
+        "SELECT begin_ms, used_bytes, stage, withheld_ms FROM link_month"
     ).fetchone()
-    return Stored(
-        None if begin_ms is None else from_ms(begin_ms), used, CapStage(stage), bool(waits)
-    )
+    return Stored(_moment(begin_ms), used, CapStage(stage), _moment(withheld_ms))
 
 
 def store(connection: sqlite3.Connection, stored: Stored) -> None:
     """Store it, within the transaction of whoever calls."""
     connection.execute(
-        "UPDATE link_month SET begin_ms = ?, used_bytes = ?, stage = ?, waits = ?",
-        (
-            None if stored.begin is None else to_ms(stored.begin),
-            stored.used_bytes,
-            stored.stage,
-            stored.waits,
-        ),
+        "UPDATE link_month SET begin_ms = ?, used_bytes = ?, stage = ?, withheld_ms = ?",
+        (_ms(stored.begin), stored.used_bytes, stored.stage, _ms(stored.withheld_at)),
     )
+
+
+def _moment(ms: int | None) -> datetime | None:
+    return None if ms is None else from_ms(ms)
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else to_ms(moment)
 
 
 def first_of_each(
