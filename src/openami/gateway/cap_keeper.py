@@ -8,9 +8,9 @@ was marked as sent, and no card is written to more often.
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -19,13 +19,12 @@ import structlog
 from openami.clock import Clock
 from openami.gateway import cap_table
 from openami.gateway.budget import Plan
+from openami.gateway.cap_events import cap_drafts
 from openami.gateway.cap_forecast import SIGN_OF_LIFE_S, bytes_per_day
-from openami.gateway.cap_table import Series, Stored
+from openami.gateway.cap_table import Series
 from openami.gateway.database import DatabaseError
 from openami.gateway.driver import PollGroup
-from openami.gateway.entries import Draft, Kind, OutboxError
-from openami.gateway.event_types import EventType
-from openami.gateway.events import clock_reading, event_envelope
+from openami.gateway.entries import Draft, OutboxError
 from openami.gateway.link_account import LinkAccount
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.monthly_cap import (
@@ -33,16 +32,16 @@ from openami.gateway.monthly_cap import (
     Balance,
     CapStage,
     Month,
+    Standing,
+    after_look,
     backlog_may_go,
     period_began,
-    stage_after,
 )
 from openami.gateway.normalise import Source, to_the_millisecond
 from openami.gateway.on_change import GroupReport, OnChange
 from openami.gateway.outbox import Outbox
 from openami.gateway.snapshot import CapView
-from openami.gateway.uplink import EVERYTHING, MB_BYTES, Passage, UplinkSettings
-from openami.profile import EventState, MeterSerial, Quality
+from openami.gateway.uplink import EVERYTHING, Passage, UplinkSettings
 from openami.sqlite_transaction import transaction
 
 # A minute of telemetry is less than a thousandth of any month.
@@ -54,6 +53,8 @@ FORECAST_INTERVAL_S: Final = 3_600.0
 # Until then lines open and tell which registers there are; what a line that stays shut would send is not foretold.
 START_S: Final = 120.0
 START_LOOK_S: Final = 1.0
+# What was read goes within a minute, over a bad link within some.
+WAITS_AFTER: Final = timedelta(minutes=10)
 
 _log = structlog.get_logger(__name__)
 
@@ -79,11 +80,11 @@ class CapKeeper:
         source: Source,
         clock: Clock,
         metrics: GatewayMetrics,
-        stored: Stored,
+        standing: Standing,
         start_s: float = START_S,
     ) -> None:
         self.account = account
-        self.account.used_bytes = stored.used_bytes
+        self.account.used_bytes = standing.used_bytes
         self._outbox = outbox
         self._settings = settings
         self._plan = plan
@@ -92,18 +93,20 @@ class CapKeeper:
         self._clock = clock
         self._metrics = metrics
         self.view = CapView(settings.cap_bytes)
-        self._known = stored
+        self._known = standing
         self._forecast: _Forecast | None = None
         self._begun_s = clock.boottime()
         self._start_s = start_s
         self._eased_on: date | None = None
         self._told_at_s = float("-inf")
-        self._looked_at_bytes = stored.used_bytes
+        self._looked_at_bytes = standing.used_bytes
         self._stirred = asyncio.Event()
         self._period: datetime | None = None
         self._above = self._last_seq = 0
         self._among: dict[Series, int] = {}  # bound: meters and groups
-        self.passage = Passage(live=False, backlog=False) if stored.stage.withholds else EVERYTHING
+        self.passage = (
+            Passage(live=False, backlog=False) if standing.stage.withholds else EVERYTHING
+        )
         self._show()
 
     def on_change(self) -> OnChange:
@@ -121,7 +124,7 @@ class CapKeeper:
 
     def keeping(self) -> Callable[[sqlite3.Connection], None]:
         """Return the work of storing what is counted, for the transaction of what it was spent on."""
-        return partial(cap_table.store, stored=self._as_counted())
+        return partial(cap_table.store, standing=self._as_counted())
 
     async def run(self) -> None:
         """Look, for ever; a disk that fails is waited for."""
@@ -156,14 +159,14 @@ class CapKeeper:
 
     def _turn_month(self, now: datetime) -> None:
         begin = Month.of(now, self._settings.cap_from_day).begin
-        before = self._known.begin
+        before = self._known.month_began
         if begin == before:
             return
         # A month before the known one is a clock that was wrong: what was counted was spent all the same.
         if before is not None and begin > before:
             self.account.used_bytes = self._looked_at_bytes = 0
             self._eased_on = None
-        self._known = replace(self._known, begin=begin)
+        self._known = replace(self._known, month_began=begin)
 
     def _foretold(self, boottime_s: float) -> _Forecast | None:
         plan = self._plan()
@@ -186,81 +189,53 @@ class CapKeeper:
         balance = Balance(
             self.view.cap_bytes, self.account.used_bytes, month.left_days(now), per_day
         )
-        before = self._known
-        stage = stage_after(before.stage, balance, may_ease=self._eased_on != now.date())
+        before, moment = self._known, to_the_millisecond(now)
+        after = after_look(
+            before,
+            balance,
+            moment,
+            may_ease=self._eased_on != now.date(),
+            waiting=await self._outbox.database.run(
+                partial(cap_table.waits, since=now - WAITS_AFTER)
+            ),
+        )
         self._eased_on = now.date()
-        backlog = backlog_may_go(stage, balance)
-        withheld_at = before.withheld_at
-        if not (stage.withholds or (withheld_at is not None and not backlog)):
-            withheld_at = None
-        elif withheld_at is None or stage is not before.stage:
-            withheld_at = to_the_millisecond(now)
-        after = replace(before, stage=stage, withheld_at=withheld_at)
-        drafts = self._drafts(before, after, balance, now, boottime_s)
+        is_due = boottime_s - self._told_at_s >= SIGN_OF_LIFE_S
+        drafts = cap_drafts(
+            before,
+            after,
+            balance,
+            source=self._source,
+            moment=moment,
+            boottime_s=boottime_s,
+            sign_of_life=is_due,
+        )
         # Held back before it is told: what the event is about may not begin after it.
         self._known = after
-        self._allow(Passage(live=not stage.withholds, backlog=backlog, among=self.passage.among))
-        if stage is not before.stage:
+        backlog = backlog_may_go(after.stage, balance)
+        live = not after.stage.withholds
+        self._allow(Passage(live=live, backlog=backlog, among=self.passage.among))
+        if after.stage is not before.stage:
             _log.warning(
                 "cap stage changed",
-                stage=stage.value,
+                stage=after.stage.value,
                 before=before.stage.value,
                 used_bytes=balance.used_bytes,
                 cap_bytes=balance.cap_bytes,
             )
+        if drafts:
+            await self._tell(drafts, before)
+            self._told_at_s = boottime_s
+
+    async def _tell(self, drafts: Sequence[Draft], before: Standing) -> None:
         try:
-            if drafts:
-                await self._outbox.append(drafts, within=self.keeping())
+            await self._outbox.append(drafts, within=self.keeping())
         except OutboxError:
             self._known = before  # nobody was told: judged anew at the next look
             raise
         for draft in drafts:
             assert draft.envelope.event is not None
             self._metrics.events.labels(type=draft.envelope.event.type).inc()
-
-    def _drafts(
-        self, before: Stored, after: Stored, balance: Balance, now: datetime, boottime_s: float
-    ) -> list[Draft]:
-        """Return what is to be told of a change; and that readings wait still, as the same event again."""
-        detail = (
-            f"stage {after.stage} of the monthly cap: {balance.used_bytes / MB_BYTES:.1f} of "
-            f"{balance.cap_bytes / MB_BYTES:.1f} MB used, {balance.left_days:.1f} days left"
-        )
-        moment = to_the_millisecond(now)
-        told: list[tuple[EventType, EventState, datetime]] = []
-        slowed, was_slowed = (each.stage is not CapStage.FULL for each in (after, before))
-        if slowed is not was_slowed:
-            told.append((EventType.TELEMETRY_SLOWED, _state(begins=slowed), moment))
-        withheld_at = after.withheld_at
-        is_due = withheld_at is not None and boottime_s - self._told_at_s >= SIGN_OF_LIFE_S
-        if withheld_at != before.withheld_at or is_due:
-            begins = withheld_at is not None
-            told.append(
-                (EventType.TELEMETRY_WITHHELD, _state(begins=begins), withheld_at or moment)
-            )
-            self._told_at_s = boottime_s
-        return [self._draft(*each, detail, moment, boottime_s) for each in told]
-
-    def _draft(
-        self,
-        kind: EventType,
-        state: EventState,
-        occurred_at: datetime,
-        detail: str,
-        moment: datetime,
-        boottime_s: float,
-    ) -> Draft:
-        envelope = event_envelope(
-            kind,
-            state,
-            source=self._source,
-            serial=MeterSerial(self._source.gateway_id),
-            occurred_at=occurred_at,
-            registers=(clock_reading(moment, Quality.GOOD),),
-            ts=moment,
-            detail=detail,
-        )
-        return Draft(envelope, Kind.EVENT, boottime_s=boottime_s)
 
     async def _let_pass(self, now: datetime) -> None:
         """Let the first of each meter's hour or day go, as they come."""
@@ -280,7 +255,7 @@ class CapKeeper:
             self.passage = passage
             self._outbox.appended.set()
 
-    def _as_counted(self) -> Stored:
+    def _as_counted(self) -> Standing:
         return replace(self._known, used_bytes=self.account.used_bytes)
 
     def _store(self, connection: sqlite3.Connection) -> None:
@@ -291,7 +266,3 @@ class CapKeeper:
         view, known = self.view, self._as_counted()
         view.stage, view.used_bytes = known.stage, known.used_bytes
         view.waits = known.withheld_at is not None
-
-
-def _state(*, begins: bool) -> EventState:
-    return EventState.RAISED if begins else EventState.CLEARED

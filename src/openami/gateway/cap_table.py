@@ -2,40 +2,28 @@
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
-from openami.gateway.monthly_cap import CapStage
+from openami.gateway.monthly_cap import CapStage, Standing
 from openami.gateway.outbox_rows import ceil_ms, from_ms, to_ms
 
 Series = tuple[int, str | None]
 """A meter's topic and a poll group, as the outbox knows them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The row."""
-
-    begin: datetime | None = None
-    used_bytes: int = 0
-    stage: CapStage = CapStage.FULL
-    withheld_at: datetime | None = None
-    """When `telemetry_withheld` was raised last; None where nothing waits."""
-
-
-def read(connection: sqlite3.Connection) -> Stored:
+def read(connection: sqlite3.Connection) -> Standing:
     """Return the month as it was last stored."""
     begin_ms, used, stage, withheld_ms = connection.execute(
         "SELECT begin_ms, used_bytes, stage, withheld_ms FROM link_month"
     ).fetchone()
-    return Stored(_moment(begin_ms), used, CapStage(stage), _moment(withheld_ms))
+    return Standing(_moment(begin_ms), used, CapStage(stage), _moment(withheld_ms))
 
 
-def store(connection: sqlite3.Connection, stored: Stored) -> None:
+def store(connection: sqlite3.Connection, standing: Standing) -> None:
     """Store it, within the transaction of whoever calls."""
     connection.execute(
         "UPDATE link_month SET begin_ms = ?, used_bytes = ?, stage = ?, withheld_ms = ?",
-        (_ms(stored.begin), stored.used_bytes, stored.stage, _ms(stored.withheld_at)),
+        (_ms(standing.month_began), standing.used_bytes, standing.stage, _ms(standing.withheld_at)),
     )
 
 
@@ -45,6 +33,16 @@ def _moment(ms: int | None) -> datetime | None:
 
 def _ms(moment: datetime | None) -> int | None:
     return None if moment is None else to_ms(moment)
+
+
+def waits(connection: sqlite3.Connection, *, since: datetime) -> bool:
+    """Return whether telemetry waits that came before a moment; the oldest is the first that is looked at."""
+    (found,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM outbox_entry"
+        " WHERE state = 'pending' AND kind = 'telemetry' AND since_ms < ? ORDER BY seq)",
+        (to_ms(since),),
+    ).fetchone()
+    return bool(found)
 
 
 def first_of_each(

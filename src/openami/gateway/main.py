@@ -520,7 +520,7 @@ async def _cap(
     if not config.uplink.cap_mb_a_month:
         return None
     try:
-        stored = await outbox.database.run(cap_table.read)
+        standing = await outbox.database.run(cap_table.read)
     except DatabaseError as error:
         raise ConfigError(str(config.file), "data_dir", str(error), error.remedy) from None
     account = LinkAccount(
@@ -540,7 +540,7 @@ async def _cap(
         source=Source(config.feeder_id, config.gateway_id),
         clock=machine.clock,
         metrics=metrics,
-        stored=stored,
+        standing=standing,
     )
 
 

@@ -7,7 +7,7 @@ Harsher at once, milder once a day and with room to spare: a stage is told to pe
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -134,6 +134,36 @@ def backlog_may_go(stage: CapStage, balance: Balance) -> bool:
     """Return whether there is room for what waits, beyond what is still to be read this month."""
     slack = balance.cap_bytes * BACKLOG_SLACK_SHARE
     return not stage.withholds and balance.left_over(stage) >= slack
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a gateway stands in its month, as it is remembered across a restart."""
+
+    month_began: datetime | None = None
+    """None before the first look at a clock that is trusted."""
+    used_bytes: int = 0
+    stage: CapStage = CapStage.FULL
+    withheld_at: datetime | None = None
+    """When it was told last that readings wait; None where none does."""
+
+
+def after_look(
+    before: Standing, balance: Balance, now: datetime, *, may_ease: bool, waiting: bool
+) -> Standing:
+    """Return where the gateway stands after a look.
+
+    ``now`` is to the millisecond, as it will be told; ``waiting``: whether readings have waited for longer than a
+    poll and its sending take. Once told, it is told over only when none does.
+    """
+    stage = stage_after(before.stage, balance, may_ease=may_ease)
+    withheld_at = before.withheld_at
+    was_told = withheld_at is not None
+    if not stage.withholds and not (waiting and (was_told or not backlog_may_go(stage, balance))):
+        withheld_at = None
+    elif not was_told or (stage.withholds and stage is not before.stage):
+        withheld_at = now
+    return replace(before, used_bytes=balance.used_bytes, stage=stage, withheld_at=withheld_at)
 
 
 @dataclass(frozen=True, slots=True)
