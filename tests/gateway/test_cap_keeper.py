@@ -193,7 +193,10 @@ async def test_what_waited_goes_when_the_month_turns_and_is_told_over(
     await keeper.look()
     assert (keeper.view.stage, keeper.view.used_bytes) == (CapStage.FULL, 0)
     went = await sent(outbox, keeper)
-    assert told(went) == [("telemetry_slowed", EventState.CLEARED)]
+    assert told(went) == [
+        ("telemetry_slowed", EventState.CLEARED),
+        ("telemetry_withheld", EventState.RAISED),  # two hours are over: the same event again
+    ]
     assert sum(each.event is None for each in went) == 1
     assert keeper.view.waits, "until none does"
     await keeper.look()

@@ -205,8 +205,8 @@ class Surroundings:
     """Whether another gap of its gateway is being asked for: one at a time."""
     thinned: Sequence[Span]
     """Spans of measured time in which its gateway has told that it thinned something."""
-    withheld_since: datetime | None = None
-    """Since when its gateway's readings wait by its monthly cap; None where they do not."""
+    withholds: bool = False
+    """Whether its gateway tells that readings wait by its monthly cap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +310,7 @@ def _forgotten_until(numbering: Numbering, number: int) -> int:
 
 def next_step(gap: Gap, around: Surroundings, patience: Patience, now: datetime) -> Gap | Ask:
     """Return a living gap as it is now, or that it is to be asked for."""
-    if gap.state is GapState.OPEN and _is_withheld(gap, around):
+    if gap.state is GapState.OPEN and around.withholds and not _is_of_an_older_card(gap, around):
         return replace(gap, reason=GapReason.WITHHELD)
     if gap.reason is GapReason.WITHHELD:
         # What waited is on its way now: patience begins here, and so does the age that proves a loss.
@@ -366,12 +366,6 @@ def _proof(gap: Gap, around: Surroundings, now: datetime) -> GapReason | None:
     if now < gap.noticed_at + retention or not around.gateway_speaks:
         return None
     return GapReason.BEYOND_RETENTION
-
-
-def _is_withheld(gap: Gap, around: Surroundings) -> bool:
-    if around.withheld_since is None or gap.measured_to is None:
-        return False
-    return not _is_of_an_older_card(gap, around) and gap.measured_to >= around.withheld_since
 
 
 def _is_of_an_older_card(gap: Gap, around: Surroundings) -> bool:

@@ -23,6 +23,7 @@ from openami.headend.gap_life import (
     Gap,
     GapState,
     Patience,
+    Span,
     Surroundings,
     answered,
     next_step,
@@ -32,9 +33,9 @@ from openami.headend.gap_life import (
 from openami.headend.interval_gaps import noticed_silences, silences
 from openami.headend.sessions import HEAD_END
 from openami.headend.states import GatewayState, gateway_state
-from openami.headend.store import GatewayRow, StoredEvent, StoreError
+from openami.headend.store import GatewayRow, StoreError
 from openami.headend.store.commands import HeadEndStore
-from openami.headend.told_spans import STILL, thinned_spans, withheld_spans
+from openami.headend.told_spans import thinned_spans
 from openami.profile import utc_text
 from openami.profile.command import CommandState
 from openami.sip.actions import Action
@@ -128,18 +129,14 @@ class Resending:
         for key, gap in gaps.items():
             if gap.command_id is not None:
                 gaps[key] = await self._with_answer(gap, now)
-        # Looked up where they can say something: most gaps live for minutes.
-        told: Sequence[StoredEvent] = ()
-        if row.withholds or any(gap.answers for gap in gaps.values()):
-            told = await self._own_events(row)
         around = Surroundings(
             gateway_speaks=gateway_state(row, now) is GatewayState.REPORTING,
             filled_at=self._filled_at.get(known_as(row), self._began_at),
             epoch=epoch,
             can_command=self._can_command,
             another_is_asked=any(gap.state is GapState.ASKED for gap in gaps.values()),
-            thinned=thinned_spans(told),
-            withheld_since=next((s.begin for s in withheld_spans(told) if s.end == STILL), None),
+            thinned=await self._thinned(row) if any(g.answers for g in gaps.values()) else (),
+            withholds=row.withholds,
         )
         to_ask: Gap | None = None
         for key, gap in gaps.items():
@@ -189,11 +186,12 @@ class Resending:
         state = command.resolved_as or command.state
         return answered(gap, state, command.code, self._patience, now)
 
-    async def _own_events(self, row: GatewayRow) -> Sequence[StoredEvent]:
-        """Return what a gateway told of itself: as a happening of its own, it stands in the meter's place."""
-        return await self._store.events(
+    async def _thinned(self, row: GatewayRow) -> tuple[Span, ...]:
+        """Return what a gateway told of thinning: as a happening of its own, it stands in the meter's place."""
+        events = await self._store.events(
             feeder_id=row.feeder_id, meter_serial=row.gateway_id, at_most=OWN_EVENTS_MAX
         )
+        return tuple(thinned_spans(events))
 
     async def _request(self, gap: Gap, now: datetime) -> None:
         """Enter the request for a gap into the ledger."""
