@@ -28,7 +28,8 @@ from openami.mqtt.memory import MemoryBroker
 from openami.mqtt.port import Connection, TransportError
 from openami.profile import Envelope, EventState, decode_envelope
 
-DEADLINE_S = 10.0
+# Long enough for a broker in memory, and for a commit, to do what they are going to do.
+QUIET_S = 0.08
 MB = 1_000_000
 CAP_MB = 60.0
 NOON = datetime.fromisoformat("2026-07-01T12:00:00+00:00")
@@ -107,7 +108,7 @@ async def until_quiet(connection: Connection) -> list[Envelope]:
     heard: list[Envelope] = []
     with suppress(TimeoutError):
         while True:
-            async with asyncio.timeout(0.15):
+            async with asyncio.timeout(QUIET_S):
                 deliveries = await connection.receive(100)
             connection.acknowledge(deliveries)
             heard += [decode_envelope(each.payload) for each in deliveries]

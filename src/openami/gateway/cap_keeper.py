@@ -118,7 +118,8 @@ class CapKeeper:
         return self._known.stage.withholds
 
     def counted(self) -> None:
-        """Look soon, if much has been counted since the last look."""
+        """Show what is counted, and look soon if it is much since the last look."""
+        self._show()
         if self.account.used_bytes - self._looked_at_bytes >= LOOK_BYTES:
             self._stirred.set()
 
