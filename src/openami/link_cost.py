@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 DAY_S: Final = 86_400
+MB_BYTES: Final = 1_000_000  # as networks bill it, not 2**20
 # Bounds of what a report says, since anybody can sign one: figures that can be reckoned with, and prices.
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -23,8 +24,7 @@ class Assumptions(msgspec.Struct, frozen=True, rename="camel"):
     """What a bill takes for granted where nothing was seen; bytes and days."""
 
     month_days: Positive = 30
-    mb_bytes: Positive = 1_000_000
-    """As networks bill it, not 2**20."""
+    mb_bytes: Positive = MB_BYTES
     ip_tcp_bytes: Count = 52
     """IPv4 header 20 and TCP header 20 with its timestamps 12, of each segment either way."""
     tls_record_bytes: Count = 22

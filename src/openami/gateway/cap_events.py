@@ -4,16 +4,14 @@ Events of the gateway itself, with its clock as the register they are about (dec
 """
 
 from datetime import datetime
-from typing import Final
 
 from openami.gateway.entries import Draft, Kind
 from openami.gateway.event_types import EventType
 from openami.gateway.events import clock_reading, event_envelope
 from openami.gateway.monthly_cap import Balance, CapStage, Standing
 from openami.gateway.normalise import Source
+from openami.link_cost import MB_BYTES
 from openami.profile import EventState, MeterSerial, Quality
-
-_MB_BYTES: Final = 1_000_000
 
 
 def cap_drafts(
@@ -32,8 +30,8 @@ def cap_drafts(
     a gateway that has nothing else to say is heard.
     """
     detail = (
-        f"stage {after.stage} of the monthly cap: {balance.used_bytes / _MB_BYTES:.1f} of "
-        f"{balance.cap_bytes / _MB_BYTES:.1f} MB used, {balance.left_days:.1f} days left"
+        f"stage {after.stage} of the monthly cap: {balance.used_bytes / MB_BYTES:.1f} of "
+        f"{balance.cap_bytes / MB_BYTES:.1f} MB used, {balance.left_days:.1f} days left"
     )
     told: list[tuple[EventType, EventState, datetime]] = []
     slowed, was_slowed = (each.stage is not CapStage.FULL for each in (after, before))

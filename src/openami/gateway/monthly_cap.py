@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from openami.link_cost import DAY_S
 
 # Of the cap, for what nobody can foretell: commands and their answers, sessions, daily statements, what the
@@ -166,8 +168,7 @@ def after_look(
     return replace(before, used_bytes=balance.used_bytes, stage=stage, withheld_at=withheld_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Lived:
+class Lived(msgspec.Struct, frozen=True, rename="camel"):
     """A stage, for how many days of a foretold month, and the bytes of the month up to its end."""
 
     stage: CapStage

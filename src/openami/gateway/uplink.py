@@ -28,6 +28,7 @@ import structlog
 from openami.clock import Clock
 from openami.gateway.outbox import Entry, Kind, Outbox, OutboxError
 from openami.gateway.pacing import Pace, Rest
+from openami.link_cost import MB_BYTES
 from openami.mqtt.port import Connection, PublishRefused
 
 # Acknowledged and not yet marked; above it nothing more is published. Reached only while the disk is
@@ -46,7 +47,6 @@ _log = structlog.get_logger(__name__)
 
 # A month of a connection that is never idle for longer than its pings, and says nothing else.
 CAP_MB_MIN: Final = 1.0
-MB_BYTES: Final = 1_000_000  # as networks bill it
 
 
 class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
