@@ -51,12 +51,16 @@ async def outbox(tmp_path: Path, clock: ClockDouble) -> AsyncIterator[Outbox]:
 
 
 async def kept(
-    outbox: Outbox, clock: ClockDouble, *, plan: Callable[[], Plan] = lambda: PLAN
+    outbox: Outbox,
+    clock: ClockDouble,
+    *,
+    plan: Callable[[], Plan] = lambda: PLAN,
+    settings: UplinkSettings = SETTINGS,
 ) -> CapKeeper:
     """A keeper as a starting gateway makes it, with what the last one stored."""
     return CapKeeper(
         outbox,
-        SETTINGS,
+        settings,
         LinkAccount(Assumptions(), protocol="5", keepalive_s=60),
         plan=plan,
         reports={},
@@ -225,6 +229,24 @@ async def test_what_an_outage_left_waits_where_there_is_room_for_the_live_only(
     assert [each.seq for each in await sent(outbox, keeper)] == [1]
     await keeper.look()
     assert told(await sent(outbox, keeper)) == [("telemetry_withheld", EventState.CLEARED)]
+
+
+async def test_a_cap_that_was_taken_away_lets_everything_go_and_is_told_over(
+    outbox: Outbox, clock: ClockDouble
+) -> None:
+    """Or its alarm would stand at the head-end for ever."""
+    keeper = await kept(outbox, clock)
+    keeper.account.used_bytes = 2 * round(CAP_MB * MB)
+    await keeper.look()
+    await outbox.append([telemetry(clock.now())])
+    await sent(outbox, keeper)
+    without = await kept(outbox, clock, settings=UplinkSettings(mark_interval_s=0.01))
+    await without.look()
+    assert told(await sent(outbox, without)) == [
+        ("telemetry_slowed", EventState.CLEARED),
+        ("telemetry_withheld", EventState.CLEARED),
+    ]
+    assert (await outbox.state()).pending == 0
 
 
 async def test_that_readings_wait_is_told_again_as_the_same_event(

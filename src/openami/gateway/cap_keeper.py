@@ -56,6 +56,9 @@ START_LOOK_S: Final = 1.0
 # What was read goes within a minute, over a bad link within some.
 WAITS_AFTER: Final = timedelta(minutes=10)
 
+# A cap that was taken away: what it made wait goes, and is told over.
+NO_CAP_BYTES: Final = 2**53
+
 _log = structlog.get_logger(__name__)
 
 
@@ -92,7 +95,8 @@ class CapKeeper:
         self._source = source
         self._clock = clock
         self._metrics = metrics
-        self.view = CapView(settings.cap_bytes)
+        self._cap_bytes = settings.cap_bytes or NO_CAP_BYTES
+        self.view = CapView(self._cap_bytes)
         self._known = standing
         self._forecast: _Forecast | None = None
         self._begun_s = clock.boottime()
@@ -152,7 +156,7 @@ class CapKeeper:
         now, boottime_s = self._clock.now(), self._clock.boottime()
         if self._outbox.clock_verdict.trusted:
             self._turn_month(now)
-            forecast = self._foretold(boottime_s)
+            forecast = await self._foretold(boottime_s)
             if forecast is not None:
                 await self._judge(forecast.per_day, now, boottime_s)
             await self._let_pass(now)
@@ -169,7 +173,7 @@ class CapKeeper:
             self._eased_on = None
         self._known = replace(self._known, month_began=begin)
 
-    def _foretold(self, boottime_s: float) -> _Forecast | None:
+    async def _foretold(self, boottime_s: float) -> _Forecast | None:
         plan = self._plan()
         known = sum(bool(meter.infos) for meter in plan.meters)
         if known < len(plan.meters) and boottime_s - self._begun_s < self._start_s:
@@ -180,16 +184,16 @@ class CapKeeper:
             or made.meters_known != known
             or boottime_s - made.made_at_s >= FORECAST_INTERVAL_S
         ):
-            self._forecast = made = _Forecast(known, boottime_s, bytes_per_day(plan))
+            # Some thousand envelopes are encoded: a second of a slow machine, in which polls go on.
+            per_day = await asyncio.to_thread(bytes_per_day, plan)
+            self._forecast = made = _Forecast(known, boottime_s, per_day)
         return made
 
     async def _judge(
         self, per_day: Mapping[CapStage, float], now: datetime, boottime_s: float
     ) -> None:
         month = Month.of(now, self._settings.cap_from_day)
-        balance = Balance(
-            self.view.cap_bytes, self.account.used_bytes, month.left_days(now), per_day
-        )
+        balance = Balance(self._cap_bytes, self.account.used_bytes, month.left_days(now), per_day)
         before, moment = self._known, to_the_millisecond(now)
         after = after_look(
             before,

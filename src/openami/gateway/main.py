@@ -52,6 +52,7 @@ from openami.gateway.link_account import LinkAccount
 from openami.gateway.memory import MeterMemories
 from openami.gateway.meter_record import MeterRecord
 from openami.gateway.metrics import GatewayMetrics
+from openami.gateway.monthly_cap import CapStage
 from openami.gateway.normalise import Source
 from openami.gateway.on_change import OnChange
 from openami.gateway.outbox import Outbox, OutboxError, open_outbox
@@ -196,7 +197,10 @@ class Gateway:
         self._statements = statements
         self._source = Source(config.feeder_id, config.gateway_id)
         self._cap = cap
-        self._uplink = UplinkView(str(config.mqtt.endpoint), cap=None if cap is None else cap.view)
+        self._uplink = UplinkView(
+            str(config.mqtt.endpoint),
+            cap=cap.view if cap is not None and config.uplink.cap_bytes else None,
+        )
         self._started_at = self._clock.now()
         self._service = ServiceManager(config.service.notify_socket)
         self._snapshot: tuple[float, Snapshot] | None = None
@@ -516,13 +520,13 @@ async def _cap(
     metrics: GatewayMetrics,
     collectors: Sequence[LineCollector],
 ) -> CapKeeper | None:
-    """Return the part that keeps to the monthly cap, if there is one. Raises ConfigError."""
-    if not config.uplink.cap_mb_a_month:
-        return None
+    """Return the part that keeps to the monthly cap, if there is one, or was. Raises ConfigError."""
     try:
         standing = await outbox.database.run(cap_table.read)
     except DatabaseError as error:
         raise ConfigError(str(config.file), "data_dir", str(error), error.remedy) from None
+    if not config.uplink.cap_bytes and standing.stage is CapStage.FULL and not standing.withheld_at:
+        return None
     account = LinkAccount(
         assumptions(config), protocol=config.mqtt.protocol, keepalive_s=config.mqtt.keepalive_s
     )
