@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.gateway.test_budget import meter, plan
 
 from openami.gateway.budget import month_bytes
-from openami.gateway.cap_forecast import bytes_per_day, capped_month
+from openami.gateway.cap_forecast import bytes_per_day
 from openami.gateway.link_account import UNANSWERED_BYTES, LinkAccount
 from openami.gateway.monthly_cap import (
     ORDER,
@@ -19,6 +19,7 @@ from openami.gateway.monthly_cap import (
     CapStage,
     Month,
     backlog_may_go,
+    lived,
     period_began,
     stage_after,
 )
@@ -145,16 +146,15 @@ def test_a_month_stays_under_its_cap_whatever_it_brings(
 
 @given(cap_mb=st.floats(1, 200))
 def test_a_month_as_foretold_is_lived_in_full_as_far_as_the_cap_reaches(cap_mb: float) -> None:
-    month = capped_month(plan(meter("M-1"), meter("M-2")), round(cap_mb * MB))
-    assert sum(each.days for each in month.stages) == pytest.approx(30)
-    per_day = bytes_per_day(plan(meter("M-1"), meter("M-2")))
-    fits = [s for s in ORDER if per_day[s] * 30 <= cap_mb * MB * (1 - RESERVED_SHARE)]
+    stages = list(lived(round(cap_mb * MB), PER_DAY, DAYS))
+    assert sum(each.days for each in stages) == pytest.approx(DAYS)
+    fits = [s for s in ORDER if PER_DAY[s] * DAYS <= cap_mb * MB * (1 - RESERVED_SHARE)]
     if fits:
-        assert month.total_bytes <= cap_mb * MB
+        assert stages[-1].used_bytes <= cap_mb * MB
         # The mildest that fits all month long is the harshest that is ever needed.
-        assert max(ORDER.index(each.stage) for each in month.stages) <= ORDER.index(fits[0])
+        assert max(ORDER.index(each.stage) for each in stages) <= ORDER.index(fits[0])
     if CapStage.FULL in fits:
-        assert [each.stage for each in month.stages] == [CapStage.FULL]
+        assert [each.stage for each in stages] == [CapStage.FULL]
 
 
 def test_each_stage_is_cheaper_than_the_one_before() -> None:

@@ -244,8 +244,8 @@ async def test_many_may_publish_at_once(world: World) -> None:
 
 async def test_each_message_comes_under_its_own_topic(world: World) -> None:
     """More topics than any broker has aliases for, each more than once, on one connection and on the next."""
-    topics = [TOPIC.format(f"m-{n}") for n in range(25)]
-    sent = [(topic, payload) for payload in (b"1", b"2", b"3") for topic in topics]
+    topics = [TOPIC.format(f"m-{n}") for n in range(12)]
+    sent = [(topic, payload) for payload in (b"1", b"2") for topic in topics]
     async with world.port("hes").connect() as hes:
         await hes.subscribe([EVERYTHING])
         for part in (sent, sent[::-1]):
