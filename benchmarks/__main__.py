@@ -20,6 +20,7 @@ ALWAYS = (
     ("bench_pages", "sqlite"),
     ("bench_judge",),
     ("bench_door",),
+    ("bench_link",),
 )
 WITH_POSTGRES = (
     ("bench_ingest", "postgres"),

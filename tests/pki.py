@@ -76,15 +76,31 @@ class Pki:
     def revoked_file(self) -> Path:
         """Write our authority's list of revoked certificates, with nobody on it."""
         path = self._directory / "revoked.pem"
-        revocations = (
+        self._write_revoked(path)
+        return path
+
+    def revoke(self, cert_file: Path, revoked_file: Path) -> None:
+        """Write a list of revoked certificates with this one on it."""
+        certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+        entry = (
+            x509.RevokedCertificateBuilder()
+            .serial_number(certificate.serial_number)
+            .revocation_date(self._now)
+            .build()
+        )
+        self._write_revoked(revoked_file, entry)
+
+    def _write_revoked(self, path: Path, *entries: x509.RevokedCertificate) -> None:
+        builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._ours.name)
             .last_update(self._now - _DAY)
             .next_update(self._now + 30 * _DAY)
-            .sign(self._ours.key, hashes.SHA256())
         )
+        for entry in entries:
+            builder = builder.add_revoked_certificate(entry)
+        revocations = builder.sign(self._ours.key, hashes.SHA256())
         path.write_bytes(revocations.public_bytes(serialization.Encoding.PEM))
-        return path
 
     def _authority(self, stem: str, name: str) -> _Issuer:
         key = ec.generate_private_key(ec.SECP256R1())

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 DAY_S: Final = 86_400
+MB_BYTES: Final = 1_000_000  # as networks bill it, not 2**20
 # Bounds of what a report says, since anybody can sign one: figures that can be reckoned with, and prices.
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -23,8 +24,7 @@ class Assumptions(msgspec.Struct, frozen=True, rename="camel"):
     """What a bill takes for granted where nothing was seen; bytes and days."""
 
     month_days: Positive = 30
-    mb_bytes: Positive = 1_000_000
-    """As networks bill it, not 2**20."""
+    mb_bytes: Positive = MB_BYTES
     ip_tcp_bytes: Count = 52
     """IPv4 header 20 and TCP header 20 with its timestamps 12, of each segment either way."""
     tls_record_bytes: Count = 22
@@ -34,12 +34,16 @@ class Assumptions(msgspec.Struct, frozen=True, rename="camel"):
     puback_bytes: Count = 4
     handshake_bytes: Count = 5_000
     """TCP, TLS 1.3 with certificates on both sides, CONNECT, SUBSCRIBE and their answers."""
+    resumed_handshake_bytes: Count = 2_800
+    """The same where the TLS session of the connection before is resumed, without certificates."""
     connections_per_day: Count = 1
     keep_alive_s: Count = 60
     """Where the gateway's own was not seen."""
 
 
-WITHOUT_TLS: Final = Assumptions(tls_record_bytes=0, handshake_bytes=800)
+WITHOUT_TLS: Final = Assumptions(
+    tls_record_bytes=0, handshake_bytes=800, resumed_handshake_bytes=800
+)
 """The same of a link that is not encrypted: TCP, CONNECT, SUBSCRIBE and their answers, and nothing around them."""
 
 
@@ -63,13 +67,19 @@ def exchange_link_bytes(packet: int, assumed: Assumptions) -> int:
     return link_bytes(packet, assumed) + link_bytes(assumed.puback_bytes, assumed) + acknowledgement
 
 
+def ping_bytes(assumed: Assumptions) -> int:
+    """Return what a ping and its answer cost."""
+    return 2 * (_PING_BYTES + link_bytes(_PING_BYTES, assumed)) + assumed.ip_tcp_bytes
+
+
 def idle_bytes(sendings: int, keep_alive_s: int, assumed: Assumptions) -> int:
     """Return what a connection costs a month by itself: handshakes, and pings where no sending spares one."""
     rounds = assumed.month_days * DAY_S // keep_alive_s if keep_alive_s else 0
     pings = max(0, rounds - sendings)
-    ping = 2 * (_PING_BYTES + link_bytes(_PING_BYTES, assumed)) + assumed.ip_tcp_bytes
-    handshakes = assumed.month_days * assumed.connections_per_day
-    return pings * ping + handshakes * assumed.handshake_bytes
+    # Once a day in full, whatever was resumed before (decision 0077).
+    full, resumed = min(1, assumed.connections_per_day), max(0, assumed.connections_per_day - 1)
+    a_day = full * assumed.handshake_bytes + resumed * assumed.resumed_handshake_bytes
+    return pings * ping_bytes(assumed) + assumed.month_days * a_day
 
 
 def cost(total_bytes: int, price_per_mb: Decimal | None, assumed: Assumptions) -> str | None:

@@ -137,8 +137,8 @@ async def test_what_a_client_does_is_seen(watched: Watched) -> None:
     assert (told.topic, told.payload, told.qos, told.retain, told.dup) == (
         TOPIC, b"{}", 1, False, False,
     )  # fmt: skip
-    # Head 2, length of the topic 2, packet id 2, no properties 1.
-    assert told.wire_bytes == len(TOPIC) + len(b"{}") + 7
+    # Head 2, length of the topic 2, packet id 2, length of the properties 1, and the alias it tells 3.
+    assert told.wire_bytes == len(TOPIC) + len(b"{}") + 10
     assert isinstance(taken, Acknowledged)
     assert (taken.packet_id, taken.withheld) == (told.packet_id, False)
     assert isinstance(left, Disconnected)

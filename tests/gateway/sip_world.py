@@ -214,6 +214,7 @@ class Pole:
         self.nonces: dict[str, str] = {}
         """The latest nonce the gateway has told, by session: what an honest head-end would echo."""
         self.spread = 0.0
+        self.readings_wait = False
         self.slept_s: list[float] = []
         self._nonces_made = itertools.count(1)
 
@@ -261,6 +262,7 @@ class Pole:
             lock_out=self.lock_out,
             metrics=GatewayMetrics(),
             spread=lambda: self.spread,
+            readings_wait=lambda: self.readings_wait,
             sleep=self._sleep,
             fresh_nonce=lambda: encode_base64url(next(self._nonces_made).to_bytes(16, "big")),
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from tests.conftest import StartMosquitto
@@ -179,6 +181,47 @@ def test_the_table_tells_groups_and_sum(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(budget_command, ["-c", str(gateway.file), "--price-per-mb", "NaN"])
     assert wrong.exit_code == 2
     assert "'NaN' is not between 0 and 1,000,000" in wrong.stderr
+
+
+def test_a_link_that_breaks_pays_half_for_each_further_connection() -> None:
+    once = plan(meter()).assumed
+    often = replace(plan(meter()), assumed=msgspec.structs.replace(once, connections_per_day=97))
+    more = budget(often).idle_bytes - budget(plan(meter())).idle_bytes
+    assert more == 30 * 96 * once.resumed_handshake_bytes < 30 * 96 * once.handshake_bytes
+
+
+def test_an_alias_spares_the_topic_of_the_meters_it_reaches() -> None:
+    meters = meter("M-1"), meter("M-2")
+    topic = len("openami/v1/feeder-1/pole-1/meter/M-1/telemetry")
+    without, one, both = (
+        share(budget(replace(plan(*meters), topic_aliases=n)), "fast") for n in (0, 1, 10)
+    )
+    assert (without.bytes - both.bytes) / without.messages == topic - 3
+    assert without.bytes - one.bytes == one.bytes - both.bytes
+
+
+def test_a_cap_says_what_it_makes_of_the_month(tmp_path: Path) -> None:
+    gateway = GatewayProgram(tmp_path, mqtt={"url": "mqtt://127.0.0.1"}, modbus_port=1)
+    asked = ["-c", str(gateway.file)]
+
+    def told(cap_mb: float) -> Any:
+        gateway.configure(
+            meters=2, fast_s=60, billing_s=900, more=["[uplink]", f"cap_mb_a_month = {cap_mb}"]
+        )
+        return CliRunner().invoke(budget_command, asked)
+
+    assert "with a cap of 500.00 MB: full 30 days" in told(500).stdout
+    bites = told(20)
+    assert re.search(r"with a cap of 20\.00 MB: \w+ \d+ days.*; 1\d\.\d\d MB", bites.stdout)
+    assert "the cap does not hold" not in bites.stderr
+    assert "the cap does not hold" in told(1).stderr
+    row = json.loads(CliRunner().invoke(budget_command, [*asked, "--json"]).stdout)["capped"]
+    assert row["capBytes"] == 1_000_000 < row["totalBytes"]
+    assert row["stages"] == [{"stage": "essential", "days": 30.0, "usedBytes": row["totalBytes"]}]
+    refused = told(0.5)
+    assert refused.exit_code != 0
+    assert "uplink.cap_mb_a_month: " in refused.stderr
+    assert "0 is no cap" in refused.stderr
 
 
 # --- on a link -----------------------------------------------------------------------------------

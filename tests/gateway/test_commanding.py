@@ -454,6 +454,26 @@ async def test_readings_are_sent_again(pole: Pole) -> None:
         assert (await gateway.reports())[-1].status is ReportStatus.DONE
 
 
+async def test_where_readings_wait_by_the_cap_none_is_sent_again_and_relays_move(
+    pole: Pole,
+) -> None:
+    pole.clock.is_synchronised = True
+    pole.readings_wait = True
+    async with pole.running() as gateway:
+        await gateway.ready()
+        result = await gateway.outbox.append([telemetry(ts=pole.clock.now())])
+        await gateway.outbox.mark_sent(result.seqs, pole.clock.now())
+        span = {"from": "2026-07-01T00:00:00Z", "to": "2026-07-02T00:00:00Z"}
+        await gateway.command(
+            pole.parties.command(Action.RESEND, pole.nonces["s-1"], seq=1, args=span)
+        )
+        last = (await gateway.reports())[-1]
+        assert (last.status, last.code) == (ReportStatus.FAILED, SipCode.RATE_LIMIT)
+        assert result.seqs[0] not in {entry.seq for entry in await gateway.outbox.pending(10)}
+        await gateway.command(pole.parties.command(Action.DISCONNECT, pole.nonces["s-1"], seq=2))
+        assert (await gateway.reports())[-1].status is ReportStatus.DONE
+
+
 async def test_a_trade_is_settled_once_by_two_parties(pole: Pole) -> None:
     async with pole.running() as gateway:
         await gateway.ready()

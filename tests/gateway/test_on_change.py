@@ -190,7 +190,7 @@ def test_who_hears_is_never_further_off_than_the_deadband(
 @pytest.fixture
 async def village(tmp_path: Path) -> AsyncIterator[Pole]:
     async with pole(tmp_path) as made:
-        made.around(on_change=ON_CHANGE)
+        made.around(on_change=lambda: ON_CHANGE)
         yield made
 
 
@@ -254,7 +254,7 @@ async def test_a_new_process_tells_everything(village: Pole) -> None:
     await village.run(60)
     await village.new()
     await village.start()
-    village.around(on_change=ON_CHANGE)
+    village.around(on_change=lambda: ON_CHANGE)
     await village.run(1)
     assert len(measured(await village.new(), VOLTAGE)) == 1
 

@@ -15,10 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from openami.gateway.meter_record import MeterRecord
 from openami.gateway.metrics import GatewayMetrics
+from openami.gateway.monthly_cap import CapStage
 from openami.gateway.normalise import Doubt, KnownValue, Remembered
 from openami.gateway.outbox import OutboxState
 from openami.gateway.reachability import Reachability
-from openami.gateway.snapshot import CheckState, LineView, Snapshot, UplinkView
+from openami.gateway.snapshot import CapView, CheckState, LineView, Snapshot, UplinkView
 from openami.gateway.status import status_app
 from openami.gateway.status_page import status_page
 from openami.gateway.timekeeping import Reason, Verdict
@@ -209,6 +210,28 @@ def test_the_page_says_what_a_person_at_the_pole_wants_to_know() -> None:
 def test_a_certificate_that_ends_soon_is_seen_in_time(until: datetime, expected: str) -> None:
     uplink = UplinkView("mqtts://b", connected=True, since=NOW, certificate_until=until)
     assert expected in text(status_page(snapshot(uplink=uplink)))
+
+
+def test_the_month_under_its_cap_is_shown_where_there_is_one() -> None:
+    assert "This month" not in text(status_page(snapshot()))
+    cap = CapView(20_000_000, used_bytes=12_340_000)
+    shown = snapshot(uplink=UplinkView("b", connected=True, cap=cap))
+    assert "This month 12.3 of 20.0 MB Clock" in text(status_page(shown))
+    cap.stage, cap.waits = CapStage.HOURLY, True
+    expected = "This month 12.3 of 20.0 MB; ▲ telemetry hourly ; readings wait for room"
+    assert expected in text(status_page(shown))
+
+
+async def test_metrics_of_the_month_under_its_cap() -> None:
+    async with asking(snapshot()) as ask:
+        assert "openami_gateway_month_cap_bytes NaN" in (await ask("/metrics")).text
+    cap = CapView(20_000_000, used_bytes=12_340_000, stage=CapStage.DAILY)
+    async with asking(snapshot(uplink=UplinkView("b", cap=cap))) as ask:
+        told = (await ask("/metrics")).text
+    assert "openami_gateway_month_bytes 1.234e+07" in told
+    assert "openami_gateway_month_cap_bytes 2e+07" in told
+    assert 'openami_gateway_cap_stage{stage="daily"} 1.0' in told
+    assert 'openami_gateway_cap_stage{stage="full"} 0.0' in told
 
 
 def test_unknown_is_not_shown_as_nothing() -> None:

@@ -80,6 +80,10 @@ class Watched:
     def resumed(self) -> bool:
         return self._connection.resumed
 
+    @property
+    def tls_resumed(self) -> bool:
+        return self._connection.tls_resumed
+
     async def publish(self, topic: str, payload: bytes) -> None:
         seq = decode_envelope(payload).seq
         assert seq is not None

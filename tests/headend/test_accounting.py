@@ -4,6 +4,7 @@ import json
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from tests.gateway.clock_double import ClockDouble
 from tests.headend.decisions import (
     FEEDER,
     GATEWAY,
@@ -16,15 +17,20 @@ from tests.headend.decisions import (
 )
 from tests.headend.test_commands import openami, rows
 
+from openami.gateway.cap_events import cap_drafts
+from openami.gateway.monthly_cap import Balance, CapStage, Standing
+from openami.gateway.normalise import Source
 from openami.gateway.thinning import Stage, Untold, thinned_event
 from openami.headend.accounting import day_accounts
+from openami.headend.alarm_watch import AlarmWatch
+from openami.headend.broker_link import BrokerLink
 from openami.headend.completeness import DayAccount, MissingReason
 from openami.headend.gap_life import Gap, Span
 from openami.headend.ingest import Accepted, Decision, Kind, Message
 from openami.headend.store import StoredEvent
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
-from openami.headend.told_spans import STILL, silent_spans, thinned_spans
+from openami.headend.told_spans import STILL, silent_spans, thinned_spans, withheld_spans
 from openami.profile import (
     Event,
     EventSource,
@@ -168,6 +174,53 @@ async def test_the_gateways_own_words_of_thinning_are_read(store: HeadEndStore) 
     found = {each.meter_serial: each for each in await accounts(store)}
     assert GATEWAY not in found, "a gateway that speaks of itself is no meter"
     assert [gap.reason for gap in found[METER].gaps] == [MissingReason.THINNED]
+
+
+async def test_the_gateways_own_words_of_what_waits_are_read(store: HeadEndStore) -> None:
+    """Raised, said again as the same event, cleared: one span, one alarm, and gaps that are not asked for."""
+    full, hourly = Standing(), Standing(stage=CapStage.HOURLY, withheld_at=at(10))
+    balance = Balance(20_000_000, 15_000_000, 12.0, {})
+
+    async def look(before: Standing, after: Standing, moment: datetime) -> None:
+        drafts = cap_drafts(
+            before,
+            after,
+            balance,
+            source=Source(FeederId(FEEDER), GatewayId(GATEWAY)),
+            moment=moment,
+            boottime_s=0.0,
+            sign_of_life=True,
+        )
+        topic = f"openami/v1/{FEEDER}/{GATEWAY}/meter/{GATEWAY}/event"
+        await store.commit(
+            [
+                Accepted(
+                    Kind.EVENT,
+                    each.envelope,
+                    Message(topic, each.envelope.encode(), moment),
+                )
+                for each in drafts
+            ]
+        )
+        link = BrokerLink(heard=True, since=moment)
+        await AlarmWatch(store, ClockDouble(moment), lambda: link).look()
+
+    there = [q for q in range(96) if q not in (11, 12)]
+    await store.commit([*day_of(METER, *there), *day_of("M-2", 11, 12)])
+    await look(full, hourly, at(10))
+    await look(hourly, hourly, at(18))
+    [gateway] = await store.gateways()
+    assert gateway.withholds
+    assert [(a.kind, a.times) for a in await store.active_alarms()] == [("telemetry_withheld", 1)]
+    assert withheld_spans(await store.events(meter_serial=GATEWAY)) == [Span(at(10), STILL)]
+    found = {each.meter_serial: each for each in await accounts(store)}
+    assert [gap.reason for gap in found[METER].gaps] == [MissingReason.WITHHELD]
+
+    await look(hourly, full, at(20))
+    [gateway] = await store.gateways()
+    assert not gateway.withholds
+    assert withheld_spans(await store.events(meter_serial=GATEWAY)) == [Span(at(10), at(20))]
+    assert len(await store.events(meter_serial=GATEWAY)) == 4
 
 
 def told_at(kind: str, when: datetime) -> StoredEvent:

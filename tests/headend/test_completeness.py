@@ -199,6 +199,12 @@ def test_what_was_thinned_is_named() -> None:
     assert why(told) == [(4, MissingReason.THINNED)]
 
 
+def test_what_waits_by_a_cap_is_named_and_is_no_silence() -> None:
+    told = replace(TIMES, withheld=[Span(at(30), at(60))])
+    assert why(told) == [(4, MissingReason.WITHHELD)]
+    assert silences([accounted(arrivals(*HOLE), told=told)]) == []
+
+
 # --- the interval --------------------------------------------------------------------------------
 
 

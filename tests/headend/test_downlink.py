@@ -221,6 +221,7 @@ class BrokenConnection:
     """A connection on which the process dies: before a command is out, or, with a village, right after."""
 
     resumed = True
+    tls_resumed = False
 
     def __init__(self, village: Village | None) -> None:
         self._village = village

@@ -242,6 +242,23 @@ def test_one_answer_proves_what_the_gateway_told_that_it_thinned() -> None:
     assert isinstance(asked(thinned=(span,)), Ask), "something of it may be there: it is asked once"
 
 
+def test_what_waits_by_a_cap_is_neither_asked_for_nor_lost_and_has_its_time_afterwards() -> None:
+    month = timedelta(days=30)
+    waits = next_step(GAP, replace(WELL, withholds=True), PATIENCE, NOON + month)
+    assert isinstance(waits, Gap)
+    assert (waits.state, waits.reason) == (GapState.OPEN, GapReason.WITHHELD)
+    over = next_step(waits, WELL, PATIENCE, NOON + month)
+    assert isinstance(over, Gap)
+    assert (over.state, over.reason) == (GapState.OPEN, GapReason.IN_TRANSIT)
+    later = next_step(over, WELL, PATIENCE, NOON + month + PATIENCE.grace)
+    assert isinstance(later, Ask)
+    of_an_older_card = next_step(
+        GAP, replace(WELL, withholds=True, epoch=2), PATIENCE, NOON + month
+    )
+    assert isinstance(of_an_older_card, Gap)
+    assert of_an_older_card.reason is GapReason.CARD_REPLACED
+
+
 def test_an_old_one_that_was_answered_without_is_beyond_retention() -> None:
     old = replace(said_all(ANSWERS_PROVING), measured_to=NOON - timedelta(days=8))
     step = asked(old)

@@ -1,5 +1,6 @@
 """A meter's state in one word, and each step past its edges."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from openami.headend.states import (
     GATEWAY_SILENT_AFTER_MINUTES,
     METER_SILENT_AFTER_MINUTES,
+    WITHHOLDING_SILENT_AFTER_MINUTES,
     GatewayState,
     MeterState,
     count_states,
@@ -63,6 +65,18 @@ def test_of_a_silent_gateways_meters_nothing_is_known(worst: Quality) -> None:
 def test_a_gateway_is_silent_one_step_past_the_edge() -> None:
     assert gateway_state(gateway(GATEWAY_EDGE), NOW) is GatewayState.REPORTING
     assert gateway_state(gateway(GATEWAY_EDGE + A_STEP), NOW) is GatewayState.GATEWAY_SILENT
+
+
+def test_where_readings_wait_by_a_cap_nobody_is_silent_who_only_waits() -> None:
+    """The gateway is heard every two hours; that a meter does not answer is an event, which never waits."""
+    edge = timedelta(minutes=WITHHOLDING_SILENT_AFTER_MINUTES)
+    capped = replace(gateway(edge), withholds=True)
+    assert gateway_state(capped, NOW) is GatewayState.REPORTING
+    assert meter_state(meter(timedelta(days=3)), capped, now=NOW) is MeterState.REPORTING
+    lost = meter(timedelta(days=3), Quality.COMMS_LOST)
+    assert meter_state(lost, capped, now=NOW) is MeterState.METER_SILENT
+    gone = replace(gateway(edge + A_STEP), withholds=True)
+    assert gateway_state(gone, NOW) is GatewayState.GATEWAY_SILENT
 
 
 def test_a_meter_nobody_has_told_of() -> None:

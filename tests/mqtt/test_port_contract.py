@@ -242,6 +242,21 @@ async def test_many_may_publish_at_once(world: World) -> None:
         assert {d.payload for d in await take(hes, 500)} == set(numbers(500))
 
 
+async def test_each_message_comes_under_its_own_topic(world: World) -> None:
+    """More topics than any broker has aliases for, each more than once, on one connection and on the next."""
+    topics = [TOPIC.format(f"m-{n}") for n in range(12)]
+    sent = [(topic, payload) for payload in (b"1", b"2") for topic in topics]
+    async with world.port("hes").connect() as hes:
+        await hes.subscribe([EVERYTHING])
+        for part in (sent, sent[::-1]):
+            async with world.port("gw").connect() as gateway:
+                for topic, payload in part:
+                    await gateway.publish(topic, payload)
+            came = await take(hes, len(part))
+            hes.acknowledge(came)
+            assert [(d.topic, d.payload) for d in came] == part
+
+
 @pytest.mark.parametrize(
     ("topic_filter", "topic", "wanted"),
     [

@@ -125,6 +125,20 @@ def backlog(file: Path, as_json: bool) -> None:
     show_default=True,
     help="Events a meter and day that are reckoned with.",
 )
+@click.option(
+    "--connections-per-day",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    show_default=True,
+    help="How often a day the link breaks; all but one resume their TLS session.",
+)
+@click.option(
+    "--topic-aliases",
+    type=click.IntRange(0, 65_535),
+    default=10,
+    show_default=True,
+    help="How many the broker takes in MQTT 5.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def budget(
     file: Path,
@@ -132,6 +146,8 @@ def budget(
     currency: str,
     changed_share: float,
     events_per_day: float,
+    connections_per_day: int,
+    topic_aliases: int,
     as_json: bool,
 ) -> None:
     """Predict the MB and the money of a month, and what slower intervals would save.
@@ -146,6 +162,8 @@ def budget(
         currency=currency,
         changed_share=changed_share,
         events_per_day=events_per_day,
+        connections_per_day=connections_per_day,
+        topic_aliases=topic_aliases,
         as_json=as_json,
     )
 

@@ -11,6 +11,7 @@ from openami.cli.report import Exit, fail, print_json, print_table, say
 
 if TYPE_CHECKING:
     from openami.gateway.budget import Budget
+    from openami.gateway.cap_forecast import CappedMonth
     from openami.gateway.config import GatewayConfig
 
 # Above it, nobody would send a byte.
@@ -42,12 +43,15 @@ def tell_budget(
     currency: str,
     changed_share: float,
     events_per_day: float,
+    connections_per_day: int,
+    topic_aliases: int,
     as_json: bool,
 ) -> None:
     """Print the month that a configuration makes."""
     import msgspec
 
     from openami.gateway.budget import budget
+    from openami.gateway.cap_forecast import capped_month
     from openami.gateway.database import DatabaseError
     from openami.gateway.driver import DriverError
     from openami.gateway.main import DATABASE_FILE, InstalledDrivers
@@ -62,6 +66,8 @@ def tell_budget(
                 changed_share=changed_share,
                 events_per_meter_day=events_per_day,
                 price_per_mb=price_per_mb,
+                connections_per_day=connections_per_day,
+                topic_aliases=topic_aliases,
             )
         )
     except DriverError as error:
@@ -69,11 +75,33 @@ def tell_budget(
     except DatabaseError as error:
         fail(str(error), Exit.FAILED, error.remedy)
     month = budget(planned)
+    cap_bytes = config.uplink.cap_bytes
+    capped = capped_month(planned, cap_bytes) if cap_bytes else None
     if as_json:
         price = None if price_per_mb is None else f"{price_per_mb:f}"
-        print_json({**msgspec.to_builtins(month), "pricePerMb": price, "currency": currency})
+        print_json(
+            {
+                **msgspec.to_builtins(month),
+                "pricePerMb": price,
+                "currency": currency,
+                "capped": msgspec.to_builtins(capped),
+            }
+        )
         return
     _print(month, currency)
+    if capped is not None:
+        _print_capped(capped, month.assumptions.mb_bytes)
+
+
+def _print_capped(capped: "CappedMonth", mb_bytes: int) -> None:
+    cap_mb, total_mb = (f"{n / mb_bytes:.2f}" for n in (capped.cap_bytes, capped.total_bytes))
+    days = ", ".join(f"{each.stage.value} {each.days:g} days" for each in capped.stages)
+    click.echo(f"with a cap of {cap_mb} MB: {days}; {total_mb} MB")
+    if capped.total_bytes > capped.cap_bytes:
+        say(
+            f"the cap does not hold: what always goes takes more than {cap_mb} MB; a longer keepalive_s "
+            "spares pings"
+        )
 
 
 def _print(month: "Budget", currency: str) -> None:

@@ -56,6 +56,8 @@ _SEQ: Final = 1_000_000
 # As long as any other: to the millisecond.
 _TS: Final = datetime(2026, 6, 30, 12, 34, 56, 789_000, tzinfo=UTC)
 _PROPERTIES_BYTES: Final[Mapping[str, int]] = {"5": 1, "3.1.1": 0}
+# In the place of a topic: the alias's identifier and its two bytes.
+_ALIAS_BYTES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class Plan:
     """… and the share of their polls, between heartbeats, at which something has changed."""
     events_per_meter_day: float = EVENTS_PER_METER_DAY
     price_per_mb: Decimal | None = None
+    topic_aliases: int = 0
+    """For how many meters the broker takes an alias in the place of their topic; 0 in MQTT 3.1.1."""
     assumed: Assumptions = field(default_factory=Assumptions)
 
 
@@ -140,14 +144,21 @@ def budget(plan: Plan) -> Budget:
     )
 
 
+def month_bytes(plan: Plan) -> int:
+    """Return all that the link carries in a month of this plan."""
+    return sum(share.bytes for share in _shares(plan)) + _idle(plan)
+
+
 def _shares(plan: Plan) -> Iterator[Share]:
     on_change = OnChange(plan.reports)
     for group in PollGroup:
         whole, unchanged = _polls(group, plan)
         sent: list[_Sent] = []
-        for meter in plan.meters:
-            sent += _times(whole, _polled(meter, group, plan))
-            sent += _times(unchanged, _polled(meter, group, plan, withheld=on_change))
+        for at, meter in enumerate(plan.meters):
+            aliased = at < plan.topic_aliases
+            sent += _times(whole, _polled(meter, group, plan, aliased=aliased))
+            quiet = _polled(meter, group, plan, aliased=aliased, withheld=on_change)
+            sent += _times(unchanged, quiet)
         yield _share(group.value, plan.schedule.schedule.interval_s(group), sent, plan)
     events = round(plan.assumed.month_days * plan.events_per_meter_day)
     yield _share("events", None, _times(events, (_event(m, plan) for m in plan.meters)), plan)
@@ -165,7 +176,7 @@ def _polls(group: PollGroup, plan: Plan) -> tuple[int, int]:
 
 
 _Sent = tuple[int, str, bytes]
-"""How often a month, on which topic, what."""
+"""How often a month, on which topic, what; no topic where an alias stands for it."""
 
 
 def _times(count: int, messages: Iterable[tuple[str, bytes]]) -> list[_Sent]:
@@ -185,14 +196,19 @@ def _share(name: str, interval_s: int | None, sent: Sequence[_Sent], plan: Plan)
 
 
 def _on_the_link(topic: str, payload: bytes, plan: Plan) -> int:
-    properties = _PROPERTIES_BYTES[plan.protocol]
+    properties = _PROPERTIES_BYTES[plan.protocol] + (0 if topic else _ALIAS_BYTES)
     packet = packet_size(len(topic.encode()), len(payload), property_bytes=properties)
     puback = plan.assumed.puback_bytes
     return packet + puback + exchange_link_bytes(packet, plan.assumed)
 
 
 def _polled(
-    meter: MeterPlan, group: PollGroup, plan: Plan, *, withheld: OnChange | None = None
+    meter: MeterPlan,
+    group: PollGroup,
+    plan: Plan,
+    *,
+    aliased: bool,
+    withheld: OnChange | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Yield what one poll of a group sends: a meter that was read has the registers it answered with.
 
@@ -209,7 +225,7 @@ def _polled(
     readings = [TimedReading(_TS, _reading(info, meter, plan)) for info in infos]
     topic = TelemetryTopic(plan.source.feeder_id, plan.source.gateway_id, meter.serial)
     for envelope, _ in envelopes(readings, source=plan.source, serial=meter.serial):
-        yield str(topic), _encoded(envelope)
+        yield "" if aliased else str(topic), _encoded(envelope)
 
 
 def _reading(info: RegisterInfo, meter: MeterPlan, plan: Plan) -> RegisterReading:
@@ -264,7 +280,7 @@ def _slower(plan: Plan, total: int) -> Iterator[Slower]:
                 continue
             told += 1
             other = replace(plan, schedule=schedule)
-            other_total = sum(share.bytes for share in _shares(other)) + _idle(other)
+            other_total = month_bytes(other)
             saved = total - other_total
             yield Slower(
                 group=group,

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from itertools import chain
 from typing import Protocol
 
@@ -122,7 +123,8 @@ class Surroundings:
     clock_trusted: Callable[[], bool]
     metrics: GatewayMetrics
     orders: RelayOrders = field(default_factory=RelayOrders)
-    on_change: OnChange = field(default_factory=lambda: OnChange({}))
+    on_change: Callable[[], OnChange] = field(default_factory=lambda: partial(OnChange, {}))
+    """The rule as it stands at a poll."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """How to wait; a clock that obeys a test has its own way."""
     read_timeout_s: float = METER_READ_TIMEOUT_S
@@ -364,7 +366,7 @@ class LineCollector:
             clock_trusted=around.clock_trusted(),
             misses_max=around.settings.comms_lost_after_misses,
             instants=self._instants,
-            on_change=around.on_change,
+            on_change=around.on_change(),
             order=None if serial is None else around.orders.last(serial),
         )
 

@@ -141,6 +141,8 @@ class Surroundings:
     """Nobody guesses it, see `secret_nonce`."""
     orders: RelayOrders = field(default_factory=RelayOrders)
     """Where it is noted what contactors were ordered to, for those who watch them."""
+    readings_wait: Callable[[], bool] = lambda: False
+    """Whether readings wait by the monthly cap, so that none is sent a second time (decision 0076)."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """How to wait; a clock that obeys a test has its own way."""
     tick_s: float = TICK_S
@@ -598,6 +600,8 @@ class Commanding:
             return Outcome(ReportStatus.FAILED, SipCode.LOCKOUT.value)
         if self._boottime() > plan.until_boottime_s:
             return Outcome(ReportStatus.FAILED, SipCode.EXPIRED.value)
+        if command.action is Action.RESEND and self._around.readings_wait():
+            return Outcome(ReportStatus.FAILED, SipCode.RATE_LIMIT.value)
         meter = None
         if command.action not in (Action.SETTLE, Action.RESEND):
             meter = await self._meter(command.meter_serial, METER_WAIT_S)

@@ -28,6 +28,10 @@ class EventType(StrEnum):
     INTERVALS_LOST = "intervals_lost"
     """Billing intervals of an outage that the meter's load profile does not hold (decision 0058)."""
     CERTIFICATE_EXPIRING = "certificate_expiring"
+    TELEMETRY_SLOWED = "telemetry_slowed"
+    """By the monthly cap less is told than is configured, of what no bill is made of (decision 0076)."""
+    TELEMETRY_WITHHELD = "telemetry_withheld"
+    """By the monthly cap readings wait on the gateway's disk; told again while they do (decision 0076)."""
     COMMANDS_REFUSED = "commands_refused"
     """Messages nobody could be told a refusal of: unsigned, forged, or not for us."""
 
@@ -112,6 +116,8 @@ EVENT_TYPES: Final[Mapping[EventType, TypeInfo]] = {
     # The registers are totals: no energy is lost with them.
     _T.INTERVALS_LOST: TypeInfo(_MINOR, lasting=False),
     _T.CERTIFICATE_EXPIRING: TypeInfo(_MAJOR, lasting=True),  # without one, nothing gets out
+    _T.TELEMETRY_SLOWED: TypeInfo(_INFO, lasting=True),
+    _T.TELEMETRY_WITHHELD: TypeInfo(_MAJOR, lasting=True),  # a bill may have to wait for them
     _T.COMMANDS_REFUSED: TypeInfo(_MINOR, lasting=False),
     _T.POWER_FAIL: TypeInfo(_MAJOR, lasting=True, registers=VOLTAGES + POWER_FAILURES),
     _T.OVER_VOLTAGE: TypeInfo(_MAJOR, lasting=True, registers=VOLTAGES),  # it burns appliances

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,9 @@ from typing import Final
 import structlog
 
 from openami.clock import Clock
-from openami.gateway import commanding, downlink, tickets
+from openami.gateway import cap_table, commanding, downlink, tickets
+from openami.gateway.budget import Plan
+from openami.gateway.cap_keeper import CapKeeper
 from openami.gateway.certificate import valid_until
 from openami.gateway.certificate_watch import CertificateWatch
 from openami.gateway.clock_events import ClockLook, clock_drafts
@@ -45,12 +48,15 @@ from openami.gateway.enrolment import GatewayKeys
 from openami.gateway.entries import Draft
 from openami.gateway.event_limits import EventLimits
 from openami.gateway.handshake import Self
+from openami.gateway.link_account import LinkAccount
 from openami.gateway.memory import MeterMemories
 from openami.gateway.meter_record import MeterRecord
 from openami.gateway.metrics import GatewayMetrics
+from openami.gateway.monthly_cap import CapStage
 from openami.gateway.normalise import Source
 from openami.gateway.on_change import OnChange
 from openami.gateway.outbox import Outbox, OutboxError, open_outbox
+from openami.gateway.planning import assumptions, running_plan
 from openami.gateway.reconnect import Loop, Reconnector
 from openami.gateway.relay_orders import RelayOrders, last_orders
 from openami.gateway.snapshot import Snapshot, UplinkView
@@ -178,6 +184,7 @@ class Gateway:
         collectors: list[LineCollector],
         commanding: Commanding | None = None,
         statements: DayStatements | None = None,
+        cap: CapKeeper | None = None,
     ) -> None:
         self._config = config
         self._drivers = drivers
@@ -189,7 +196,11 @@ class Gateway:
         self._commanding = commanding
         self._statements = statements
         self._source = Source(config.feeder_id, config.gateway_id)
-        self._uplink = UplinkView(str(config.mqtt.endpoint))
+        self._cap = cap
+        self._uplink = UplinkView(
+            str(config.mqtt.endpoint),
+            cap=cap.view if cap is not None and config.uplink.cap_bytes else None,
+        )
         self._started_at = self._clock.now()
         self._service = ServiceManager(config.service.notify_socket)
         self._snapshot: tuple[float, Snapshot] | None = None
@@ -210,6 +221,8 @@ class Gateway:
         metrics = GatewayMetrics()
         memories = MeterMemories(outbox.database, machine.boot_id)
         orders = await _recalled_orders(config, outbox)
+        collectors: list[LineCollector] = []
+        cap = await _cap(config, outbox, machine, metrics, collectors)
         around = Surroundings(
             source=Source(config.feeder_id, config.gateway_id),
             catalogue=config.catalogue,
@@ -220,15 +233,14 @@ class Gateway:
             clock_trusted=lambda: outbox.clock_verdict.trusted,
             metrics=metrics,
             orders=orders,
-            on_change=OnChange(config.reports),
+            on_change=partial(OnChange, config.reports) if cap is None else cap.on_change,
             clock_look_s=machine.clock_look_s,
         )
-        collectors = []
         for line in config.lines:
             known = await memories.recall(_records(line))
             records = {record.serial: record for record in known}
             collectors.append(LineCollector(line, drivers[line.driver], records, around))
-        commanding = await _commanding(config, outbox, machine, metrics, collectors, orders)
+        commanding = await _commanding(config, outbox, machine, metrics, collectors, orders, cap)
         return cls(
             config,
             drivers,
@@ -238,6 +250,7 @@ class Gateway:
             collectors=collectors,
             commanding=commanding,
             statements=_statements(config, outbox, clock),
+            cap=cap,
         )
 
     async def run(
@@ -253,6 +266,8 @@ class Gateway:
             ]
             tasks.append(group.create_task(self._reconnector().run(), name="uplink"))
             tasks.append(group.create_task(self._watch_clock(), name="clock"))
+            if self._cap is not None:
+                tasks.append(group.create_task(self._cap.run(), name="monthly cap"))
             tasks.append(group.create_task(self._tell_life(), name="service manager"))
             watch = self._certificate_watch()
             if watch is not None:
@@ -287,6 +302,7 @@ class Gateway:
             view=self._uplink,
             metrics=self._metrics,
             downlink=self._downlink(),
+            cap=self._cap,
         )
 
     def _downlink(self) -> Sequence[Loop]:
@@ -450,6 +466,7 @@ async def _commanding(
     metrics: GatewayMetrics,
     collectors: Sequence[LineCollector],
     orders: RelayOrders,
+    cap: CapKeeper | None,
 ) -> Commanding | None:
     """Return the part that takes commands, if the configuration names its keys. Raises ConfigError."""
     settings = config.commands
@@ -479,6 +496,7 @@ async def _commanding(
         spread=machine.dice.random,
         fresh_nonce=machine.fresh_nonce,
         orders=orders,
+        readings_wait=(lambda: False) if cap is None else cap.readings_wait,
         tick_s=machine.look_s,
     )
     try:
@@ -493,6 +511,41 @@ async def _commanding(
             remedy="was the database edited, or its program older? Install that version, or enroll anew",
         )
         return None
+
+
+async def _cap(
+    config: GatewayConfig,
+    outbox: Outbox,
+    machine: Machine,
+    metrics: GatewayMetrics,
+    collectors: Sequence[LineCollector],
+) -> CapKeeper | None:
+    """Return the part that keeps to the monthly cap, if there is one, or was. Raises ConfigError."""
+    try:
+        standing = await outbox.database.run(cap_table.read)
+    except DatabaseError as error:
+        raise ConfigError(str(config.file), "data_dir", str(error), error.remedy) from None
+    if not config.uplink.cap_bytes and standing.stage is CapStage.FULL and not standing.withheld_at:
+        return None
+    account = LinkAccount(
+        assumptions(config), protocol=config.mqtt.protocol, keepalive_s=config.mqtt.keepalive_s
+    )
+
+    def plan() -> Plan:
+        records = (record for line in collectors for record in line.records.values())
+        return running_plan(config, records)
+
+    return CapKeeper(
+        outbox,
+        config.uplink,
+        account,
+        plan=plan,
+        reports=config.reports,
+        source=Source(config.feeder_id, config.gateway_id),
+        clock=machine.clock,
+        metrics=metrics,
+        standing=standing,
+    )
 
 
 async def _recalled_orders(config: GatewayConfig, outbox: Outbox) -> RelayOrders:

@@ -14,6 +14,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from openami import __version__
+from openami.gateway.monthly_cap import CapStage
 from openami.gateway.snapshot import Snapshot
 
 # A second series beside each counter, which no query of ours needs.
@@ -74,6 +75,13 @@ class GatewayMetrics:
             "thinned_messages", "Envelopes deleted before their time, by stage of thinning", "stage"
         )
         self._up = self._gauge("uplink_connected", "1 while connected to the broker")
+        self._month = self._gauge(
+            "month_bytes", "Bytes the link has carried this month; NaN without a cap"
+        )
+        self._cap = self._gauge("month_cap_bytes", "The monthly cap; NaN without one")
+        for gauge in (self._month, self._cap):
+            gauge.set(float("nan"))
+        self._stage = self._gauge("cap_stage", "1 for the stage of the monthly cap", "stage")
         self._clock = self._gauge("clock_trusted", "1 while the wall clock is trusted")
         self._certificate = self._gauge(
             "certificate_expiry_timestamp_seconds",
@@ -95,6 +103,11 @@ class GatewayMetrics:
         self._up.set(snapshot.uplink.connected)
         if snapshot.uplink.certificate_until is not None:
             self._certificate.set(snapshot.uplink.certificate_until.timestamp())
+        if (cap := snapshot.uplink.cap) is not None:
+            self._month.set(cap.used_bytes)
+            self._cap.set(cap.cap_bytes)
+            for each in CapStage:
+                self._stage.labels(stage=each).set(each is cap.stage)
         outbox = snapshot.outbox
         if outbox is None:
             return

@@ -26,6 +26,7 @@ FAST_HEARTBEAT_S_MAX: Final = 3600
 DAILY_HEARTBEAT_S_MAX: Final = 31 * 24 * 60 * 60
 # The register a meter's days are accounted by (decision 0030); with it in hand, an absent other is no loss.
 ACCOUNTED_BY: Final = Obis.parse("1.8.0")
+_ANY: Final = float("inf")
 _EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -75,11 +76,18 @@ class Reported(msgspec.Struct, frozen=True):
 class OnChange:
     """The rule as it is configured: which groups, how wide, how often."""
 
-    def __init__(self, reports: Mapping[PollGroup, GroupReport]) -> None:
-        self._heartbeats = {
-            group: timedelta(seconds=report.heartbeat_s) for group, report in reports.items()
-        }
+    def __init__(
+        self, reports: Mapping[PollGroup, GroupReport], *, fast_beat_s: int | None = None
+    ) -> None:
+        """``fast_beat_s``: between heartbeats so far apart no number of the fast group is told (decision 0076)."""
+        beats_s = {group: report.heartbeat_s for group, report in reports.items()}
         self._deadbands = {group: report.deadbands for group, report in reports.items()}
+        self._default = {group: Deadband() for group in reports}
+        if fast_beat_s is not None:
+            beats_s[PollGroup.FAST] = max(fast_beat_s, beats_s.get(PollGroup.FAST, 0))
+            self._deadbands[PollGroup.FAST] = {}
+            self._default[PollGroup.FAST] = Deadband(_ANY)
+        self._heartbeats = {group: timedelta(seconds=beat_s) for group, beat_s in beats_s.items()}
 
     def covers(self, info: RegisterInfo, catalogue: RegisterCatalogue, *, accounted: bool) -> bool:
         """Return whether readings of a register may be withheld at all.
@@ -114,7 +122,8 @@ class OnChange:
                 told.append(timed)
                 continue
             beat = (now - _EPOCH) // self._heartbeats[info.group]
-            deadband = self._deadbands[info.group].get(reading.obis, Deadband())
+            default = self._default[info.group]
+            deadband = self._deadbands[info.group].get(reading.obis, default)
             last = reported.get(reading.obis)
             if something_happened or not _stands(last, reading, beat, deadband):
                 told.append(timed)

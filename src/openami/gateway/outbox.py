@@ -213,11 +213,12 @@ class Outbox:
         after: int = 0,
         excluding: Collection[int] = (),
         paused: Collection[str] = (),
+        among: Collection[int] | None = None,
     ) -> Sequence[Entry]:
         """Return what may be sent: events before telemetry, each newest first.
 
-        Telemetry only above number ``after``; nothing that is numbered in ``excluding`` or goes to a topic
-        in ``paused``.
+        Telemetry only above number ``after`` and, where it is given, numbered in ``among``; nothing that is
+        numbered in ``excluding`` or goes to a topic in ``paused``.
         """
         return await self._run(
             partial(
@@ -226,12 +227,19 @@ class Outbox:
                 after=after,
                 excluding=excluding,
                 paused=paused,
+                among=among,
             )
         )
 
-    async def mark_sent(self, seqs: Collection[int], now: datetime) -> None:
-        """Note that the broker has acknowledged these; one commit for all."""
-        await self._run(partial(self._table.mark_sent, seqs=seqs, now=now))
+    async def mark_sent(
+        self,
+        seqs: Collection[int],
+        now: datetime,
+        *,
+        within: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> None:
+        """Note that the broker has acknowledged these; one commit for all, and for other work."""
+        await self._run(partial(self._table.mark_sent, seqs=seqs, now=now, within=within))
 
     async def set_aside(self, seqs: Collection[int], now: datetime, reason: str) -> None:
         """Note that the broker refused these, so that they do not stand in the way of others."""

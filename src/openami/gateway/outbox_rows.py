@@ -135,6 +135,15 @@ WHERE state = 'pending' AND kind = :kind AND seq > :above
   AND topic NOT IN (SELECT value FROM json_each(:paused))
 ORDER BY seq DESC LIMIT :at_most
 """
+# Looked up by their numbers: of a hundred thousand that wait, a few may go.
+_PENDING_AMONG = """
+SELECT seq, topic, payload
+FROM outbox_entry JOIN outbox_payload USING (seq) JOIN outbox_topic ON id = topic_id
+WHERE seq IN (SELECT value FROM json_each(:among)) AND state = 'pending' AND kind = :kind AND seq > :above
+  AND seq NOT IN (SELECT value FROM json_each(:excluding))
+  AND topic NOT IN (SELECT value FROM json_each(:paused))
+ORDER BY seq DESC LIMIT :at_most
+"""
 
 
 def pending(
@@ -144,14 +153,17 @@ def pending(
     after: int,
     excluding: Collection[int],
     paused: Collection[str],
+    among: Collection[int] | None = None,
 ) -> list[Entry]:
-    """Return what may be sent: events before telemetry above ``after``, each newest first."""
+    """Return what may be sent: events before telemetry above ``after``, and ``among``; each newest first."""
     entries: list[Entry] = []
     for kind, above in ((Kind.EVENT, 0), (Kind.TELEMETRY, after)):
+        by_number = among is not None and kind is Kind.TELEMETRY
         rows = connection.execute(
-            _PENDING,
+            _PENDING_AMONG if by_number else _PENDING,
             {
                 "kind": kind,
+                "among": json.dumps(sorted(among or ())),
                 "above": above,
                 "excluding": json.dumps(sorted(excluding)),
                 "paused": json.dumps(sorted(paused)),

@@ -156,11 +156,17 @@ class OutboxTable:
     # --- out --------------------------------------------------------------------------------------
 
     def mark_sent(
-        self, connection: sqlite3.Connection, seqs: Collection[int], now: datetime
+        self,
+        connection: sqlite3.Connection,
+        seqs: Collection[int],
+        now: datetime,
+        within: Callable[[sqlite3.Connection], None] | None = None,
     ) -> None:
-        """Note the broker's acknowledgements, in one commit."""
+        """Note the broker's acknowledgements, in one commit with other work."""
         with transaction(connection):
             outbox_rows.move(connection, seqs, State.PENDING, State.SENT, now)
+            if within is not None:
+                within(connection)
 
     def set_aside(
         self, connection: sqlite3.Connection, seqs: Collection[int], now: datetime

@@ -13,12 +13,13 @@ import structlog
 
 from openami.clock import Clock
 from openami.gateway import uplink
+from openami.gateway.cap_keeper import CapKeeper
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.outbox import Outbox, OutboxError
 from openami.gateway.snapshot import UplinkView
 from openami.gateway.uplink import UplinkSettings
 from openami.mqtt.backoff import Backoff
-from openami.mqtt.port import Connection, MessagePort, TransportError
+from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
 
 # A connection that held so long has proved itself, and the next failure is a new one. A broker that
 # throws its clients out does it in seconds.
@@ -46,6 +47,7 @@ class Reconnector:
         view: UplinkView,
         metrics: GatewayMetrics,
         downlink: Sequence[Loop] = (),
+        cap: CapKeeper | None = None,
     ) -> None:
         self._port = port
         self._outbox = outbox
@@ -55,6 +57,7 @@ class Reconnector:
         self._view = view
         self._metrics = metrics
         self._downlink = downlink
+        self._cap = cap
 
     async def run(self) -> None:
         """Connect, drain, wait, for ever."""
@@ -74,20 +77,25 @@ class Reconnector:
     async def _one_connection(self, connecting: AbstractAsyncContextManager[Connection]) -> None:
         try:
             async with connecting as connection:
-                self._note_up()
-                counted = _Counted(connection, self._metrics)
+                self._note_up(resumed=connection.tls_resumed)
+                counted = _Counted(connection, self._metrics, self._cap)
                 await self._loops(counted)
+        except TransportError as error:
+            if self._cap is not None and not self._view.connected:
+                self._cap.account.failed(answered=error.permanent)
+            raise
         finally:
             if self._view.connected:
                 self._view.connected, self._view.since = False, self._clock.now()
+                if self._cap is not None:
+                    self._cap.account.disconnected(asyncio.get_running_loop().time())
 
     async def _loops(self, connection: Connection) -> None:
         """Run uplink and downlink over one connection; the first that ends, ends the other."""
         # No TaskGroup: before Python 3.13 a group whose task fails at the moment it is cancelled forgets the
         # cancellation, and a gateway that was told to end would connect on for ever.
         tasks = [asyncio.create_task(loop(connection), name="downlink") for loop in self._downlink]
-        sending = uplink.run(self._outbox, connection, self._settings, self._clock)
-        tasks.append(asyncio.create_task(sending, name="sending"))
+        tasks.append(asyncio.create_task(self._sending(connection), name="sending"))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -100,11 +108,27 @@ class Reconnector:
         assert fault is not None, "none of them ends by itself"
         raise fault
 
-    def _note_up(self) -> None:
+    async def _sending(self, connection: Connection) -> None:
+        outbox, settings, cap = self._outbox, self._settings, self._cap
+        if cap is None:
+            await uplink.run(outbox, connection, settings, self._clock)
+        else:
+            await uplink.run(
+                outbox,
+                connection,
+                settings,
+                self._clock,
+                passage=lambda: cap.passage,
+                within=cap.keeping,
+            )
+
+    def _note_up(self, *, resumed: bool) -> None:
+        if self._cap is not None:
+            self._cap.account.connected(asyncio.get_running_loop().time(), resumed=resumed)
         view = self._view
         view.connected, view.since, view.fault, view.remedy = True, self._clock.now(), "", ""
         self._metrics.connects.inc()
-        _log.info("uplink connected", broker=view.broker)
+        _log.info("uplink connected", broker=view.broker, tls_resumed=resumed)
 
     def _note_down(self, fault: str, remedy: str) -> None:
         """Say it when it is another fault than the last time; the status page has it always."""
@@ -117,17 +141,33 @@ class Reconnector:
 
 
 class _Counted:
-    """A connection whose acknowledged messages are counted."""
+    """A connection whose acknowledged messages are counted, and what the link carries for all of them."""
 
-    def __init__(self, connection: Connection, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, connection: Connection, metrics: GatewayMetrics, cap: CapKeeper | None
+    ) -> None:
         self._connection = connection
         self._metrics = metrics
+        self._cap = cap
         self.resumed = connection.resumed
+        self.tls_resumed = connection.tls_resumed
         self.subscribe = connection.subscribe
-        self.receive = connection.receive
         self.acknowledge = connection.acknowledge
 
+    async def receive(self, at_most: int) -> Sequence[Delivery]:
+        deliveries = await self._connection.receive(at_most)
+        for delivery in deliveries:
+            self._count(delivery.topic, delivery.payload)
+        return deliveries
+
     async def publish(self, topic: str, payload: bytes) -> None:
+        # Before it has arrived: what is lost on the way was carried as far.
+        self._count(topic, payload)
         await self._connection.publish(topic, payload)
         self._metrics.sent.inc()
         self._metrics.sent_bytes.inc(len(payload))
+
+    def _count(self, topic: str, payload: bytes) -> None:
+        if self._cap is not None:
+            self._cap.account.exchanged(topic, payload, asyncio.get_running_loop().time())
+            self._cap.counted()

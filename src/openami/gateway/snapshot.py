@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from openami.gateway.meter_record import MeterRecord, MeterState
+from openami.gateway.monthly_cap import CapStage
 from openami.gateway.outbox import OutboxState
 from openami.profile import FeederId, GatewayId
 
@@ -29,6 +30,17 @@ class LineView:
 
 
 @dataclass(slots=True)
+class CapView:
+    """How the month stands under its cap; the cap's keeper keeps it up to date."""
+
+    cap_bytes: int
+    used_bytes: int = 0
+    stage: CapStage = CapStage.FULL
+    waits: bool = False
+    """Whether readings wait by the cap's rule."""
+
+
+@dataclass(slots=True)
 class UplinkView:
     """How the way to the broker is doing; the uplink's loop keeps it up to date."""
 
@@ -40,6 +52,8 @@ class UplinkView:
     remedy: str = ""
     certificate_until: datetime | None = None
     """Until when our client certificate is valid; None without one."""
+    cap: CapView | None = None
+    """None without a cap."""
 
 
 class CheckState(StrEnum):

@@ -10,8 +10,9 @@ from typing import Final
 
 from openami import __version__
 from openami.gateway.meter_record import MeterRecord
+from openami.gateway.monthly_cap import CapStage
 from openami.gateway.page_parts import STATES, ago, badge, clock_time, count, span, values
-from openami.gateway.snapshot import CheckState, Snapshot
+from openami.gateway.snapshot import CapView, CheckState, Snapshot
 
 # How often the page loads itself anew: two looks in a fast interval.
 REFRESH_S: Final = 30
@@ -48,6 +49,7 @@ def _facts(snapshot: Snapshot) -> str:
         ("Waiting to be sent", _backlog(snapshot)),
         ("Room left", _room(snapshot)),
         ("Broker", _broker(snapshot)),
+        *((("This month", _month(cap)),) if (cap := snapshot.uplink.cap) else ()),
         ("Clock", _clock(snapshot)),
     )
     return "<dl>" + "".join(f"<div><dt>{dt}</dt><dd>{dd}</dd></div>" for dt, dd in rows) + "</dl>"
@@ -105,6 +107,13 @@ def _broker(snapshot: Snapshot) -> str:
     elif left < timedelta(days=30):
         shown = badge(("▲", shown, "warn"))
     return f"{text}; {shown}"
+
+
+def _month(cap: CapView) -> str:
+    text = f"{cap.used_bytes / 1e6:.1f} of {cap.cap_bytes / 1e6:.1f} MB"
+    if cap.stage is not CapStage.FULL:
+        text += f"; {badge(('▲', f'telemetry {cap.stage}', 'warn'))}"
+    return f"{text}; readings wait for room" if cap.waits else text
 
 
 def _clock(snapshot: Snapshot) -> str:

@@ -14,9 +14,11 @@ What was set aside is offered again after an hour.
 """
 
 import asyncio
+import sqlite3
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 
@@ -26,6 +28,7 @@ import structlog
 from openami.clock import Clock
 from openami.gateway.outbox import Entry, Kind, Outbox, OutboxError
 from openami.gateway.pacing import Pace, Rest
+from openami.link_cost import MB_BYTES
 from openami.mqtt.port import Connection, PublishRefused
 
 # Acknowledged and not yet marked; above it nothing more is published. Reached only while the disk is
@@ -42,6 +45,9 @@ READY_ENTRIES_MAX: Final = 100
 
 _log = structlog.get_logger(__name__)
 
+# A month of a connection that is never idle for longer than its pings, and says nothing else.
+CAP_MB_MIN: Final = 1.0
+
 
 class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the gateway sends; the table ``[uplink]``."""
@@ -57,17 +63,56 @@ class UplinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     mark_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     """… or when the first has waited so long: one commit for a poll cycle, which is what spares the card,
     against a second's messages sent twice after a power cut."""
+    cap_mb_a_month: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = 0.0
+    """What the link may carry in a month, both ways, in MB of 1,000,000 bytes; 0 for no cap (decision 0076)."""
+    cap_from_day: Annotated[int, msgspec.Meta(ge=1, le=28)] = 1
+    """The day of the month on which the contract's month begins, at midnight in UTC."""
+
+    @property
+    def cap_bytes(self) -> int:
+        """The cap in bytes; 0 for none."""
+        return round(self.cap_mb_a_month * MB_BYTES)
+
+    def __post_init__(self) -> None:
+        if 0 < self.cap_mb_a_month < CAP_MB_MIN:
+            raise ValueError(
+                f"cap_mb_a_month = {self.cap_mb_a_month} is less than {CAP_MB_MIN:g}, which no connection "
+                "keeps to; `openami gateway budget` tells what a month takes, 0 is no cap"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Which telemetry may be sent now; events always may."""
+
+    live: bool = True
+    """What was measured since the connection was made."""
+    backlog: bool = True
+    among: frozenset[int] = frozenset()
+    """Where not even what is live may: the numbers that may all the same."""
+
+
+EVERYTHING: Final = Passage()
+Within = Callable[[], Callable[[sqlite3.Connection], None] | None]
+"""Returns other work for the commit in which acknowledgements are marked."""
 
 
 async def run(
-    outbox: Outbox, connection: Connection, settings: UplinkSettings, clock: Clock
+    outbox: Outbox,
+    connection: Connection,
+    settings: UplinkSettings,
+    clock: Clock,
+    *,
+    passage: Callable[[], Passage] = lambda: EVERYTHING,
+    within: Within = lambda: None,
 ) -> None:
     """Send what the outbox holds and what comes, until the connection ends.
 
+    ``passage`` is asked at each look into the outbox; who changes it sets ``outbox.appended``.
     Raises TransportError when it ends, OutboxError when the outbox can never be written again; returns
     never otherwise.
     """
-    uplink = _Uplink(outbox, connection, settings, clock)
+    uplink = _Uplink(outbox, connection, settings, clock, passage, within)
     try:
         await uplink.run()
     finally:
@@ -78,8 +123,16 @@ class _Uplink:
     """The state of one connection's sending: what is under way, what waits to be marked."""
 
     def __init__(
-        self, outbox: Outbox, connection: Connection, settings: UplinkSettings, clock: Clock
+        self,
+        outbox: Outbox,
+        connection: Connection,
+        settings: UplinkSettings,
+        clock: Clock,
+        passage: Callable[[], Passage],
+        within: Within,
     ) -> None:
+        self._passage = passage
+        self._within = within
         self._outbox = outbox
         self._connection = connection
         self._settings = settings
@@ -154,12 +207,17 @@ class _Uplink:
         busy = {entry.seq for entry in self._under_way.values()} | set(self._acknowledged)
         now_s = self._loop.time()
         paused = [topic for topic, rest in self._rests.items() if rest.until_s > now_s]
+        passage = self._passage()
         self._ready = deque(
             await self._outbox.pending(
-                at_most, after=self._live_after(), excluding=busy, paused=paused
+                at_most,
+                after=self._live_after() if passage.live else 0,
+                excluding=busy,
+                paused=paused,
+                among=None if passage.live else passage.among,
             )
         )
-        if len(self._ready) < at_most:
+        if len(self._ready) < at_most and passage.backlog:
             busy.update(entry.seq for entry in self._ready)
             self._ready += await self._outbox.pending(
                 at_most - len(self._ready), excluding=busy, paused=paused
@@ -250,7 +308,9 @@ class _Uplink:
             return
         self._mark_at_s = self._loop.time() + MARK_RETRY_INTERVAL_S
         with _unless_for_good("sent messages cannot be marked"):
-            await self._outbox.mark_sent(self._acknowledged, self._clock.now())
+            await self._outbox.mark_sent(
+                self._acknowledged, self._clock.now(), within=self._within()
+            )
             self._acknowledged.clear()
 
     def _wait_s(self) -> float:

@@ -16,7 +16,7 @@ from openami.headend.gap_life import Gap
 from openami.headend.store import MeterRow
 from openami.headend.store.arrivals import ToldOfSilence
 from openami.headend.store.commands import HeadEndStore
-from openami.headend.told_spans import silent_spans, thinned_spans
+from openami.headend.told_spans import silent_spans, thinned_spans, withheld_spans
 from openami.profile import CommandTopic, ProfileError, SessionTopic, parse_topic
 from openami.profile.times import read_time
 
@@ -72,7 +72,7 @@ async def day_accounts(
             continue
         events = await store.events(feeder_id=feeder_id, meter_serial=gateway, at_most=EVENTS_MAX)
         gaps = await store.gaps(feeder_id=feeder_id, gateway_id=gateway, closed=False)
-        thinned = thinned_spans(events)
+        thinned, withheld = thinned_spans(events), withheld_spans(events)
         for day in days:
             begin = datetime.combine(day, time(), UTC)
             if kept_since is not None and begin < kept_since:
@@ -92,6 +92,7 @@ async def day_accounts(
                 rejected=rejected,
                 around=Told(
                     thinned=[span for span in thinned if span.touches(*near)],
+                    withheld=[span for span in withheld if span.touches(*near)],
                     gaps=[gap for gap in gaps if _is_near(gap, *near)],
                 ),
             )

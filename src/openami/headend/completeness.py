@@ -40,6 +40,8 @@ class MissingReason(StrEnum):
     """Its gateway told that it did not answer."""
     THINNED = "thinned"
     """Its gateway told that its outbox was full and such readings went."""
+    WITHHELD = "withheld"
+    """It waits on its gateway's disk, by the gateway's monthly cap (decision 0076)."""
     GATEWAY_SILENT = "gateway_silent"
     """Nothing of its gateway, of any meter, was measured then."""
     UNKNOWN = "unknown"
@@ -87,6 +89,8 @@ class Told:
     silent: Sequence[Span] = ()
     """When its gateway said that it does not answer."""
     thinned: Sequence[Span] = ()
+    withheld: Sequence[Span] = ()
+    """When readings of its gateway waited by the gateway's cap."""
     rejected: Sequence[datetime] = ()
     """Measured times of kept messages about it that were rejected."""
     gaps: Sequence[Gap] = ()
@@ -204,7 +208,7 @@ def _missing(grid: _Grid, slots: Sequence[int], told: Told) -> Iterator[Missing]
 
 def _reason(around: tuple[int, int], told: Told) -> MissingReason | GapReason:
     """Return why an interval is missing: the nearest explanation first."""
-    if told.rejected or told.silent or told.gaps or told.thinned:
+    if told.rejected or told.silent or told.gaps or told.thinned or told.withheld:
         found = _told_reason(from_ms(around[0]), from_ms(around[1]), told)
         if found is not None:
             return found
@@ -224,6 +228,8 @@ def _told_reason(begin: datetime, end: datetime, told: Told) -> MissingReason | 
             return GapReason.IN_RESEND if gap.reason is GapReason.ASKED else gap.reason
     if any(span.touches(begin, end) for span in told.thinned):
         return MissingReason.THINNED
+    if any(span.touches(begin, end) for span in told.withheld):
+        return MissingReason.WITHHELD
     return None
 
 

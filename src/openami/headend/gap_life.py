@@ -58,6 +58,8 @@ class GapReason(StrEnum):
 
     IN_TRANSIT = "in_transit"
     """Young, or its gateway is still filling gaps: the backlog is on its way."""
+    WITHHELD = "withheld"
+    """It waits on its gateway's disk, by the gateway's monthly cap: asking would cost what the cap spares."""
     GATEWAY_SILENT = "gateway_silent"
     """Nothing is heard of its gateway: it is asked for when that is back."""
     ASKED = "asked"
@@ -203,6 +205,8 @@ class Surroundings:
     """Whether another gap of its gateway is being asked for: one at a time."""
     thinned: Sequence[Span]
     """Spans of measured time in which its gateway has told that it thinned something."""
+    withholds: bool = False
+    """Whether its gateway tells that readings wait by its monthly cap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +310,11 @@ def _forgotten_until(numbering: Numbering, number: int) -> int:
 
 def next_step(gap: Gap, around: Surroundings, patience: Patience, now: datetime) -> Gap | Ask:
     """Return a living gap as it is now, or that it is to be asked for."""
+    if gap.state is GapState.OPEN and around.withholds and not _is_of_an_older_card(gap, around):
+        return replace(gap, reason=GapReason.WITHHELD)
+    if gap.reason is GapReason.WITHHELD:
+        # What waited is on its way now: patience begins here, and so does the age that proves a loss.
+        gap = replace(gap, reason=GapReason.IN_TRANSIT, noticed_at=now)
     proof = _proof(gap, around, now)
     settling = now < max(gap.changed_at, around.filled_at, gap.answered_at or gap.noticed_at) + (
         patience.grace

@@ -18,7 +18,12 @@ INTERVALS_MIN: Final = 3
 
 # Of these it is known why they are missing, and that asking does not bring them.
 _EXPLAINED: Final = frozenset(
-    {MissingReason.METER_SILENT, MissingReason.REJECTED, MissingReason.THINNED}
+    {
+        MissingReason.METER_SILENT,
+        MissingReason.REJECTED,
+        MissingReason.THINNED,
+        MissingReason.WITHHELD,
+    }
 )
 
 

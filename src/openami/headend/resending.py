@@ -136,6 +136,7 @@ class Resending:
             can_command=self._can_command,
             another_is_asked=any(gap.state is GapState.ASKED for gap in gaps.values()),
             thinned=await self._thinned(row) if any(g.answers for g in gaps.values()) else (),
+            withholds=row.withholds,
         )
         to_ask: Gap | None = None
         for key, gap in gaps.items():

@@ -18,6 +18,8 @@ from openami.profile import Quality
 GATEWAY_SILENT_AFTER_MINUTES: Final = 35
 # The same for a meter of which its gateway, itself well, says nothing at all any more.
 METER_SILENT_AFTER_MINUTES: Final = 35
+# A gateway whose readings wait by its monthly cap says so every two hours, and may say nothing else.
+WITHHOLDING_SILENT_AFTER_MINUTES: Final = 150
 
 
 class MeterState(StrEnum):
@@ -43,19 +45,26 @@ class GatewayState(StrEnum):
 
 def gateway_state(gateway: GatewayRow, now: datetime) -> GatewayState:
     """Judge a gateway by when something of it was last received."""
-    silent_for = now - gateway.last_seen
-    if silent_for > timedelta(minutes=GATEWAY_SILENT_AFTER_MINUTES):
+    minutes = (
+        WITHHOLDING_SILENT_AFTER_MINUTES if gateway.withholds else GATEWAY_SILENT_AFTER_MINUTES
+    )
+    if now - gateway.last_seen > timedelta(minutes=minutes):
         return GatewayState.GATEWAY_SILENT
     return GatewayState.REPORTING
 
 
 def meter_state(meter: MeterRow | None, gateway: GatewayRow | None, *, now: datetime) -> MeterState:
-    """Judge a meter by its latest registers and by when something of it was last received."""
+    """Judge a meter by its latest registers and by when something of it was last received.
+
+    Where its gateway withholds readings, by the registers alone: that a meter does not answer is an event, and
+    events are never withheld.
+    """
     if meter is None or gateway is None:
         return MeterState.NEVER_SEEN
     if gateway_state(gateway, now) is GatewayState.GATEWAY_SILENT:
         return MeterState.GATEWAY_SILENT
-    if now - meter.last_seen > timedelta(minutes=METER_SILENT_AFTER_MINUTES):
+    silent_for = now - meter.last_seen
+    if not gateway.withholds and silent_for > timedelta(minutes=METER_SILENT_AFTER_MINUTES):
         return MeterState.METER_SILENT
     match meter.worst_quality:
         case Quality.COMMS_LOST:

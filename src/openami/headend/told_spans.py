@@ -1,8 +1,9 @@
-"""What gateways have told of missing readings: spans in which a meter was silent, or telemetry was thinned. Pure.
+"""What gateways have told of missing readings: a meter was silent, telemetry was thinned or waits. Pure.
 
-Events say it in words meant for both programs: `comms_lost` and `comms_restored` (decision 0007), and
-`telemetry_thinned`, whose detail names the measured times "measured A to B" (decision 0020). An event that cannot
-be read says nothing; it is never an error here.
+Events say it in words meant for both programs: `comms_lost` and `comms_restored` (decision 0007),
+`telemetry_thinned`, whose detail names the measured times "measured A to B" (decision 0020), and
+`telemetry_withheld`, raised and cleared (decision 0076). An event that cannot be read says nothing; it is never an
+error here.
 """
 
 import re
@@ -13,10 +14,11 @@ from typing import Final, Protocol
 from openami.headend.gap_life import Span
 from openami.headend.store import StoredEvent
 from openami.headend.store.arrivals import BACK, SILENT
-from openami.profile import ProfileError, decode_envelope
+from openami.profile import EventState, ProfileError, decode_envelope
 from openami.profile.times import read_time
 
 THINNED: Final = "telemetry_thinned"
+WITHHELD: Final = "telemetry_withheld"
 
 # A moment nobody has told the end of.
 STILL: Final = datetime.max.replace(tzinfo=UTC)
@@ -39,6 +41,20 @@ def thinned_spans(events: Iterable[StoredEvent]) -> list[Span]:
             if begin is not None and end is not None:
                 spans.append(Span(begin, end))
     return spans
+
+
+def withheld_spans(events: Iterable[StoredEvent]) -> list[Span]:
+    """Return when a gateway's readings waited by its monthly cap, as it told; the last may still go on."""
+    spans: list[Span] = []
+    since: datetime | None = None
+    told = (event for event in events if event.type == WITHHELD)
+    for event in sorted(told, key=lambda event: event.occurred_at):
+        if event.state == EventState.RAISED:
+            since = since or event.occurred_at
+        elif since is not None:
+            spans.append(Span(since, event.occurred_at))
+            since = None
+    return spans if since is None else [*spans, Span(since, STILL)]
 
 
 class TypedMoment(Protocol):

@@ -32,6 +32,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from openami.mqtt import failures
 from openami.mqtt.port import Connection, Delivery, TransportError
 from openami.mqtt.settings import BrokerSettings
+from openami.mqtt.tls import BrokerTls, ResumingContext
+from openami.mqtt.topic_aliases import TopicAliases
 from openami.mqtt.wire import Wire
 
 # MQTT 5 brokers are asked not to send more; larger messages cannot be the profile's (64 KiB), and a
@@ -67,6 +69,8 @@ class Limits:
 
 # Fixed header 5, length of the topic 2, packet id 2, length of the properties 1.
 _PUBLISH_OVERHEAD_BYTES = 10
+# Its identifier and a two-byte integer, beside the topic they stand for from then on.
+_TOPIC_ALIAS_BYTES = 3
 # A broker next door refuses within a millisecond. Further away we have written long before its refusal
 # arrives, and read it before we write again.
 _ALERT_WAIT_S = 0.02
@@ -88,6 +92,7 @@ class MqttPort:
             )
         self._settings = settings
         self._limits = limits
+        self._tls = BrokerTls(settings)
         self._epochs = itertools.count(1)
 
     @contextlib.asynccontextmanager
@@ -98,7 +103,9 @@ class MqttPort:
         try:
             try:
                 async with asyncio.timeout(settings.connect_timeout_s):
-                    await connection.open(_tls_context(settings), _password(settings))
+                    now_s = asyncio.get_running_loop().time()
+                    tls = self._tls.context(settings.endpoint, now_s)
+                    await connection.open(tls, _password(settings))
             except TimeoutError as late:
                 raise failures.connect_failure(late, settings) from None
             yield connection
@@ -154,6 +161,7 @@ class MqttConnection:
         self.epoch = epoch
         self.resumed = False
         """Whether the broker still had our session; if not, what came for us since then is lost."""
+        self.tls_resumed = False
         self._settings = settings
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -171,6 +179,7 @@ class MqttConnection:
         self._answers: dict[int, _Answer] = {}
         self._window = asyncio.Semaphore(limits.publish_window_max)
         self._packet_bytes_max = 0
+        self._aliases = TopicAliases()
         self._ticker: asyncio.TimerHandle | None = None
         client = self._paho
         client.on_connect = self._on_connect
@@ -181,7 +190,7 @@ class MqttConnection:
 
     # --- opening and closing
 
-    async def open(self, tls: ssl.SSLContext | None, password: str | None) -> None:
+    async def open(self, tls: ResumingContext | None, password: str | None) -> None:
         """Connect, and return when the broker has let us in. Raises TransportError."""
         endpoint = self._settings.endpoint
         try:
@@ -201,6 +210,9 @@ class MqttConnection:
         if self._wire.is_open:
             self._paho.hello(self._settings, self._limits, password)
         await self._connected
+        if tls is not None and self._wire.tls is not None:
+            self.tls_resumed = bool(self._wire.tls.session_reused)
+            tls.keep(self._wire.tls)
         self._ticker = self._loop.call_later(self._limits.tick_s, self._tick)
 
     async def _hear_alert(self) -> None:
@@ -268,11 +280,17 @@ class MqttConnection:
         if self._ended is not None:
             self._window.release()
             raise self._ended
-        info = self._paho.publish(topic, payload, qos=1)
+        has_room = not self._packet_bytes_max or (
+            packet_bytes + _TOPIC_ALIAS_BYTES <= self._packet_bytes_max
+        )
+        said, alias = self._aliases.said(topic) if has_room else (topic, None)
+        info = self._paho.publish(said, payload, qos=1, properties=_with_alias(alias))
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self._end(failures.lost(None, self._settings))
             self._check_open()
         await self._answer(info.mid, topic)
+        if alias is not None:
+            self._aliases.acknowledged(alias)
 
     async def subscribe(self, filters: Sequence[str]) -> None:
         await self._subscribe([(f, 1) for f in filters], ", ".join(filters))
@@ -410,6 +428,7 @@ class MqttConnection:
         self._packet_bytes_max = int(getattr(properties, "MaximumPacketSize", 0))
         window = int(getattr(properties, "ReceiveMaximum", self._limits.publish_window_max))
         self._window = asyncio.Semaphore(min(window, self._limits.publish_window_max))
+        self._aliases = TopicAliases(int(getattr(properties, "TopicAliasMaximum", 0)))
 
     def _on_message(
         self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage
@@ -549,6 +568,14 @@ class _Answer:
             self.future.set_exception(reason)
 
 
+def _with_alias(alias: int | None) -> Properties | None:
+    if alias is None:
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho's
+    properties.TopicAlias = alias
+    return properties
+
+
 def _topic(message: paho.MQTTMessage) -> str:
     try:
         return message.topic
@@ -556,34 +583,6 @@ def _topic(message: paho.MQTTMessage) -> str:
         # A broker has to refuse such a topic. Should one not, the head-end gets to reject it: ending
         # the connection instead would have it redelivered for ever.
         return message._topic.decode(errors="replace")
-
-
-def _tls_context(settings: BrokerSettings) -> ssl.SSLContext | None:
-    if not settings.endpoint.tls:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-    except OSError as error:
-        raise failures.unusable_file("ca_file", settings.ca_file or "", error) from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if settings.cert_file is not None:
-        try:
-            # A key with a passphrase would have OpenSSL ask for it on the terminal, and wait.
-            context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
-        except OSError as error:
-            name, path = "cert_file", settings.cert_file
-            if settings.key_file is not None and _holds_a_certificate(path):
-                name, path = "key_file", settings.key_file
-            raise failures.unusable_file(name, path, error) from None
-    return context
-
-
-def _holds_a_certificate(path: str) -> bool:
-    """Tell which of two files OpenSSL could not use: it does not say."""
-    try:
-        return b"BEGIN CERTIFICATE" in Path(path).read_bytes()
-    except OSError:
-        return False
 
 
 def _password(settings: BrokerSettings) -> str | None:

@@ -275,6 +275,7 @@ class MemoryConnection:
         self._ended: TransportError | None = None
         self._wakened = asyncio.Event()
         self.resumed = persistent and broker.has_session(client_id)
+        self.tls_resumed = False
         self.session = broker.attach(client_id, self, persistent)
 
     def end(self, reason: TransportError) -> None:

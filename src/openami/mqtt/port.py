@@ -60,6 +60,11 @@ class Connection(Protocol):
         """Whether the broker still had our session; if not, what came for us since then is lost."""
         ...
 
+    @property
+    def tls_resumed(self) -> bool:
+        """Whether the TLS handshake was a short one, which resumed the session of the connection before."""
+        ...
+
     async def publish(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1, never retained; return when the broker has acknowledged it.
 

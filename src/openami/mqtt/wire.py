@@ -6,6 +6,7 @@ the loop leaves in one piece. That is worth a third of the time a message costs.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 
 # What is read, and so decoded, in one turn of the loop: 150 messages of usual size, about 3 ms.
@@ -87,6 +88,14 @@ class Wire(asyncio.BufferedProtocol):
         """Accept paho's wish; asyncio's sockets never block."""
 
     # --- what the owner calls
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS beneath, while the connection is open; None without."""
+        if self._transport is None:
+            return None
+        tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
+        return tls
 
     @property
     def is_open(self) -> bool:

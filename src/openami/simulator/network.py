@@ -221,6 +221,10 @@ class _LinkConnection:
     def resumed(self) -> bool:
         return self._inner.resumed
 
+    @property
+    def tls_resumed(self) -> bool:
+        return self._inner.tls_resumed
+
     async def publish(self, topic: str, payload: bytes) -> None:
         link, tap = self._link, self._link.tap
         if link.undisturbed and not self._waits:

@@ -150,6 +150,8 @@ class GatewayRow:
     first_seen: datetime
     last_seen: datetime
     last_seq: int | None
+    withholds: bool = False
+    """Whether it tells that readings wait by its monthly cap: an alarm that stands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,9 @@ _FEEDERS: Final = (
     "FROM gateway g GROUP BY g.feeder_id ORDER BY g.feeder_id LIMIT ?1"
 )
 _GATEWAYS: Final = (
-    "SELECT feeder_id, gateway_id, first_seen, last_seen, last_seq FROM gateway "
+    "SELECT feeder_id, gateway_id, first_seen, last_seen, last_seq, EXISTS (SELECT 1 FROM alarm a "
+    "WHERE a.feeder_id = gateway.feeder_id AND a.gateway_id = gateway.gateway_id "
+    "AND a.kind = 'telemetry_withheld' AND a.cleared_at IS NULL) FROM gateway "
     "WHERE {where} ORDER BY feeder_id, gateway_id LIMIT ?1"
 )
 _METERS: Final = (
@@ -145,8 +147,8 @@ class Queries(ABC):
     async def gateways(self, feeder_id: str | None = None) -> Sequence[GatewayRow]:
         rows = await self._where(_GATEWAYS, ROWS_MAX, feeder_id=feeder_id)
         return [
-            GatewayRow(feeder, gateway, from_ms(first), from_ms(last), seq)
-            for feeder, gateway, first, last, seq in rows
+            GatewayRow(feeder, gateway, from_ms(first), from_ms(last), seq, bool(withholds))
+            for feeder, gateway, first, last, seq, withholds in rows
         ]
 
     async def meters(
