@@ -54,6 +54,10 @@ class BreakableStore:
         await self.after()
         return tally
 
+    async def prove_writable(self) -> None:
+        self._check()
+        await self._real.prove_writable()
+
     async def totals(self) -> Tally:
         self._check()
         return await self._real.totals()

@@ -231,8 +231,9 @@ class Uplink:
     async def _until_store_answers(self) -> None:
         while True:
             await asyncio.sleep(self._store_backoff.next_s())
+            # A store may well answer questions and take nothing: a standby, a full disk.
             with suppress(StoreError), self._at_work():
-                await self._store.totals()
+                await self._store.prove_writable()
                 _log.info("the store answers again")
                 return
 

@@ -25,7 +25,6 @@ from openami.headend.store.marks import CREATE, Mark, refuse_marked
 from openami.headend.store.migrations import SCHEMA, migrations, refuse_pending
 from openami.headend.store.open import open_store
 from openami.headend.store.postgres import (
-    CONNECT_TIMEOUT_S,
     SCHEMA_LOCK,
     SCHEMA_NAME,
     SESSION,
@@ -33,7 +32,8 @@ from openami.headend.store.postgres import (
     carried_out,
     marks,
 )
-from openami.headend.store.postgres_errors import explained, where, wrong_url
+from openami.headend.store.postgres_errors import explained, where
+from openami.headend.store.postgres_servers import connect
 from openami.headend.store.steps import Steps
 
 # A commit takes milliseconds: who holds a table for longer is at work with the store.
@@ -173,13 +173,7 @@ async def _columns(connection: Any) -> list[tuple[str, str, str, bool, bool]]:
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Any]:
-    with explained(url):
-        try:
-            connection = await asyncpg.connect(
-                url, timeout=CONNECT_TIMEOUT_S, server_settings=_SETTINGS
-            )
-        except ValueError as error:
-            raise wrong_url(error) from error
+    connection = await connect(url, server_settings=_SETTINGS)
     try:
         yield connection
     finally:

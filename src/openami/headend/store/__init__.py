@@ -229,6 +229,10 @@ class Store(Protocol):
         """Commit a batch durably, in one transaction. Raises StoreError; then nothing of it is."""
         ...
 
+    async def prove_writable(self) -> None:
+        """Return when a transaction that changes nothing has been committed durably. Raises StoreError."""
+        ...
+
     async def totals(self) -> Tally:
         """Return the tally of all commits since the store was made."""
         ...

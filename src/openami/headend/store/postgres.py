@@ -2,7 +2,7 @@
 
 Durable: every session asks for ``synchronous_commit = on`` and makes sure that it has it. Writes go through
 one connection, in turn; a connection that is lost takes its transaction with it, the caller is told, and the
-next transaction connects anew. Reads use a few connections of their own.
+next transaction connects anew, to whichever server is the primary then. Reads use a few connections of their own.
 """
 
 # Statements are put together from this program's own words; every value is bound.
@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -44,7 +44,8 @@ from openami.headend.store.migrations import (
 )
 from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
-from openami.headend.store.postgres_errors import explained, where, wrong_url
+from openami.headend.store.postgres_errors import explained, not_replicated, where
+from openami.headend.store.postgres_servers import CONNECT_TIMEOUT_S, Connection, connect
 from openami.headend.store.queries import Queries
 from openami.headend.store.settle_ledger import RestoreLedger
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
@@ -52,11 +53,12 @@ from openami.headend.store.tables import Columns, Given, Table, Type
 from openami.headend.store.traffic import TrafficQueries
 from openami.headend.store.waiting import WaitingQueries
 
-# A server on another continent answers in one; a firewall that swallows packets never does.
-CONNECT_TIMEOUT_S: Final = 10.0
 # A commit takes milliseconds. A minute is a server that is gone without saying so, or a lock held by
 # somebody's forgotten session; the messages are with the broker meanwhile.
 STATEMENT_TIMEOUT_S: Final = 60.0
+# To stop a statement and roll back takes milliseconds where the server answers; where it does not, the connection
+# is given up, and the server notices by itself.
+ROLLBACK_TIMEOUT_S: Final = 5.0
 # Readers beside the writer: a page each, so a few serve many.
 READERS_MAX: Final = 4
 # Any number, the same in every head-end: one of them makes the schema, the others wait.
@@ -75,8 +77,6 @@ _READ_ONLY: Final = {"default_transaction_read_only": "on"}
 _DURABLE: Final = {"on", "remote_apply"}
 
 T = TypeVar("T")
-# asyncpg's own types of connection are generic in ways that say nothing here.
-Connection = Any
 
 
 @asynccontextmanager
@@ -127,6 +127,8 @@ class PostgresStore(
         self._turn = asyncio.Lock()
         self._writer: Connection | None = None
         self._readers: Connection | None = None
+        self._warning = ""
+        """The last one of the server's, where it came after the last statement of a transaction."""
 
     async def commit(self, batch: Sequence[Decision]) -> Tally:
         return await self._write(
@@ -181,15 +183,18 @@ class PostgresStore(
                 # The pool connects when asked, so there is nothing to wait for between these lines.
                 self._readers = asyncpg.create_pool(
                     self._url,
+                    connect=partial(connect, reads=self._access is Access.READ),
                     min_size=0,
                     max_size=READERS_MAX,
-                    timeout=CONNECT_TIMEOUT_S,
                     command_timeout=STATEMENT_TIMEOUT_S,
                     server_settings=self._session,
                 )
             readers = await self._readers
-            async with readers.acquire(timeout=STATEMENT_TIMEOUT_S) as connection:
+            connection = await readers.acquire(timeout=STATEMENT_TIMEOUT_S)
+            try:
                 return await _ask(connection, sql, arguments)
+            finally:
+                await readers.release(connection, timeout=ROLLBACK_TIMEOUT_S)
 
     async def _write(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out steps in one durable transaction, after those that were asked for before."""
@@ -198,29 +203,65 @@ class PostgresStore(
             try:
                 with explained(self._url):
                     connection = await self._connected()
-                    async with connection.transaction():
-                        done = await carried_out(connection, steps())
+                    done = await self._committed(connection, steps())
                 committed = True
             finally:
                 if not committed:
                     self._directory.clear()
+                    await self._taken_back()
         return done
+
+    async def _committed(self, connection: Connection, steps: Steps[T]) -> T:
+        try:
+            await connection.execute("BEGIN")
+            done = await carried_out(connection, steps)
+        except asyncpg.ReadOnlySQLTransactionError:
+            connection.terminate()  # a primary no more: the next transaction looks for the new one
+            raise
+        self._warning = ""
+        ended = await connection.execute("COMMIT")
+        assert ended == "COMMIT", ended
+        if self._warning:
+            # The server says "committed" all the same when somebody has ended its wait for the standby.
+            raise not_replicated(self._url, self._warning)
+        return done
+
+    async def _taken_back(self) -> None:
+        """Roll back what is open; a server that does not answer to that is left, and rolls back by itself."""
+        writer, settled = self._writer, False
+        if writer is None or writer.is_closed():
+            return
+        try:
+            async with asyncio.timeout(ROLLBACK_TIMEOUT_S):
+                await writer.execute("ROLLBACK")
+            settled = True
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pass  # what failed before is what the caller is told
+        finally:
+            if not settled:
+                writer.terminate()
 
     async def _connected(self) -> Connection:
         if self._writer is None or self._writer.is_closed():
             self._directory.clear()  # the database may have been restored from a backup meanwhile
-            try:
-                self._writer = await asyncpg.connect(
-                    self._url,
-                    timeout=CONNECT_TIMEOUT_S,
-                    command_timeout=STATEMENT_TIMEOUT_S,
-                    server_settings=self._session,
-                )
-            except ValueError as error:  # so says the driver of a URL it cannot read
-                raise wrong_url(error) from error
+            if (
+                self._readers is not None
+            ):  # theirs may be a server that is frozen, or primary no more
+                await self._readers.expire_connections()
+            self._writer = await connect(
+                self._url,
+                reads=self._access is Access.READ,
+                command_timeout=STATEMENT_TIMEOUT_S,
+                server_settings=self._session,
+            )
+            self._writer.add_log_listener(self._heed)
             durable = await self._writer.fetchval("SHOW synchronous_commit")
             assert durable in _DURABLE, durable
         return self._writer
+
+    def _heed(self, _: Connection, message: Any) -> None:
+        if message.severity_en == "WARNING":
+            self._warning = str(message)
 
 
 # --- steps ---------------------------------------------------------------------------------------
