@@ -164,7 +164,7 @@ async def test_a_frozen_primary_is_left_and_the_promoted_standby_found(
     url: str, primary: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing that was acknowledged is missing there, and no wait lasts longer than its bound."""
-    monkeypatch.setattr(engine, "STATEMENT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(engine, "WRITE_TIMEOUT_S", 1.0)
     monkeypatch.setattr(engine, "ROLLBACK_TIMEOUT_S", 0.5)
     async with open_postgres(url, Access.OWN) as store:
         before = len(await readings(store))

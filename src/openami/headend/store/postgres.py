@@ -53,9 +53,14 @@ from openami.headend.store.tables import Columns, Given, Table, Type
 from openami.headend.store.traffic import TrafficQueries
 from openami.headend.store.waiting import WaitingQueries
 
-# A commit takes milliseconds. A minute is a server that is gone without saying so, or a lock held by
-# somebody's forgotten session; the messages are with the broker meanwhile.
+# A year's chart takes a second. A minute is a server that is gone without saying so.
 STATEMENT_TIMEOUT_S: Final = 60.0
+# A statement that writes takes milliseconds. Half a minute is a server that is gone without saying so, and as long
+# as Patroni waits before it elects another (ttl), or a lock held by somebody's forgotten session; the messages are
+# with the broker meanwhile.
+WRITE_TIMEOUT_S: Final = 30.0
+# Some seconds for each million readings, and nobody waits but the broker: a night is enough for billions.
+MIGRATION_TIMEOUT_S: Final = 12 * 3600.0
 # To stop a statement and roll back takes milliseconds where the server answers; where it does not, the connection
 # is given up, and the server notices by itself.
 ROLLBACK_TIMEOUT_S: Final = 5.0
@@ -251,7 +256,7 @@ class PostgresStore(
             self._writer = await connect(
                 self._url,
                 reads=self._access is Access.READ,
-                command_timeout=STATEMENT_TIMEOUT_S,
+                command_timeout=WRITE_TIMEOUT_S,
                 server_settings=self._session,
             )
             self._writer.add_log_listener(self._heed)
@@ -395,7 +400,7 @@ async def _migrate(connection: Connection, steps: list[Migration], place: str) -
         for step in pending(steps, await applied(connection), where=place):
             if step.number == 1:
                 await connection.execute(NOTE_TABLE)
-            await connection.execute(step.script)
+            await connection.execute(step.script, timeout=MIGRATION_TIMEOUT_S)
             await connection.execute(_statement(NOTE), step.number, step.name)
 
 
