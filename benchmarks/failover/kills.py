@@ -45,6 +45,8 @@ class Kill:
     undone: Act
     held_s: float = 0.0
     """How long it lasts at least, once envelopes are acknowledged again or were all the time."""
+    is_control: bool = False
+    """Whether it does harm to a cluster that is not synchronous, and so shows that the verdict can convict."""
 
 
 async def restarted(scene: Scene) -> None:
@@ -162,12 +164,16 @@ async def nothing(_: Scene) -> None:
 KILLS = (
     Kill("the primary's machine dies", primary_dies, restarted),
     Kill("the primary's PostgreSQL crashes", postgres_crashes, nothing),
-    Kill("the primary freezes, is replaced, and wakes up", primary_freezes, primary_wakes),
+    Kill(
+        "the primary freezes, is replaced, and wakes up",
+        primary_freezes,
+        primary_wakes,
+        is_control=True,
+    ),
     Kill("the synchronous standby dies", standby_dies, restarted, held_s=15.0),
     Kill("the synchronous standby freezes", standby_freezes, standby_wakes, held_s=15.0),
     Kill("one etcd member dies", member_dies, restarted, held_s=15.0),
     Kill("the etcd majority dies", majority_dies, restarted, held_s=HELD_S),
     Kill("primary and synchronous standby die", both_copies_die, restarted),
-    Kill("the primary dies ahead of its standbys", primary_dies_ahead, restarted),
+    Kill("the primary dies ahead of its standbys", primary_dies_ahead, restarted, is_control=True),
 )
-AHEAD = KILLS[-1]
