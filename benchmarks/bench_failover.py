@@ -9,7 +9,8 @@ primary, by identity and value. Prints a JSON object for each and one for all; e
 doubled or changed, or when a former primary took a write.
 
 --asynchronous is the control: without synchronous_mode, a primary dies ahead of its standbys, or wakes up and takes
-writes, and both have to be found. Needs (Debian) patroni, etcd-server, postgresql-15 and mosquitto, and root or the user postgres.
+writes, and both have to be found. Needs (Debian) patroni, etcd-server, postgresql-15, mosquitto, and root or the
+user postgres.
 """
 
 import argparse
@@ -193,14 +194,18 @@ async def until_async(happens: Callable[[], bool], seconds_max: float) -> None:
             await asyncio.sleep(LOOK_S)
 
 
-def chosen(kills: int, seed: int, *, asynchronous: bool) -> Sequence[Kill]:
+def chosen(asked: argparse.Namespace) -> Sequence[Kill]:
     """Return what happens: every kind before one comes again, in an order that the seed gives."""
-    kinds = [kill for kill in KILLS if kill.is_control or not asynchronous]
-    dice = random.Random(seed)
+    kinds = [
+        kill
+        for kill in KILLS
+        if asked.only in kill.name and (kill.is_control or not asked.asynchronous)
+    ]
+    dice = random.Random(asked.seed)
     order: list[Kill] = []
-    while len(order) < kills:
+    while len(order) < asked.kills:
         order += dice.sample(kinds, len(kinds))
-    return order[:kills]
+    return order[: asked.kills]
 
 
 async def night(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
@@ -212,7 +217,7 @@ async def night(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     servers.mkdir()
     with (
         running_program("mosquitto", "-c", str(config), log=folder / "mosquitto.log"),
-        running_cluster(servers, synchronous=not asked.asynchronous) as cluster,
+        running_cluster(servers, asked.patroni, synchronous=not asked.asynchronous) as cluster,
     ):
         await make_database(cluster)
         async with running_tap(broker_port) as tap:
@@ -226,7 +231,7 @@ async def night(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
                 at_work = [asyncio.create_task(part.run()) for part in (load, watch)]
                 run = Night(cluster, tap, load, watch, log)
                 told = []
-                for kill in chosen(asked.kills, asked.seed, asynchronous=asked.asynchronous):
+                for kill in chosen(asked):
                     told.append(await run.suffer(kill))
                     print(json.dumps(told[-1]), flush=True)
                 await run.drained()
@@ -236,6 +241,7 @@ async def night(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
                     part.cancel()
     return {
         "benchmark": "failover",
+        "patroni": version(asked.patroni),
         "synchronous": not asked.asynchronous,
         "kills": len(told),
         "seed": asked.seed,
@@ -250,6 +256,13 @@ async def night(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def version(program: str) -> str:
+    """Return what a program says of itself: ``patroni 4.1.5``."""
+    return subprocess.run(
+        [program, "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
 def is_sound(figures: dict[str, Any]) -> bool:
     """Return whether nothing that was acknowledged is missing or wrong, and nothing was written past it."""
     wrong = ("lost", "doubled", "changed", "written_to_a_former_primary")
@@ -262,6 +275,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=len(KILLS))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=int, default=100, help="envelopes a second")
+    parser.add_argument(
+        "--patroni", default="patroni", help="the program, where it is not the installed one"
+    )
+    parser.add_argument("--only", default="", help="kinds whose name has this in it")
     parser.add_argument("--asynchronous", action="store_true", help="the control: it has to fail")
     parser.add_argument("--keep", action="store_true", help="keep the logs of a sound run, too")
     asked = parser.parse_args()

@@ -61,9 +61,10 @@ class Server:
     """One PostgreSQL and its Patroni, as a machine that can die or freeze."""
 
     def __init__(
-        self, number: int, directory: Path, etcd: list[Etcd], *, synchronous: bool
+        self, number: int, directory: Path, etcd: list[Etcd], patroni: str, *, synchronous: bool
     ) -> None:
         self.name = f"db-{number}"
+        self._program = patroni
         self.port, self._rest = free_port(), free_port()
         self._data = directory / f"{self.name}-data"
         self._config = directory / f"{self.name}.yml"
@@ -87,7 +88,7 @@ class Server:
 
     def start(self) -> None:
         """Start Patroni, which starts PostgreSQL."""
-        self._patroni = started(self._log, "patroni", str(self._config))
+        self._patroni = started(self._log, self._program, str(self._config))
 
     def kill(self) -> None:
         """Kill Patroni and PostgreSQL with -9, at once, as a power cut would."""
@@ -118,10 +119,11 @@ class Server:
         self._signal(signal.SIGTERM, found)
         self._signal(signal.SIGCONT, found)
 
-    def role(self) -> str:
-        """Return what Patroni says: ``master``, ``replica``; with its state where it does not run."""
+    def is_primary(self) -> bool:
+        """Whether its Patroni says so."""
         answer = self._asked("/patroni")
-        return str(answer.get("role", "")) if answer.get("state") == "running" else ""
+        # Called "master" before Patroni 4.
+        return answer.get("state") == "running" and answer.get("role") in {"primary", "master"}
 
     def members(self) -> list[dict[str, Any]]:
         """Return what Patroni knows of all."""
@@ -160,10 +162,10 @@ class Server:
 class Cluster:
     """All of them."""
 
-    def __init__(self, directory: Path, *, synchronous: bool) -> None:
+    def __init__(self, directory: Path, patroni: str, *, synchronous: bool) -> None:
         self.etcd = [Etcd(number, directory) for number in range(1, MEMBERS + 1)]
         self.servers = [
-            Server(number, directory, self.etcd, synchronous=synchronous)
+            Server(number, directory, self.etcd, patroni, synchronous=synchronous)
             for number in range(1, MEMBERS + 1)
         ]
         self._synchronous = synchronous
@@ -180,7 +182,7 @@ class Cluster:
 
     def primary(self) -> Server | None:
         """Return who says that it is the primary; None while nobody does."""
-        return next((server for server in self.servers if server.role() == "master"), None)
+        return next((server for server in self.servers if server.is_primary()), None)
 
     def standby(self) -> Server:
         """Return the synchronous standby, or where there is none a standby."""
@@ -217,10 +219,10 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(directory: Path, *, synchronous: bool) -> Iterator[Cluster]:
-    """Yield a whole cluster with a user and a database for the head-end; ended afterwards."""
+def running_cluster(directory: Path, patroni: str, *, synchronous: bool) -> Iterator[Cluster]:
+    """Yield a whole cluster; ended afterwards. ``patroni`` is the program."""
     shutil.chown(directory, USER)
-    cluster = Cluster(directory, synchronous=synchronous)
+    cluster = Cluster(directory, patroni, synchronous=synchronous)
     try:
         for member in cluster.etcd:
             member.start(cluster.etcd)
