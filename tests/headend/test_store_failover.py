@@ -65,7 +65,8 @@ def test_a_url_for_each_server() -> None:
 
 
 @pytest.mark.parametrize(
-    "names", ["a,,b/d", "a,/d", "a,b/d?target_session_attrs=leader", "/d?host=a,b"]
+    "names",
+    ["a,,b/d", "a,/d", "[::1,a/d", "a,b/d?target_session_attrs=leader", "/d?host=a,b"],
 )
 async def test_several_servers_named_wrongly(names: str) -> None:
     assert (await refusal(f"postgresql://{names}")).permanent

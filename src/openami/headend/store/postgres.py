@@ -80,6 +80,14 @@ SESSION: Final = {
 }
 _READ_ONLY: Final = {"default_transaction_read_only": "on"}
 _DURABLE: Final = {"on", "remote_apply"}
+# What a connection says whose server is gone.
+_GONE: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 T = TypeVar("T")
 
@@ -179,7 +187,7 @@ class PostgresStore(
                 try:
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
                         await open_one.close()
-                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except _GONE:
                     open_one.terminate()
 
     async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
@@ -240,7 +248,7 @@ class PostgresStore(
             async with asyncio.timeout(ROLLBACK_TIMEOUT_S):
                 await writer.execute("ROLLBACK")
             settled = True
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except _GONE:
             pass  # what failed before is what the caller is told
         finally:
             if not settled:
@@ -249,9 +257,8 @@ class PostgresStore(
     async def _connected(self) -> Connection:
         if self._writer is None or self._writer.is_closed():
             self._directory.clear()  # the database may have been restored from a backup meanwhile
-            if (
-                self._readers is not None
-            ):  # theirs may be a server that is frozen, or primary no more
+            if self._readers is not None:
+                # Theirs may be the server that is frozen, or primary no more.
                 await self._readers.expire_connections()
             self._writer = await connect(
                 self._url,

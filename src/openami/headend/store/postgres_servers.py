@@ -25,14 +25,17 @@ _Attempts = dict[asyncio.Task[Connection], str]
 
 def servers(url: str) -> Sequence[str]:
     """Return a URL for each server that a URL names. Raises StoreError."""
-    parts = urlsplit(url)
-    if "," in parse_qs(parts.query).get("host", [""])[-1]:
-        raise wrong_url(ValueError("several servers are named before the database: //user@a,b/db"))
-    login, at, names = parts.netloc.rpartition("@")
-    if "," not in names:
-        return [url]
-    if not all(names.split(",")):
-        raise wrong_url(ValueError(f"a server without a name in {names!r}"))
+    try:
+        parts = urlsplit(url)
+        if "," in parse_qs(parts.query).get("host", [""])[-1]:
+            raise ValueError("several servers are named before the database: //user@a,b/db")
+        login, at, names = parts.netloc.rpartition("@")
+        if "," not in names:
+            return [url]
+        if not all(names.split(",")):
+            raise ValueError(f"a server without a name in {names!r}")
+    except ValueError as error:
+        raise wrong_url(error) from error
     return [urlunsplit(parts._replace(netloc=f"{login}{at}{name}")) for name in names.split(",")]
 
 
