@@ -8,11 +8,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 from tests.headend.decisions import NOON, accepted, readings, register
+from tests.headend.test_migrate_store import moved
 from tests.headend.test_store_postgres import HOUR, failure_of, refusal
 from tests.postgres import Postgres, running_postgres
 from tests.tools import free_port
 
-from openami.headend.backups.making import back_up
+from openami.capacity.trial_store import trial_store
+from openami.headend.backups.making import back_up, restore
 from openami.headend.store import Access, StoreError
 from openami.headend.store import postgres as engine
 from openami.headend.store.open import open_store
@@ -105,9 +107,23 @@ async def test_without_a_primary_each_server_says_why(url: str, primary: Postgre
     assert "patronictl" in error.remedy
 
 
-def test_a_backup_stays_with_the_server_that_made_its_snapshot(url: str, tmp_path: Path) -> None:
-    manifest = back_up(url, tmp_path / "backup.tar", now=NOON)
+def test_backup_restore_and_move_take_several_servers(
+    url: str, primary: Postgres, tmp_path: Path
+) -> None:
+    """What a snapshot, a dump and a lock are made on is one server, from beginning to end."""
+    backup = tmp_path / "backup.tar"
+    manifest = back_up(url, backup, now=NOON)
     assert manifest.tables["reading"].rows == 1
+    another = url.replace("db001", primary.new_database().rpartition("/")[2])
+    restore(backup, another, who="anita", now=NOON)
+    there = moved(another, f"sqlite:///{tmp_path}/moved.db")
+    assert there.tables["reading"].rows == 1
+
+
+async def test_a_trial_beside_several_servers(url: str, tmp_path: Path) -> None:
+    async with trial_store(url, tmp_path) as trial, open_store(trial.url) as store:
+        await store.prove_writable()
+        assert await trial.size() > 0
 
 
 # --- what a commit is worth ----------------------------------------------------------------------
