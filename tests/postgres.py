@@ -2,9 +2,10 @@
 
 import itertools
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.tools import free_port, require_tool, scratch_directory
@@ -18,7 +19,7 @@ class Postgres:
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
-        self._data = directory / "data"
+        self.data = directory / "data"
         self._sockets = directory
         self._numbers = itertools.count(1)
 
@@ -28,19 +29,41 @@ class Postgres:
             [
                 *_as_postgres(),
                 require_tool("initdb"),
-                *("-D", self._data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C"),
+                *("-D", self.data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C"),
                 "--no-sync",
             ]
         )
-        with (self._data / "postgresql.conf").open("a") as conf:
-            conf.write(
-                f"listen_addresses = '127.0.0.1'\nport = {self.port}\n"
-                f"unix_socket_directories = '{self._sockets}'\nfsync = on\nmax_connections = 40\n"
-            )
+        self._configure("max_connections = 40")
+
+    def follow(self, primary: "Postgres") -> None:
+        """Make the files of a standby that takes what the primary, which runs, sends it."""
+        source = f"postgresql://{_USER}@127.0.0.1:{primary.port}/?application_name={self.name}"
+        _run(
+            [
+                *_as_postgres(),
+                require_tool("pg_basebackup"),
+                *("-D", self.data, "-d", source, "-R", "-X", "stream", "-c", "fast"),
+                "--no-sync",
+            ]
+        )
+        self._configure()
+
+    @property
+    def name(self) -> str:
+        """How a primary calls it as its standby."""
+        return f"at{self.port}"
+
+    def _configure(self, *lines: str) -> None:
+        ours = (
+            *("listen_addresses = '127.0.0.1'", f"port = {self.port}", "fsync = on"),
+            f"unix_socket_directories = '{self._sockets}'",
+        )
+        with (self.data / "postgresql.conf").open("a") as conf:
+            conf.write("\n".join((*ours, *lines)) + "\n")
 
     def start(self) -> None:
         """Start the server; return when it accepts connections."""
-        self._pg_ctl("start", "-w", "-l", self._data / "server.log")
+        self._pg_ctl("start", "-w", "-l", self.data / "server.log")
 
     def stop(self) -> None:
         """Stop the server, closing every connection."""
@@ -49,6 +72,27 @@ class Postgres:
     def kill(self) -> None:
         """Stop the server without a checkpoint, as a crash would."""
         self._pg_ctl("stop", "-w", "-m", "immediate")
+
+    def promote(self) -> None:
+        """Make a standby the primary; return when it takes writes."""
+        self._pg_ctl("promote", "-w")
+
+    def freeze(self) -> None:
+        """Stop its processes without closing anything: a server that has gone silent."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let frozen processes go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, sent: signal.Signals) -> None:
+        # The postmaster first: frozen, it starts no further one.
+        postmaster = (self.data / "postmaster.pid").read_text().split()[0]
+        os.kill(int(postmaster), sent)
+        for process in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # gone meanwhile
+                if process.read_text().rpartition(")")[2].split()[1] == postmaster:
+                    os.kill(int(process.parent.name), sent)
 
     def new_database(self) -> str:
         """Return the URL of a database nobody has used."""
@@ -66,21 +110,25 @@ class Postgres:
         return _run([require_tool("psql"), "-X", "-q", "-A", "-t", "-d", url, "-c", statement])
 
     def _pg_ctl(self, *arguments: str | Path) -> None:
-        _run([*_as_postgres(), require_tool("pg_ctl"), "-D", self._data, "-s", *arguments])
+        _run([*_as_postgres(), require_tool("pg_ctl"), "-D", self.data, "-s", *arguments])
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
-    """Yield a running cluster; stopped and deleted at the end."""
+def running_postgres(*, following: Postgres | None = None) -> Iterator[Postgres]:
+    """Yield a running cluster, or a standby of one; stopped and deleted at the end."""
     require_tool("initdb")
     with scratch_directory(_USER) as directory:
         server = Postgres(directory)
-        server.create()
+        if following is None:
+            server.create()
+        else:
+            server.follow(following)
         server.start()
         try:
             yield server
         finally:
-            if (directory / "data" / "postmaster.pid").exists():
+            if (server.data / "postmaster.pid").exists():
+                server.thaw()
                 server.kill()
 
 

@@ -26,7 +26,8 @@ DOWN = StoreError("the database does not answer", remedy="start it")
 
 
 class BreakableStore:
-    """Hands everything to the real store, unless ``failure`` is set or ``refuses`` says so.
+    """Hands everything to the real store, unless ``failure`` is set or ``refuses`` says so. With ``reads_only``
+    it is a standby: it answers questions.
 
     ``before`` and ``after`` are awaited around each commit that reaches the real store, so that a test
     can stop time there; ``batches`` are the sizes of the commits that were asked for.
@@ -34,6 +35,7 @@ class BreakableStore:
 
     def __init__(self, real: Store) -> None:
         self.failure: StoreError | None = None
+        self.reads_only = False
         self.refuses: Callable[[Decision], bool] = lambda _: False
         self.before: Callable[[], Awaitable[object]] = _nothing
         self.after: Callable[[], Awaitable[object]] = _nothing
@@ -44,7 +46,7 @@ class BreakableStore:
 
     async def commit(self, batch: Sequence[Decision]) -> Tally:
         self.asked += 1
-        self._check()
+        self._check_writable()
         self.batches.append(len(batch))
         if any(self.refuses(decision) for decision in batch):
             raise StoreError("a value it cannot hold", permanent=True)
@@ -56,6 +58,10 @@ class BreakableStore:
 
     async def kept_since(self) -> datetime | None:
         return await self._real.kept_since()
+
+    async def prove_writable(self) -> None:
+        self._check_writable()
+        await self._real.prove_writable()
 
     async def totals(self) -> Tally:
         self._check()
@@ -128,6 +134,11 @@ class BreakableStore:
     async def prune(self, now: datetime) -> int:
         self._check()
         return await self._real.prune(now)
+
+    def _check_writable(self) -> None:
+        self._check()
+        if self.reads_only:
+            raise DOWN
 
     def _check(self) -> None:
         if self.failure is not None:

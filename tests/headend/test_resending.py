@@ -3,6 +3,7 @@
 The store is the real one, on both engines; the gateway's side is what the test commits and answers.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -10,6 +11,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 import pytest
+from structlog.testing import capture_logs
 from tests.gateway.clock_double import ClockDouble
 from tests.headend.decisions import FEEDER, GATEWAY, METER, NOON, accepted
 
@@ -24,6 +26,7 @@ from openami.headend.gap_life import (
 from openami.headend.ingest import Decision
 from openami.headend.resending import INTERVAL_LOOK_S, Resending
 from openami.headend.sessions import HEAD_END
+from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.profile.command import CommandState
 from openami.sip.actions import Action
@@ -296,3 +299,40 @@ async def test_what_ended_long_ago_is_forgotten(world: World) -> None:
     await world.store.put_gaps([gap])
     await world.resending.prune()
     assert await world.store.gaps(feeder_id=FEEDER) == []
+
+
+# --- a store that is away ------------------------------------------------------------------------
+
+
+async def test_a_store_that_is_away_is_said_once_and_again_when_it_goes_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night's outage is one line, not one every two seconds."""
+    looks, away = 0, True
+    look = world.resending.look
+
+    async def looked() -> None:
+        nonlocal looks
+        looks += 1
+        if away:
+            raise StoreError("the database does not answer")
+        await look()
+
+    async def more(times: int) -> None:
+        wanted = looks + times
+        async with asyncio.timeout(10):
+            while looks < wanted:
+                await asyncio.sleep(0.001)
+
+    monkeypatch.setattr(world.resending, "look", looked)
+    monkeypatch.setattr(world.resending, "_look_interval_s", 0.001)
+    with capture_logs() as said:
+        running = asyncio.create_task(world.resending.run())
+        await more(5)
+        away = False
+        await more(3)
+        away = True
+        await more(5)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert [line["event"] for line in said] == ["gaps were not looked for"] * 2

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from tests.headend.breakable import DOWN, BreakableStore
 from tests.headend.messages import EVENT, EVENT_TOPIC, TOPIC, message_of, payload, register
 from tests.headend.new_store import new_store
@@ -239,6 +240,43 @@ async def test_a_store_that_is_full_is_not_hammered(
         store.refuses = lambda _: False
         await eventually(has_stored(store, 12))
     assert await still_with(broker) == 0
+
+
+async def test_a_standby_that_answers_is_not_the_store_that_is_back(
+    broker: MemoryBroker, store: BreakableStore
+) -> None:
+    """Else the broker would be joined, and everything delivered and refused, again and again."""
+    uplink = an_uplink(broker.port(CLIENT), store)
+    store.reads_only = True
+    async with running(uplink):
+        await publish(broker, *some(4))
+        await eventually(lambda: uplink.statistics.store_losses == 1)
+        await asyncio.sleep(0.2)
+        assert (uplink.statistics.store_losses, store.asked) == (1, 1)
+        store.reads_only = False
+        await eventually(has_stored(store, 12))
+    assert await still_with(broker) == 0
+
+
+async def test_a_store_that_lost_what_it_had_committed_is_told_of(
+    broker: MemoryBroker, store: BreakableStore, tmp_path: Path
+) -> None:
+    """As after a failover to a standby that was behind: the messages are acknowledged and gone."""
+    uplink = an_uplink(broker.port(CLIENT), store)
+    async with open_store(new_store(tmp_path / "behind.db")) as behind:
+        with capture_logs() as said:
+            async with running(uplink):
+                await publish(broker, *some(4))
+                await eventually(lambda: uplink.statistics.tally.messages == 4)
+                broker.cut(CLIENT)
+                await eventually(lambda: uplink.statistics.broker_connects == 2)
+                assert not [line for line in said if line["log_level"] == "error"]
+                store._real = behind
+                broker.cut(CLIENT)
+                await eventually(lambda: uplink.statistics.broker_connects == 3)
+    [told] = [line for line in said if line["log_level"] == "error"]
+    assert told["event"] == "the store is older than what it has committed"
+    assert told["messages_missing"] == 4
 
 
 async def test_one_message_the_database_refuses_is_set_aside_and_the_rest_is_stored(

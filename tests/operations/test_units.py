@@ -16,7 +16,8 @@ from tests.tools import free_port, require_tool
 
 from openami.gateway.collector import ALIVE_WITHIN_S
 from openami.headend.liveness import STUCK_AFTER_S
-from openami.headend.store.postgres import CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S
+from openami.headend.store.postgres import ROLLBACK_TIMEOUT_S, WRITE_TIMEOUT_S
+from openami.headend.store.postgres_servers import CONNECT_TIMEOUT_S
 
 UNITS = Path(__file__).parents[2] / "packaging/systemd"
 HEADEND, GATEWAY = (UNITS / f"openami-{name}.service" for name in ("headend", "gateway"))
@@ -47,7 +48,8 @@ def test_a_unit_is_well_formed_and_as_tight_as_is_said(unit: Path, tmp_path: Pat
 def test_the_watchdog_is_more_patient_than_what_ends_by_itself() -> None:
     [headend] = settings(HEADEND, "WatchdogSec")
     [gateway] = settings(GATEWAY, "WatchdogSec")
-    assert float(headend) == STUCK_AFTER_S > CONNECT_TIMEOUT_S + STATEMENT_TIMEOUT_S
+    of_a_write_s = CONNECT_TIMEOUT_S + WRITE_TIMEOUT_S + ROLLBACK_TIMEOUT_S
+    assert float(headend) == STUCK_AFTER_S > of_a_write_s
     assert float(gateway) > ALIVE_WITHIN_S
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from openami.headend.store import StoreError
@@ -39,7 +39,8 @@ async def trial_store(url: str, directory: Path) -> AsyncIterator[TrialStore]:
     try:
         import asyncpg
 
-        from openami.headend.store.postgres_errors import explained, where, wrong_url
+        from openami.headend.store.postgres_errors import explained, where
+        from openami.headend.store.postgres_servers import connect
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
@@ -50,13 +51,7 @@ async def trial_store(url: str, directory: Path) -> AsyncIterator[TrialStore]:
         ) from None
     # Who leaves it behind (kill -9) is found by the name.
     name = f"{DATABASE_PREFIX}{os.getpid()}_{secrets.token_hex(4)}"
-    try:
-        with explained(url):
-            connection: Any = await asyncpg.connect(
-                url, timeout=10, command_timeout=_STATEMENT_TIMEOUT_S
-            )
-    except ValueError as error:  # so says the driver of a URL it cannot read
-        raise wrong_url(error) from error
+    connection = await connect(url, command_timeout=_STATEMENT_TIMEOUT_S)
     try:
         try:
             with explained(url):

@@ -204,16 +204,19 @@ class Downlink:
 
     async def run(self) -> None:
         """Do what is due, for ever. Raises nothing that waiting could mend."""
+        said = False
         while True:
             try:
                 busy = await self._do_what_is_due()
+                said = False
                 if busy:
                     continue
                 offline = self._connection is None
                 pause = OFFLINE_POLL_INTERVAL_S if offline else self._poll_interval_s
             except StoreError as error:
-                _log.warning("the store failed; commands wait", error=str(error))
-                pause = STORE_RETRY_S
+                if not said:
+                    _log.warning("the store failed; commands wait", error=str(error))
+                said, pause = True, STORE_RETRY_S
             await asyncio.sleep(pause)
 
     # --- what is due -----------------------------------------------------------------------------

@@ -80,11 +80,15 @@ class Resending:
 
     async def run(self) -> None:
         """Look, for ever. Raises nothing that waiting could mend."""
+        said = False
         while True:
             try:
                 await self.look()
+                said = False
             except StoreError as error:  # the stream meets the same error, and acts on it
-                _log.warning("gaps were not looked for", error=str(error))
+                if not said:
+                    _log.warning("gaps were not looked for", error=str(error))
+                said = True
             await asyncio.sleep(self._look_interval_s)
 
     async def look(self) -> None:

@@ -105,6 +105,8 @@ class Uplink:
         self._has_joined = False
         self._joined_at_s: float | None = None
         """Since when the connection of now holds."""
+        self._messages_held = 0
+        """How many the store has counted at least: those that it had when we looked, and ours since."""
         self._said_lost = False
 
     async def run(self) -> None:
@@ -155,6 +157,7 @@ class Uplink:
         async with self._port.connect() as connection:
             with self._at_work():
                 await self._intake.recall()
+                await self._look_back()
             beside = self._beside
             await connection.subscribe([*FILTERS, *(() if beside is None else beside.filters)])
             self._say_joined(connection)
@@ -206,6 +209,7 @@ class Uplink:
         if self._beside is not None:
             await self._beside.take(batch)
         connection.acknowledge(batch)
+        self._messages_held += tally.messages
         self.statistics.committed(decisions, tally)
         span.tell(
             {
@@ -232,10 +236,23 @@ class Uplink:
     async def _until_store_answers(self) -> None:
         while True:
             await asyncio.sleep(self._store_backoff.next_s())
+            # A store may well answer questions and take nothing: a standby, a full disk.
             with suppress(StoreError), self._at_work():
-                await self._store.totals()
+                await self._store.prove_writable()
                 _log.info("the store answers again")
                 return
+
+    async def _look_back(self) -> None:
+        """Say so if the store has less than it has told us it had: it was put back, or a failover lost commits."""
+        held = (await self._store.totals()).messages
+        if held < self._messages_held:
+            _log.error(
+                "the store is older than what it has committed",
+                messages_missing=self._messages_held - held,
+                remedy="stop the head-end, openami headend settle --taken-at the store's last commit, start it; "
+                "readings are asked for again by number",
+            )
+        self._messages_held = held
 
     # --- saying ----------------------------------------------------------------------------------
 

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import asyncpg
-
 from openami.headend.backups.file_form import COPY_BYTES, BackupError, TableContent
 from openami.headend.store.marks import CREATE, Mark
 from openami.headend.store.migrations import APPLIED
 from openami.headend.store.postgres import SCHEMA_NAME
 from openami.headend.store.postgres_errors import explained, where
+from openami.headend.store.postgres_servers import connect, primary_of
 
 # A hundred million readings take a quarter of an hour; a tool that works for a day waits for somebody.
 TOOL_HOURS_MAX: Final = 24
@@ -54,6 +53,7 @@ async def copy_store(url: str, to: Path) -> tuple[int, dict[str, TableContent]]:
 
     Raises BackupError, and StoreError for a server that fails.
     """
+    url = await primary_of(url)  # a snapshot is known to the server that made it, and to no other
     async with _connected(url) as connection:
         with explained(url):
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -90,6 +90,7 @@ async def bring_back(
     url: str, dump: Path, taken_at: str, expected: Mapping[str, TableContent]
 ) -> None:
     """Restore a dump in one transaction, marked as unsettled, and compare what came. Raises BackupError."""
+    url = await primary_of(url)
     await asyncio.to_thread(_bring_back, url, dump, taken_at)
     async with _connected(url) as connection:
         with explained(url):
@@ -151,8 +152,7 @@ async def _content(connection: Any, url: str) -> tuple[int, dict[str, TableConte
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Any]:
-    with explained(url):
-        connection = await asyncpg.connect(url, timeout=10, server_settings=_SETTINGS)
+    connection = await connect(url, server_settings=_SETTINGS)
     try:
         yield connection
     finally:

@@ -27,7 +27,6 @@ from openami.headend.store.months import month_of_bucket
 from openami.headend.store.open import open_store
 from openami.headend.store.partitions import make_months
 from openami.headend.store.postgres import (
-    CONNECT_TIMEOUT_S,
     SCHEMA_LOCK,
     SCHEMA_NAME,
     SESSION,
@@ -35,7 +34,8 @@ from openami.headend.store.postgres import (
     carried_out,
     marks,
 )
-from openami.headend.store.postgres_errors import explained, where, wrong_url
+from openami.headend.store.postgres_errors import explained, where
+from openami.headend.store.postgres_servers import connect
 from openami.headend.store.steps import Steps
 from openami.headend.store.tables import READING
 
@@ -176,13 +176,7 @@ async def _columns(connection: Any) -> list[tuple[str, str, str, bool, bool]]:
 
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[Any]:
-    with explained(url):
-        try:
-            connection = await asyncpg.connect(
-                url, timeout=CONNECT_TIMEOUT_S, server_settings=_SETTINGS
-            )
-        except ValueError as error:
-            raise wrong_url(error) from error
+    connection = await connect(url, server_settings=_SETTINGS)
     try:
         yield connection
     finally:

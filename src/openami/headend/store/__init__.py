@@ -250,6 +250,10 @@ class Store(Protocol):
         """Return from when on readings are kept, by measured time; None where all are."""
         ...
 
+    async def prove_writable(self) -> None:
+        """Return when a transaction that changes nothing has been committed durably. Raises StoreError."""
+        ...
+
     async def totals(self) -> Tally:
         """Return the tally of all commits since the store was made."""
         ...

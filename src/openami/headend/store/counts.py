@@ -28,7 +28,7 @@ class GapCount(NamedTuple):
 
 
 class CountStore(Protocol):
-    """Counts, and the proof that something can be written. Every method raises StoreError."""
+    """Counts. Every method raises StoreError."""
 
     async def command_counts(self, since: datetime) -> Sequence[CommandCount]:
         """Count the commands requested since a moment, by action and state."""
@@ -36,8 +36,4 @@ class CountStore(Protocol):
 
     async def gap_counts(self) -> Sequence[GapCount]:
         """Count the gaps that are waited for, and those that are lost, by feeder and state."""
-        ...
-
-    async def prove_writable(self) -> None:
-        """Return when a transaction that changes nothing has been committed durably."""
         ...

@@ -2,17 +2,17 @@
 
 Durable: every session asks for ``synchronous_commit = on`` and makes sure that it has it. Writes go through
 one connection, in turn; a connection that is lost takes its transaction with it, the caller is told, and the
-next transaction connects anew. Reads use a few connections of their own.
+next transaction connects anew, to whichever server is the primary then. Reads use a few connections of their own.
 """
 
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -53,7 +53,8 @@ from openami.headend.store.partitions import (
     partitions,
 )
 from openami.headend.store.plan import Cell, envelopes_of
-from openami.headend.store.postgres_errors import explained, where, wrong_url
+from openami.headend.store.postgres_errors import explained, not_replicated, where
+from openami.headend.store.postgres_servers import CONNECT_TIMEOUT_S, Connection, connect
 from openami.headend.store.queries import Queries
 from openami.headend.store.retaining import Partition, Removed
 from openami.headend.store.retention_ledger import RetentionLedger, beginning_of, keep_latest
@@ -63,13 +64,17 @@ from openami.headend.store.tables import Columns, Given, Table, Type
 from openami.headend.store.traffic import TrafficQueries
 from openami.headend.store.waiting import WaitingQueries
 
-# A server on another continent answers in one; a firewall that swallows packets never does.
-CONNECT_TIMEOUT_S: Final = 10.0
-# A commit takes milliseconds. A minute is a server that is gone without saying so, or a lock held by
-# somebody's forgotten session; the messages are with the broker meanwhile.
+# A year's chart takes a second. A minute is a server that is gone without saying so.
 STATEMENT_TIMEOUT_S: Final = 60.0
+# A statement that writes takes milliseconds. Half a minute is a server that is gone without saying so, and as long
+# as Patroni waits before it elects another (ttl), or a lock held by somebody's forgotten session; the messages are
+# with the broker meanwhile.
+WRITE_TIMEOUT_S: Final = 30.0
 # A step of the schema may read the whole table once: a terabyte at 50 MB/s takes six hours.
 MIGRATION_TIMEOUT_S: Final = 12 * 3600.0
+# To stop a statement and roll back takes milliseconds where the server answers; where it does not, the connection
+# is given up, and the server notices by itself.
+ROLLBACK_TIMEOUT_S: Final = 5.0
 # Next month is needed next, and is there for four weeks before: so long a server that does not let us make tables
 # is told of before any commit depends on it.
 MONTHS_AHEAD: Final = 1
@@ -92,10 +97,16 @@ SESSION: Final = {
 }
 _READ_ONLY: Final = {"default_transaction_read_only": "on"}
 _DURABLE: Final = {"on", "remote_apply"}
+# What a connection says whose server is gone.
+_GONE: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 T = TypeVar("T")
-# asyncpg's own types of connection are generic in ways that say nothing here.
-Connection = Any
 
 
 @asynccontextmanager
@@ -147,6 +158,8 @@ class PostgresStore(
         self._turn = asyncio.Lock()
         self._writer: Connection | None = None
         self._readers: Connection | None = None
+        self._warning = ""
+        """The last one of the server's, where it came after the last statement of a transaction."""
 
     async def commit(self, batch: Sequence[Decision]) -> Tally:
         return await self._stored(
@@ -181,18 +194,8 @@ class PostgresStore(
                 return await partitions(await self._connected())
 
     async def remove_some(self, first: int, last: int) -> Removed:
-        async with self._turn:
-            with explained(self._url):
-                connection = await self._connected()
-                async with connection.transaction():
-                    found = await first_within(connection, first, last)
-                    if found is not None:
-                        await carried_out(
-                            connection, keep_latest(found.first, beginning_of(found.end))
-                        )
-                        readings = await drop(connection, found)
-                        return Removed(readings=readings, tables=(found.table,))
-        return await super().remove_some(first, last)
+        dropped = await self._transact(partial(_drop_one, first=first, last=last))
+        return dropped or await super().remove_some(first, last)
 
     async def check(self, schema: Path, *, despite: Collection[Mark] = ()) -> None:
         """Make sure the database is ours to use, and its schema this program's. Raises StoreError."""
@@ -216,7 +219,7 @@ class PostgresStore(
                 try:
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
                         await open_one.close()
-                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except _GONE:
                     open_one.terminate()
 
     async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
@@ -225,15 +228,18 @@ class PostgresStore(
                 # The pool connects when asked, so there is nothing to wait for between these lines.
                 self._readers = asyncpg.create_pool(
                     self._url,
+                    connect=partial(connect, reads=self._access is Access.READ),
                     min_size=0,
                     max_size=READERS_MAX,
-                    timeout=CONNECT_TIMEOUT_S,
                     command_timeout=STATEMENT_TIMEOUT_S,
                     server_settings=self._session,
                 )
             readers = await self._readers
-            async with readers.acquire(timeout=STATEMENT_TIMEOUT_S) as connection:
+            connection = await readers.acquire(timeout=STATEMENT_TIMEOUT_S)
+            try:
                 return await _ask(connection, sql, arguments)
+            finally:
+                await readers.release(connection, timeout=ROLLBACK_TIMEOUT_S)
 
     async def _stored(self, batch: Sequence[Decision], steps: Callable[[], Steps[T]]) -> T:
         """Carry out steps that store readings; where a month has no partition yet, make it and begin anew."""
@@ -252,47 +258,92 @@ class PostgresStore(
 
     async def _made(self, months: Collection[int]) -> Sequence[str]:
         """Make the months that are not there. Raises StoreError, and never one that blames the readings."""
-        async with self._turn:
-            try:
-                with explained(self._url):
-                    connection = await self._connected()
-                    async with connection.transaction():
-                        return await make_months(connection, months)
-            except StoreError as error:
-                raise StoreError(
-                    f"no room could be made for a month's readings: {error}", remedy=error.remedy
-                ) from error
+        try:
+            return await self._transact(partial(make_months, months=months))
+        except StoreError as error:
+            raise StoreError(
+                f"no room could be made for a month's readings: {error}", remedy=error.remedy
+            ) from error
 
     async def _write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Carry out steps in one durable transaction, after those that were asked for before."""
+        return await self._transact(lambda connection: carried_out(connection, steps()))
+
+    async def _transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Carry out work in one durable transaction, after what was asked for before."""
         committed = False
         async with self._turn:
             try:
                 with explained(self._url):
                     connection = await self._connected()
-                    async with connection.transaction():
-                        done = await carried_out(connection, steps())
+                    done = await self._committed(connection, work)
                 committed = True
             finally:
                 if not committed:
                     self._directory.clear()
+                    await self._taken_back()
         return done
+
+    async def _committed(
+        self, connection: Connection, work: Callable[[Connection], Awaitable[T]]
+    ) -> T:
+        try:
+            await connection.execute("BEGIN")
+            done = await work(connection)
+        except asyncpg.ReadOnlySQLTransactionError:
+            connection.terminate()  # a primary no more: the next transaction looks for the new one
+            raise
+        self._warning = ""
+        ended = await connection.execute("COMMIT")
+        assert ended == "COMMIT", ended
+        if self._warning:
+            # The server says "committed" all the same when somebody has ended its wait for the standby.
+            raise not_replicated(self._url, self._warning)
+        return done
+
+    async def _taken_back(self) -> None:
+        """Roll back what is open; a server that does not answer to that is left, and rolls back by itself."""
+        writer, settled = self._writer, False
+        if writer is None or writer.is_closed():
+            return
+        try:
+            async with asyncio.timeout(ROLLBACK_TIMEOUT_S):
+                await writer.execute("ROLLBACK")
+            settled = True
+        except _GONE:
+            pass  # what failed before is what the caller is told
+        finally:
+            if not settled:
+                writer.terminate()
 
     async def _connected(self) -> Connection:
         if self._writer is None or self._writer.is_closed():
             self._directory.clear()  # the database may have been restored from a backup meanwhile
-            try:
-                self._writer = await asyncpg.connect(
-                    self._url,
-                    timeout=CONNECT_TIMEOUT_S,
-                    command_timeout=STATEMENT_TIMEOUT_S,
-                    server_settings=self._session,
-                )
-            except ValueError as error:  # so says the driver of a URL it cannot read
-                raise wrong_url(error) from error
+            if self._readers is not None:
+                # Theirs may be the server that is frozen, or primary no more.
+                await self._readers.expire_connections()
+            self._writer = await connect(
+                self._url,
+                reads=self._access is Access.READ,
+                command_timeout=WRITE_TIMEOUT_S,
+                server_settings=self._session,
+            )
+            self._writer.add_log_listener(self._heed)
             durable = await self._writer.fetchval("SHOW synchronous_commit")
             assert durable in _DURABLE, durable
         return self._writer
+
+    def _heed(self, _: Connection, message: Any) -> None:
+        if message.severity_en == "WARNING":
+            self._warning = str(message)
+
+
+async def _drop_one(connection: Connection, first: int, last: int) -> Removed:
+    """Drop the earliest month that lies wholly within buckets; nothing where there is none."""
+    found = await first_within(connection, first, last)
+    if found is None:
+        return Removed()
+    await carried_out(connection, keep_latest(found.first, beginning_of(found.end)))
+    return Removed(readings=await drop(connection, found), tables=(found.table,))
 
 
 # --- steps ---------------------------------------------------------------------------------------

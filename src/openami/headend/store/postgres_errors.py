@@ -1,7 +1,7 @@
 """What PostgreSQL's errors mean to a person, and whether waiting helps."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
@@ -39,6 +39,13 @@ def explained(url: str) -> Iterator[None]:
             raise
         remedy, permanent = found
         raise StoreError(f"{where(url)}: {error}", remedy=remedy, permanent=permanent) from error
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        remedy, permanent = _REMEDIES["25006"]
+        raise StoreError(
+            f"{where(url)} is a standby, or not the kind of server that is asked for",
+            remedy=remedy,
+            permanent=permanent,
+        ) from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         # Also what asyncpg says of a connection that closed under it.
         raise StoreError(f"{where(url)}: {error}", remedy=_UNREACHABLE) from error
@@ -66,6 +73,26 @@ def where(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2] or "the local socket"
     return f"PostgreSQL at {host}{parts.path}"
+
+
+def no_primary(url: str, failures: Sequence[StoreError]) -> StoreError:
+    """Return the error where no server of several is the one that is looked for: what each of them said."""
+    permanent = all(failure.permanent for failure in failures)
+    return StoreError(
+        f"no primary at {where(url)}: {'; '.join(map(str, failures))}",
+        remedy=failures[0].remedy
+        if permanent
+        else "wait for an election, or look at patronictl list; the head-end goes on when there is a primary",
+        permanent=permanent,
+    )
+
+
+def not_replicated(url: str, warning: str) -> StoreError:
+    """Return the error for a commit whose wait for the standby somebody ended: one machine has it, not two."""
+    return StoreError(
+        f"{where(url)} committed without its standby: {warning}",
+        remedy="nobody may cancel a COMMIT that waits: bring a standby back, or set synchronous_standby_names",
+    )
 
 
 def wrong_url(error: ValueError) -> StoreError:
