@@ -21,6 +21,7 @@ from openami.cli.headend_first_link import first_link
 from openami.cli.headend_import import import_backlog
 from openami.cli.headend_init import init
 from openami.cli.headend_move import migrate_store
+from openami.cli.headend_workers import workers
 from openami.cli.logs import configure_logs
 from openami.cli.report import Exit, fail, say
 from openami.cli.storage import fail_for_store, registers_option
@@ -59,6 +60,7 @@ for _command in (
     restore,
     settle,
     migrate_store,
+    workers,
 ):
     headend.add_command(_command)
 

@@ -18,6 +18,11 @@ disconnects_per_hour_max = 50                           # our own threshold, bes
 grace_s = 120                                           # a gap is asked for when nothing has filled it for so long
 intervals_s = { feeder-a = 900 }                        # how often a feeder's meters report; learnt where left out
 
+[workers]                                               # several head-ends share the feeders (PostgreSQL only)
+slices = 8                                              # into how many shares they are split; never changed
+name = "hes-a"                                          # what people call this one; the machine's where left out
+lease_s = 10                                            # who does not show itself for so long is replaced
+
 [web]                                                   # the console and the API; without it there are none
 listen = "0.0.0.0:8443"
 cert_file = "/etc/openami/web.pem"
@@ -43,7 +48,9 @@ from openami.headend.accounts.proxy import ProxyAuthSettings, ProxyRules
 from openami.headend.accounts.users import AccountError
 from openami.headend.gap_life import GRACE_S
 from openami.headend.listening import Listening, ListeningError, WebSettings, listening_of
-from openami.mqtt.settings import BrokerSettings
+from openami.headend.slices import SLICES_DEFAULT, SLICES_MAX, session_name
+from openami.headend.worker_life import LEASE_MAX_S, LEASE_MIN_S, LEASE_S
+from openami.mqtt.settings import CLIENT_ID_CHARS_MAX, BrokerSettings
 from openami.profile import CatalogueError, RegisterCatalogue, one_line, shipped_catalogue
 from openami.toml_text import read_toml
 
@@ -60,6 +67,8 @@ DISCONNECTS_PER_HOUR_MAX: Final = 50
 # A head-end needs nothing that only MQTT 5 has, and reads a message in two thirds of the time without its
 # properties (benchmarks/RESULTS.md).
 DEFAULT_PROTOCOL: Final = "3.1.1"
+# A column of a table on a screen.
+WORKER_NAME_CHARS_MAX: Final = 64
 # A head-end's configuration is a dozen lines; a megabyte is another file.
 CONFIG_BYTES_MAX: Final = 1024 * 1024
 
@@ -85,6 +94,17 @@ class CompletenessSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """How often the meters of a feeder report, in seconds, by feeder; learnt from each meter where left out."""
 
 
+class WorkersSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How several head-ends share one broker's feeders (decision 0073); the table ``[workers]``."""
+
+    slices: Annotated[int, msgspec.Meta(ge=1, le=SLICES_MAX)] = SLICES_DEFAULT
+    """Into how many shares the feeders are split; the same in every worker, and never changed."""
+    name: Annotated[str, msgspec.Meta(max_length=WORKER_NAME_CHARS_MAX)] = ""
+    """What people call this one; the machine's name where it is left out."""
+    lease_s: Annotated[float, msgspec.Meta(ge=LEASE_MIN_S, le=LEASE_MAX_S)] = LEASE_S
+    """Who has not shown itself for so long is replaced."""
+
+
 class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a head-end has to know to run."""
 
@@ -98,6 +118,7 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     )
     signing: SigningSettings | None = None
     completeness: CompletenessSettings = CompletenessSettings()
+    workers: WorkersSettings | None = None
     web: WebSettings = WebSettings()
     proxy_auth: ProxyAuthSettings | None = None
 
@@ -120,6 +141,28 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             return ProxyRules(self.proxy_auth)
         except AccountError as error:
             raise ConfigError(f"[proxy_auth] {error}: {error.remedy}") from None
+
+    @property
+    def disconnects_per_hour_max(self) -> int:
+        """How many this head-end cuts off within an hour; none where it commands nothing."""
+        return 0 if self.signing is None else self.signing.disconnects_per_hour_max
+
+    def check_workers(self) -> None:
+        """Raise ConfigError where several head-ends are to share what cannot be shared."""
+        if self.workers is None:
+            return
+        if self.store.startswith("sqlite:"):
+            raise ConfigError(
+                "[workers] needs a PostgreSQL store: one SQLite file has one head-end. Move it with "
+                "`openami headend migrate-store`, or take [workers] out"
+            )
+        if not self.mqtt.session_expiry_s:
+            raise ConfigError(
+                "[workers] needs sessions at the broker that outlive a worker: session_expiry_days is 0"
+            )
+        longest = session_name(self.mqtt.client_id, self.workers.slices)
+        if len(longest) > CLIENT_ID_CHARS_MAX:
+            raise ConfigError(f"[workers] makes the client id {longest}, which is too long")
 
     def catalogue(self) -> RegisterCatalogue:
         """Return the register list. Raises ConfigError."""
@@ -211,6 +254,7 @@ def _explain(path: Path, text: str, error: str) -> str:
             "mqtt": BrokerSettings,
             "signing": SigningSettings,
             "completeness": CompletenessSettings,
+            "workers": WorkersSettings,
             "web": WebSettings,
             "proxy_auth": ProxyAuthSettings,
         }

@@ -35,6 +35,7 @@ from openami.headend.store.pages import PageStore
 from openami.headend.store.settling import RestoreStore
 from openami.headend.store.traffic import TrafficStore
 from openami.headend.store.waiting import WaitingStore
+from openami.headend.store.workers import WorkerStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
 DUE_AT_ONCE_MAX = 100
@@ -251,6 +252,7 @@ class HeadEndStore(
     ArrivalStore,
     BulkStore,
     RestoreStore,
+    WorkerStore,
     Protocol,
 ):
     """Everything the head-end keeps: what ``open_store`` opens."""

@@ -51,12 +51,17 @@ from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, R
 from openami.headend.store.tables import Columns, Given, Table, Type
 from openami.headend.store.traffic import TrafficQueries
 from openami.headend.store.waiting import WaitingQueries
+from openami.headend.store.worker_ledger import WorkerLedger, fenced
+from openami.headend.worker_life import Fence
 
 # A server on another continent answers in one; a firewall that swallows packets never does.
 CONNECT_TIMEOUT_S: Final = 10.0
 # A commit takes milliseconds. A minute is a server that is gone without saying so, or a lock held by
 # somebody's forgotten session; the messages are with the broker meanwhile.
 STATEMENT_TIMEOUT_S: Final = 60.0
+# Between two statements we reckon for milliseconds. Who says nothing for so long within a transaction was stopped,
+# or is cut off, and would hold everybody else's rows.
+SILENT_IN_TRANSACTION_S_MAX: Final = 5.0
 # Readers beside the writer: a page each, so a few serve many.
 READERS_MAX: Final = 4
 # Any number, the same in every head-end: one of them makes the schema, the others wait.
@@ -72,6 +77,9 @@ SESSION: Final = {
     "search_path": SCHEMA_NAME,
 }
 _READ_ONLY: Final = {"default_transaction_read_only": "on"}
+_WRITES: Final = {
+    "idle_in_transaction_session_timeout": f"{SILENT_IN_TRANSACTION_S_MAX:.0f}s",
+}
 _DURABLE: Final = {"on", "remote_apply"}
 
 T = TypeVar("T")
@@ -87,12 +95,14 @@ async def open_postgres(
     schema: Path = SCHEMA / "postgres",
     rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
     despite: Collection[Mark] = (),
+    fence: Fence | None = None,
 ) -> AsyncIterator["PostgresStore"]:
     """Connect to a database; with access OWN, bring its schema up to date. Raises StoreError.
 
-    ``despite``: marks that are no obstacle; with any other one, nothing but a reader opens it.
+    ``despite``: marks that are no obstacle; with any other one, nothing but a reader opens it. ``fence``: nothing
+    is written, and LeaseLost raised, once that slice is not held so any more.
     """
-    store = PostgresStore(url, access, rejected_bytes_max)
+    store = PostgresStore(url, access, rejected_bytes_max, fence)
     try:
         await store.check(schema, despite=despite)
         yield store
@@ -115,13 +125,17 @@ class PostgresStore(
     ArrivalQueries,
     BulkLedger,
     RestoreLedger,
+    WorkerLedger,
 ):
     """A database on a server. See the port for what its methods promise."""
 
-    def __init__(self, url: str, access: Access, rejected_bytes_max: int) -> None:
+    def __init__(
+        self, url: str, access: Access, rejected_bytes_max: int, fence: Fence | None = None
+    ) -> None:
         self._url = url
         self._access = access
-        self._session = SESSION | (_READ_ONLY if access is Access.READ else {})
+        self._fence = fence
+        self._session = SESSION | (_READ_ONLY if access is Access.READ else _WRITES)
         self._rejected_bytes_max = rejected_bytes_max
         self._directory = Directory(folds=access is Access.OWN)
         self._turn = asyncio.Lock()
@@ -194,12 +208,15 @@ class PostgresStore(
     async def _write(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out steps in one durable transaction, after those that were asked for before."""
         committed = False
+        fence = self._fence
         async with self._turn:
             try:
                 with explained(self._url):
                     connection = await self._connected()
                     async with connection.transaction():
-                        done = await carried_out(connection, steps())
+                        done = await carried_out(
+                            connection, steps() if fence is None else fenced(fence, steps)
+                        )
                 committed = True
             finally:
                 if not committed:
