@@ -17,7 +17,6 @@ from openami.headend.tracing import Tracing
 from openami.headend.uplink import Uplink
 from openami.mqtt.client import MqttPort
 
-
 CheckBroker = Callable[[], Coroutine[Any, Any, None]]
 
 

@@ -61,6 +61,10 @@ class _Serving:
     def has_ended(self) -> bool:
         return self.task is not None and self.task.done()
 
+    @property
+    def is_heard(self) -> bool:
+        return self.uplink is not None and self.uplink.subscribed.is_set()
+
     def end(self) -> None:
         """Let it finish its batch and end."""
         if self.task is not None:
@@ -173,6 +177,8 @@ class Workers:
             _log.info("a slice is let go for another worker", slice=share.release.number)
             self._serving[share.release.number].end()
         self._roster = roster
+        if self._serving and all(each.is_heard for each in self._serving.values()):
+            self.subscribed.set()
 
     async def _bury_the_dead(self, roster: Roster) -> bool:
         """Declare dead who has not shown himself for a lease; return whether somebody was."""
@@ -270,7 +276,6 @@ class Workers:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(uplink.run(), name="uplink")
                     group.create_task(look_for_ever(share), name="feeders")
-                    group.create_task(self._announce(uplink), name="announce")
                     if is_rest:
                         self._downlink = downlink
                         await store.put_intervals(config.completeness.intervals_s)
@@ -281,7 +286,3 @@ class Workers:
                             group.create_task(duty, name=duty_name)
             finally:
                 self.pulses.remove(uplink.pulse)
-
-    async def _announce(self, uplink: Uplink) -> None:
-        await uplink.subscribed.wait()
-        self.subscribed.set()
