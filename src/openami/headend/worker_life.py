@@ -63,7 +63,7 @@ class Worker:
     """A head-end that shares the feeders with others."""
 
     id: str
-    """New at every start: who comes back is somebody else."""
+    """New at every start, and for who was declared dead: whoever comes back is somebody else."""
     name: str
     """What people call it."""
     beat: int

@@ -92,9 +92,7 @@ class Workers:
         self._store = store
         self._clock = clock
         self._tracing = tracing
-        self._me = Worker(
-            new_id("worker"), settings.name or socket.gethostname(), 0, clock.now(), clock.now()
-        )
+        self._me = _newcomer(settings.name or socket.gethostname(), clock)
         self._serving: dict[int, _Serving] = {}
         self._unfit_until_s: dict[int, float] = {}
         self._downlink: Downlink | None = None
@@ -160,7 +158,8 @@ class Workers:
         if not roster.has(me.id):
             _log.warning("declared dead by another worker; this one begins anew", worker=me.name)
             self._match(roster)
-            await store.join_workers(me, self._settings.slices)
+            self._me = _newcomer(me.name, self._clock)
+            await store.join_workers(self._me, self._settings.slices)
             return
         if await self._bury_the_dead(roster):
             roster = await store.roster()
@@ -286,3 +285,8 @@ class Workers:
                             group.create_task(duty, name=duty_name)
             finally:
                 self.pulses.remove(uplink.pulse)
+
+
+def _newcomer(name: str, clock: Clock) -> Worker:
+    now = clock.now()
+    return Worker(new_id("worker"), name, 0, now, now)
