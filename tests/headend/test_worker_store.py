@@ -1,6 +1,7 @@
 """What workers tell one another, on both engines; and that nobody writes for a slice he has lost."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -222,16 +223,24 @@ async def test_who_is_stopped_within_a_transaction_does_not_keep_the_others_wait
 async def test_folding_beside_commits_of_the_same_days_never_crosses_them(
     empty_database: str,
 ) -> None:
-    """Of several workers one folds and others commit: both take many days at once, in one order."""
-    meters = [f"M-{number}" for number in range(40)]
-    async with open_store(empty_database) as one, open_store(empty_database) as other:
+    """Of several workers one folds and others commit: all take many days at once, in one order."""
+    days = [NOON + timedelta(days=day) for day in range(3)]
 
-        async def commits() -> None:
-            for minute in range(40):
-                ts = NOON + timedelta(minutes=minute)
-                await one.commit([accepted(meter=meter, ts=ts) for meter in reversed(meters)])
+    async def commits(feeder: str) -> None:
+        chance = random.Random(feeder)
+        of_all = [(f"M-{number}", day) for number in range(20) for day in days]
+        async with open_store(empty_database, Access.EDIT) as store:
+            for minute in range(20):
+                some = chance.sample(of_all, 30)
+                await store.commit(
+                    [
+                        accepted(feeder=feeder, meter=m, ts=day + timedelta(minutes=minute))
+                        for m, day in some
+                    ]
+                )
 
-        committing = asyncio.create_task(commits())
+    async with open_store(empty_database) as store:
+        committing = asyncio.gather(*(commits(f"f-{number}") for number in range(3)))
         while not committing.done():
-            await other.fold_energy(len(meters))
+            await store.fold_energy(64)
         await committing
