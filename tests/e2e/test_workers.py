@@ -4,12 +4,15 @@ Promises 2 to 5, several programs in the place of one (decision 0073). For longe
 """
 
 import asyncio
+import os
+import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from tests.conftest import StartMosquitto
+from tests.e2e.commanded import SEED, Surroundings, commanded_village
 from tests.e2e.sharing import (
     Load,
     Sharing,
@@ -20,11 +23,18 @@ from tests.e2e.sharing import (
     thaw,
     until,
 )
+from tests.e2e.test_commands import all_ended, assert_ended_once, request
 from tests.e2e.test_kill import KEEPS
 
+from openami.headend.slices import REST
 from openami.headend.store import Access
+from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
 from openami.headend.worker_life import TAKEOVER_BEYOND_LEASE_S
+from openami.profile import MeterSerial
+from openami.profile.command import CommandState
+from openami.simulator.programs import Program
+from openami.sip.actions import Action
 
 pytestmark = [pytest.mark.broker, pytest.mark.postgres, pytest.mark.slow]
 
@@ -80,3 +90,71 @@ async def test_one_is_frozen_and_one_killed_under_load_and_the_other_takes_over(
         with suppress(asyncio.CancelledError):
             await flowing
         await system.judge(load)
+
+
+# One shows that it works; more of them in many places of a command's life, for whoever changes it.
+KILLS = int(os.environ.get("OPENAMI_WORKER_KILLS", "1"))
+COMMANDS_EACH_TURN = 3
+
+
+async def test_commands_in_flight_when_their_worker_dies_end_once_and_move_once(
+    mosquitto: StartMosquitto, postgres_url: str, tmp_path: Path
+) -> None:
+    """The holder of the rest is killed in the middle of them, again and again; the other one goes on."""
+    chance = random.Random(SEED)
+    shared = f'[workers]\nslices = {SLICES}\nlease_s = {LEASE_S}\nname = "a"\n'
+    async with (
+        commanded_village(
+            mosquitto,
+            tmp_path,
+            meters=KILLS * COMMANDS_EACH_TURN + 1,
+            headend_more=shared,
+            slices=SLICES,
+            around=Surroundings(store_url=postgres_url),
+        ) as system,
+        open_store(postgres_url, Access.EDIT) as store,
+        AsyncExitStack() as parts,
+    ):
+        config = (tmp_path / "headend.toml").read_text().replace('name = "a"', 'name = "b"')
+        (tmp_path / "b.toml").write_text(config)
+        workers = {
+            "a": system.headend,
+            "b": Program(
+                "b", ["headend", "run", "-c", str(tmp_path / "b.toml")], log=tmp_path / "b.log"
+            ),
+        }
+        parts.push_async_callback(workers["b"].stop)
+        await workers["b"].start()
+        waiting = list(system.serials)
+        asked = []
+        for _ in range(KILLS):
+            while not await living(store) >= {"a", "b"}:
+                await asyncio.sleep(0.05)
+            leader = await holder(store, REST)
+            for _ in range(COMMANDS_EACH_TURN):
+                asked.append(await request(store, waiting.pop(), Action.DISCONNECT))
+                await asyncio.sleep(chance.uniform(0.0, 0.03))
+            await asyncio.sleep(chance.uniform(0.0, 0.1))
+            await workers[leader].kill()
+            await workers[leader].start()
+        ended = await all_ended(store, [command.id for command in asked])
+        states = [command.resolved_as or command.state for command in ended]
+        assert states == [CommandState.CONFIRMED] * len(asked)
+        assert system.orders() == {MeterSerial(command.meter_serial): 1 for command in asked}
+        await system.run("audit", "verify")
+        assert_ended_once(await system.run("audit", "list", "--json", "--limit", "1000"), asked)
+        system.assert_sound()
+    assert "Traceback" not in (tmp_path / "b.log").read_text()
+
+
+async def living(store: HeadEndStore) -> set[str]:
+    """Return the names of the workers that hold something."""
+    roster = await store.roster()
+    return {worker.name for worker in roster.workers if roster.held_by(worker.id)}
+
+
+async def holder(store: HeadEndStore, number: int) -> str:
+    """Return the name of who holds a slice."""
+    roster = await store.roster()
+    names = {worker.id: worker.name for worker in roster.workers}
+    return names[roster.slices[number].holder or ""]

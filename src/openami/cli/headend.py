@@ -21,7 +21,7 @@ from openami.cli.headend_first_link import first_link
 from openami.cli.headend_import import import_backlog
 from openami.cli.headend_init import init
 from openami.cli.headend_move import migrate_store
-from openami.cli.headend_workers import workers
+from openami.cli.headend_workers import certify_slices, workers
 from openami.cli.logs import configure_logs
 from openami.cli.report import Exit, fail, say
 from openami.cli.storage import fail_for_store, registers_option
@@ -61,6 +61,7 @@ for _command in (
     settle,
     migrate_store,
     workers,
+    certify_slices,
 ):
     headend.add_command(_command)
 

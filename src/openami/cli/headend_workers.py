@@ -1,20 +1,26 @@
-"""``openami headend workers``: which head-ends share the feeders, and which of them holds what."""
+"""``openami headend workers`` and ``certify-slices``: head-ends that share the feeders, and which holds what."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from openami.cli.headend_init import directory_option
 from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.cli.rows import Row
 from openami.cli.storage import json_option, with_store
-from openami.headend.slices import REST
+from openami.clock import SystemClock
+from openami.headend.config import SESSION
+from openami.headend.slices import REST, SLICES_DEFAULT, SLICES_MAX
 from openami.headend.store import Access
 from openami.headend.store.workers import SliceFeeder
+from openami.headend.village import Village, VillageError
 from openami.headend.worker_life import BEAT_INTERVAL_S, Roster, SliceState
+from openami.keyfiles import KeyFileError
 from openami.profile import utc_text
 
 if TYPE_CHECKING:
@@ -97,4 +103,35 @@ async def _end(store: "HeadEndStore") -> None:
     say(
         "a single head-end takes everything now; what waits in the slices' sessions at the broker "
         "it asks the gateways for, by number"
+    )
+
+
+@click.command("certify-slices")
+@directory_option
+@click.option(
+    "--slices",
+    type=click.IntRange(1, SLICES_MAX),
+    default=SLICES_DEFAULT,
+    show_default=True,
+    help="Into how many the feeders are split: what stands in [workers].",
+)
+def certify_slices(directory: Path, slices: int) -> None:
+    """Make a certificate for each slice, under whose name the broker keeps its session.
+
+    They are written beside the head-end's own and renewed with it. What is there already stays.
+    """
+    village = Village(directory)
+    try:
+        names = village.certify_slices(slices, now=SystemClock().now())
+    except (VillageError, KeyFileError) as error:
+        fail(str(error), Exit.FAILED, error.remedy)
+    for name in names:
+        click.echo(village.transport_file(name))
+    rights = " ".join(f"--hes {name}" for name in names)
+    say(
+        f"""what to do now:
+ 1. The broker:   openami broker-config mosquitto --acl {rights} > /etc/mosquitto/openami.acl
+                  systemctl reload mosquitto
+ 2. Each worker:  these files, and in its headend.toml [mqtt] cert_file = ".../{SESSION}.pem"
+                  and [workers] slices = {slices}"""
     )

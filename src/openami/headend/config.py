@@ -67,6 +67,9 @@ DISCONNECTS_PER_HOUR_MAX: Final = 50
 # A head-end needs nothing that only MQTT 5 has, and reads a message in two thirds of the time without its
 # properties (benchmarks/RESULTS.md).
 DEFAULT_PROTOCOL: Final = "3.1.1"
+# What stands for a session's name in the table [mqtt]: each slice may have a certificate or a user of its own.
+SESSION: Final = "{session}"
+_NAMED_BY_SESSION: Final = ("cert_file", "key_file", "username", "password_file")
 # A column of a table on a screen.
 WORKER_NAME_CHARS_MAX: Final = 64
 # A head-end's configuration is a dozen lines; a megabyte is another file.
@@ -147,6 +150,13 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """How many this head-end cuts off within an hour; none where it commands nothing."""
         return 0 if self.signing is None else self.signing.disconnects_per_hour_max
 
+    def session(self, number: int) -> BrokerSettings:
+        """Return how a slice's session at the broker is reached; the rest's is that of a single head-end."""
+        name = session_name(self.mqtt.client_id, number)
+        given = {each: getattr(self.mqtt, each) for each in _NAMED_BY_SESSION}
+        own = {each: text and text.replace(SESSION, name) for each, text in given.items()}
+        return msgspec.structs.replace(self.mqtt, client_id=name, **own)
+
     def check_workers(self) -> None:
         """Raise ConfigError where several head-ends are to share what cannot be shared."""
         if self.workers is None:
@@ -159,6 +169,11 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if not self.mqtt.session_expiry_s:
             raise ConfigError(
                 "[workers] needs sessions at the broker that outlive a worker: session_expiry_days is 0"
+            )
+        if self.mqtt.cert_file is not None and SESSION not in self.mqtt.cert_file:
+            raise ConfigError(
+                "[workers] needs a certificate for each slice, for the broker names sessions by them: write "
+                f'cert_file = ".../{SESSION}.pem" in [mqtt], and make them with `openami headend certify-slices`'
             )
         longest = session_name(self.mqtt.client_id, self.workers.slices)
         if len(longest) > CLIENT_ID_CHARS_MAX:

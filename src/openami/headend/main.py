@@ -25,6 +25,7 @@ from openami.headend.links import new_first_link
 from openami.headend.listening import Listening, ListeningError
 from openami.headend.liveness import LifeSigns, Pulse
 from openami.headend.metrics import HeadendMetrics
+from openami.headend.slices import REST
 from openami.headend.statistics import Statistics
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
@@ -228,8 +229,9 @@ async def _watch_certificate(config: HeadendConfig, metrics: HeadendMetrics, clo
     def seen(until: datetime) -> None:
         metrics.certificate_until = until
 
-    if config.mqtt.cert_file is not None:
-        await watch_certificate(Path(config.mqtt.cert_file), clock, seen=seen)
+    cert_file = config.session(REST).cert_file
+    if cert_file is not None:
+        await watch_certificate(Path(cert_file), clock, seen=seen)
 
 
 async def _check_broker(config: HeadendConfig) -> None:
@@ -237,6 +239,8 @@ async def _check_broker(config: HeadendConfig) -> None:
     text = config.broker_config()
     read = () if text is None else judge_config(text)
     _say(read)
+    if config.workers is not None:
+        return  # trying it out would borrow a session, and another worker may be using it
     found = await _probed_broker(config)
     known = {finding.code for finding in read}
     _say([finding for finding in found if finding.code not in known])
@@ -251,7 +255,7 @@ async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
     said = False
     while True:
         try:
-            return await probe(config.mqtt)
+            return await probe(config.session(REST))
         except TransportError as error:
             if error.permanent:
                 raise

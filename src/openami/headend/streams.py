@@ -9,6 +9,7 @@ from openami.headend.broker_link import BrokerLink
 from openami.headend.config import HeadendConfig
 from openami.headend.duties import Village, downlink_of, duties, patient
 from openami.headend.liveness import Pulse
+from openami.headend.slices import REST
 from openami.headend.standing import Standing
 from openami.headend.statistics import Statistics
 from openami.headend.store import StoreError
@@ -64,7 +65,7 @@ class Alone:
         self._clock = clock
         self._downlink = downlink_of(config, store, clock, tracing)
         self._uplink = Uplink(
-            MqttPort(config.mqtt),
+            MqttPort(config.session(REST)),
             store,
             catalogue=config.catalogue(),
             clock=clock,

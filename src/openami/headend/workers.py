@@ -10,7 +10,6 @@ import socket
 from contextlib import suppress
 from typing import Final
 
-import msgspec
 import structlog
 
 from openami.clock import Clock
@@ -22,7 +21,7 @@ from openami.headend.liveness import Pulse
 from openami.headend.new_ids import new_id
 from openami.headend.shares import RestShare, SliceShare, look_for_ever
 from openami.headend.slice_link import SlicePort
-from openami.headend.slices import REST, session_name
+from openami.headend.slices import REST
 from openami.headend.standing import Standing
 from openami.headend.statistics import Statistics
 from openami.headend.store import Access, LeaseLost, StoreError
@@ -252,12 +251,8 @@ class Workers:
                 if is_rest
                 else SliceShare(store, fence.number, slices=self._settings.slices, clock=clock)
             )
-            name = session_name(config.mqtt.client_id, fence.number)
             uplink = serving.uplink = Uplink(
-                SlicePort(
-                    MqttPort(msgspec.structs.replace(config.mqtt, client_id=name)),
-                    store.prove_writable,
-                ),
+                SlicePort(MqttPort(config.session(fence.number)), store.prove_writable),
                 store,
                 catalogue=config.catalogue(),
                 clock=clock,
