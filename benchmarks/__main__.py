@@ -21,7 +21,7 @@ ALWAYS = (
     ("bench_judge",),
     ("bench_door",),
 )
-WITH_POSTGRES = (("bench_ingest", "postgres"), ("bench_pages", "postgres"))
+WITH_POSTGRES = (("bench_ingest", "postgres"), ("bench_pages", "postgres"), ("bench_workers",))
 
 
 def main() -> int:

@@ -11,9 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.conftest import StartMosquitto
-from tests.e2e.commanded import SEED, Surroundings, commanded_village
-from tests.e2e.sharing import (
+from benchmarks.sharing import (
     Load,
     Sharing,
     all_held_by,
@@ -23,6 +21,8 @@ from tests.e2e.sharing import (
     thaw,
     until,
 )
+from tests.conftest import StartMosquitto
+from tests.e2e.commanded import SEED, Surroundings, commanded_village
 from tests.e2e.test_commands import all_ended, assert_ended_once, request
 from tests.e2e.test_kill import KEEPS
 
