@@ -148,9 +148,7 @@ async def takeovers(kills: int, lease_s: float) -> dict[str, object]:
         "held_s": spread(held_s),
         "caught_up_s": spread(caught_up_s),
         "messages": load.published.total(),
-        "lost": load.readings - totals.stored,
-        "stored_twice": 0,
-        "conflicts": totals.conflicts,
+        "readings_stored_once": totals.stored,
         "delivered_again": totals.duplicates,
     }
 

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from tests.headend.decisions import NOON, accepted
 
+from openami.headend.ingest import Accepted, Kind
 from openami.headend.slices import REST
 from openami.headend.store import Access, LeaseLost, StoreError, postgres
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
 from openami.headend.store.workers import SliceFeeder
 from openami.headend.worker_life import Fence, Slice, Worker
+from openami.profile import Event, EventSource, EventState, Severity
 
 LATER = NOON + timedelta(seconds=1)
 
@@ -179,7 +181,9 @@ async def test_a_slice_is_not_taken_in_the_middle_of_its_holders_transaction(
         assert order == ["committed", "buried"]
 
 
-async def _held_up(store: HeadEndStore, began: asyncio.Event, on: asyncio.Event) -> None:
+async def _held_up(
+    store: HeadEndStore, began: asyncio.Event, on: asyncio.Event, message: Accepted | None = None
+) -> None:
     """Commit with a pause within the transaction."""
     real = postgres.carried_out
 
@@ -191,7 +195,7 @@ async def _held_up(store: HeadEndStore, began: asyncio.Event, on: asyncio.Event)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(postgres, "carried_out", slowly)
-        writing = asyncio.create_task(store.commit([accepted()]))
+        writing = asyncio.create_task(store.commit([message or accepted()]))
         await began.wait()
     await writing
 
@@ -217,6 +221,37 @@ async def test_who_is_stopped_within_a_transaction_does_not_keep_the_others_wait
             with pytest.raises(LeaseLost):
                 await store.commit([accepted()])
         assert not await registry.meters()
+
+
+def told(event_id: str) -> Accepted:
+    event = Event(
+        event_id=event_id,
+        type="tamper.cover_open",
+        state=EventState.RAISED,
+        severity=Severity.MAJOR,
+        occurred_at="2026-06-22T11:59:00Z",
+        source=EventSource.METER,
+    )
+    return accepted(feeder=f"f-{event_id}", kind=Kind.EVENT, event=event)
+
+
+@pytest.mark.postgres
+async def test_an_event_that_is_committed_late_is_not_passed_over_by_who_looks_for_alarms(
+    empty_database: str,
+) -> None:
+    """Its number is lower than that of one committed before it, unless writers with events take turns."""
+    async with open_store(empty_database) as one, open_store(empty_database) as other:
+        began, on = asyncio.Event(), asyncio.Event()
+        first = asyncio.create_task(_held_up(one, began, on, told("e-1")))
+        await began.wait()
+        second = asyncio.create_task(other.commit([told("e-2")]))
+        await asyncio.sleep(0.1)
+        looked = await other.new_events()
+        on.set()
+        await asyncio.gather(first, second)
+        await other.put_alarms((), looked_to=looked.looked_to)
+        seen = [*looked.events, *(await other.new_events()).events]
+    assert [event.event_id for event in seen] == ["e-1", "e-2"]
 
 
 @pytest.mark.postgres
