@@ -15,6 +15,8 @@ from openami.headend.slices import REST
 from openami.headend.store import Access, LeaseLost, StoreError, postgres
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
+from openami.headend.store.steps import Insert
+from openami.headend.store.tables import EVENT
 from openami.headend.store.workers import SliceFeeder
 from openami.headend.worker_life import Fence, Slice, Worker
 from openami.profile import Event, EventSource, EventState, Severity
@@ -181,9 +183,7 @@ async def test_a_slice_is_not_taken_in_the_middle_of_its_holders_transaction(
         assert order == ["committed", "buried"]
 
 
-async def _held_up(
-    store: HeadEndStore, began: asyncio.Event, on: asyncio.Event, message: Accepted | None = None
-) -> None:
+async def _held_up(store: HeadEndStore, began: asyncio.Event, on: asyncio.Event) -> None:
     """Commit with a pause within the transaction."""
     real = postgres.carried_out
 
@@ -195,7 +195,7 @@ async def _held_up(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(postgres, "carried_out", slowly)
-        writing = asyncio.create_task(store.commit([message or accepted()]))
+        writing = asyncio.create_task(store.commit([accepted()]))
         await began.wait()
     await writing
 
@@ -237,19 +237,31 @@ def told(event_id: str) -> Accepted:
 
 @pytest.mark.postgres
 async def test_an_event_that_is_committed_late_is_not_passed_over_by_who_looks_for_alarms(
-    empty_database: str,
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its number is lower than that of one committed before it, unless writers with events take turns."""
+    began, on = asyncio.Event(), asyncio.Event()
+    real = postgres._done
+
+    async def slowly_after_events(connection: Any, step: Any) -> Any:
+        done = await real(connection, step)
+        if isinstance(step, Insert) and step.table is EVENT and not began.is_set():
+            began.set()
+            await on.wait()
+        return done
+
     async with open_store(empty_database) as one, open_store(empty_database) as other:
-        began, on = asyncio.Event(), asyncio.Event()
-        first = asyncio.create_task(_held_up(one, began, on, told("e-1")))
+        await one.commit([accepted()])  # a new unit is waited for, too
+        monkeypatch.setattr(postgres, "_done", slowly_after_events)
+        first = asyncio.create_task(one.commit([told("e-1")]))
         await began.wait()
         second = asyncio.create_task(other.commit([told("e-2")]))
-        await asyncio.sleep(0.1)
+        await asyncio.wait([second], timeout=0.3)
         looked = await other.new_events()
+        if looked.events:
+            await other.put_alarms((), looked_to=looked.looked_to)
         on.set()
         await asyncio.gather(first, second)
-        await other.put_alarms((), looked_to=looked.looked_to)
         seen = [*looked.events, *(await other.new_events()).events]
     assert [event.event_id for event in seen] == ["e-1", "e-2"]
 
