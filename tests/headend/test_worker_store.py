@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from tests.headend.decisions import NOON, accepted
@@ -21,6 +21,7 @@ from openami.headend.store.workers import SliceFeeder
 from openami.headend.worker_life import Fence, Slice, Worker
 from openami.profile import Event, EventSource, EventState, Severity
 
+T = TypeVar("T")
 LATER = NOON + timedelta(seconds=1)
 
 
@@ -172,7 +173,9 @@ async def test_a_slice_is_not_taken_in_the_middle_of_its_holders_transaction(
                 order.append("buried")
 
             burying = asyncio.create_task(bury())
-            committing = asyncio.create_task(_held_up(store, began, on))
+            committing = asyncio.create_task(
+                _held_up(lambda: store.commit([accepted()]), began, on)
+            )
             await began.wait()
             await asyncio.sleep(0.1)
             assert not burying.done()
@@ -183,8 +186,10 @@ async def test_a_slice_is_not_taken_in_the_middle_of_its_holders_transaction(
         assert order == ["committed", "buried"]
 
 
-async def _held_up(store: HeadEndStore, began: asyncio.Event, on: asyncio.Event) -> None:
-    """Commit with a pause within the transaction."""
+async def _held_up(
+    write: Callable[[], Coroutine[Any, Any, T]], began: asyncio.Event, on: asyncio.Event
+) -> T:
+    """Write with a pause within the transaction."""
     real = postgres.carried_out
 
     async def slowly(connection: Any, steps: Any) -> Any:
@@ -195,9 +200,30 @@ async def _held_up(store: HeadEndStore, began: asyncio.Event, on: asyncio.Event)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(postgres, "carried_out", slowly)
-        writing = asyncio.create_task(store.commit([accepted()]))
+        writing = asyncio.create_task(write())
         await began.wait()
-    await writing
+    return await writing
+
+
+@pytest.mark.postgres
+async def test_a_slice_that_is_claimed_while_its_claimer_is_buried_is_free_again(
+    empty_database: str,
+) -> None:
+    """Else it would be held for ever by somebody nobody knows."""
+    async with open_store(empty_database) as one, open_store(empty_database) as other:
+        await one.join_workers(A, 1)
+        free = (await one.roster()).slices[1]
+        began, on = asyncio.Event(), asyncio.Event()
+        claiming = asyncio.create_task(_held_up(lambda: one.claim(free, A.id, NOON), began, on))
+        await began.wait()
+        burying = asyncio.create_task(other.bury(A, LATER))
+        await asyncio.sleep(0.1)
+        on.set()
+        assert await claiming == 1
+        assert await burying
+        found = await one.roster()
+    assert not found.workers
+    assert found.slices[1] == Slice(1, None, 1, LATER)
 
 
 @pytest.mark.postgres
@@ -211,7 +237,9 @@ async def test_who_is_stopped_within_a_transaction_does_not_keep_the_others_wait
         fence = await claimed(registry, REST, A)
         async with written_for(empty_database, fence) as store:
             began, never = asyncio.Event(), asyncio.Event()
-            stopped = asyncio.create_task(_held_up(store, began, never))
+            stopped = asyncio.create_task(
+                _held_up(lambda: store.commit([accepted()]), began, never)
+            )
             await began.wait()
             assert await registry.bury(A, LATER)
             never.set()

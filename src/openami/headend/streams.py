@@ -26,7 +26,7 @@ class Streams(Protocol):
 
     statistics: Statistics
     subscribed: asyncio.Event
-    """Set while the broker delivers to us; of several head-ends, one that stands by waits for its turn."""
+    """Set when the broker delivers to us for the first time; of several head-ends one may stand by before."""
 
     @property
     def pulses(self) -> Sequence[Pulse]:

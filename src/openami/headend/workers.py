@@ -55,6 +55,7 @@ class _Serving:
         self.fence = fence
         self.uplink: Uplink | None = None
         self.task: asyncio.Task[None] | None = None
+        self._is_ending = False
 
     @property
     def has_ended(self) -> bool:
@@ -65,8 +66,9 @@ class _Serving:
         return self.uplink is not None and self.uplink.subscribed.is_set()
 
     def end(self) -> None:
-        """Let it finish its batch and end."""
-        if self.task is not None:
+        """Let it finish its batch and end; told again, it is not hurried."""
+        if self.task is not None and not self._is_ending:
+            self._is_ending = True
             self.task.cancel()
 
 
@@ -172,7 +174,6 @@ class Workers:
             if term is not None:
                 self._serve(Fence(free.number, me.id, term), group)
         if share.release is not None and share.release.number in self._serving:
-            _log.info("a slice is let go for another worker", slice=share.release.number)
             self._serving[share.release.number].end()
         self._roster = roster
         if self._serving and all(each.is_heard for each in self._serving.values()):

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar, cast
 
 from openami.headend.slices import REST
 from openami.headend.store import LeaseLost, StoreError
+from openami.headend.store.chain import in_turn
 from openami.headend.store.identity import from_ms, to_ms
 from openami.headend.store.ledger_rows import TIME, Rows
 from openami.headend.store.plan import Cell
@@ -35,6 +36,7 @@ def fenced(fence: Fence, steps: Callable[[], Steps[T]]) -> Steps[T]:
 
 def join(worker: Worker, slices: int) -> Steps[None]:
     """Enter a worker, and make the slices if there are none."""
+    yield from in_turn()  # the first two would make different slices
     numbers = [cast(int, row[0]) for row in (yield from ask("SELECT number FROM slice"))]
     if numbers and len(numbers) != slices + 1:
         there = len(numbers) - 1
@@ -71,10 +73,12 @@ def bury(worker: Worker, now: datetime) -> Steps[bool]:
 
 def claim(free: Slice, worker_id: str, now: datetime) -> Steps[int | None]:
     """Take a free slice, unless its worker was declared dead or another was first."""
+    # Its row is this transaction's: whoever buries it meanwhile waits, and then frees this slice as well.
+    if not (yield from do("UPDATE worker SET beat = beat WHERE id = ?1", worker_id)):
+        return None
     taken = yield from do(
         "UPDATE slice SET holder = ?1, term = term + 1, since = ?2 "
-        "WHERE number = ?3 AND term = ?4 AND holder IS NULL "
-        "AND EXISTS (SELECT 1 FROM worker WHERE id = ?1)",
+        "WHERE number = ?3 AND term = ?4 AND holder IS NULL",
         *(worker_id, to_ms(now), free.number, free.term),
     )
     return free.term + 1 if taken else None
