@@ -25,6 +25,8 @@ GATEWAY = "gateway-1"
 REGISTERS = 2
 START = datetime(2026, 6, 22, tzinfo=UTC)
 DEADLINE_S = 120.0
+# What a takeover may need beyond the lease: a beat to see it, one to claim, a connection and the counters recalled.
+TAKEOVER_BEYOND_LEASE_S = 10.0
 LOOK_S = 0.02
 # In flight at once; a gateway has 20.
 WINDOW = 50

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.sharing import (
+    TAKEOVER_BEYOND_LEASE_S,
     Load,
     Sharing,
     all_held_by,
@@ -30,7 +31,6 @@ from openami.headend.slices import REST
 from openami.headend.store import Access
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
-from openami.headend.worker_life import TAKEOVER_BEYOND_LEASE_S
 from openami.profile import MeterSerial
 from openami.profile.command import CommandState
 from openami.simulator.programs import Program
