@@ -25,16 +25,16 @@ def test_the_reference_machine() -> None:
     )
     assert found.by == {
         Limit.INTAKE: 8_100_000,  # 30,000 x 0.3 x 900
-        Limit.COMMITS: 33_750_000,  # 1,000 / 0.008 x 0.3 x 900
+        Limit.COMMITS: 67_500_000,  # 2,000 / 0.008 x 0.3 x 900
         Limit.ROOM: 19_025,  # 70 GB / (365 x 288 x 35 B)
     }
     assert (found.first_limit, found.meters) == (Limit.ROOM, 19_025)
 
 
 def test_a_slow_card_ends_with_its_commits() -> None:
-    found = reach(Load(60, 8), intake_per_s=9_000, commit_p99_s=0.4, room=Room(10**13, 35.0))
+    found = reach(Load(60, 8), intake_per_s=9_000, commit_p99_s=0.8, room=Room(10**13, 35.0))
     assert found.first_limit is Limit.COMMITS
-    assert found.meters == 45_000  # 1,000 / 0.4 x 0.3 x 60
+    assert found.meters == 45_000  # 2,000 / 0.8 x 0.3 x 60
 
 
 def test_room_that_nobody_knows_limits_nothing() -> None:

@@ -126,9 +126,12 @@ def ingest(
         topic = parse_topic(message.topic)
     except ProfileError as error:
         return Rejected(message, (error,))
-    if isinstance(topic, CommandTopic | SessionTopic):
+    if isinstance(topic, TelemetryTopic):
+        kind = Kind.TELEMETRY
+    elif isinstance(topic, EventTopic):
+        kind = Kind.EVENT
+    else:
         return Rejected(message, (_unexpected(topic),))
-    kind = Kind.TELEMETRY if isinstance(topic, TelemetryTopic) else Kind.EVENT
     faults: tuple[ProfileError, ...] = ()
     places: Sequence[int] | None = None
     try:

@@ -93,7 +93,12 @@ def validate(
     found = _about_the_message(accepted)
     for register in accepted.envelope.registers:
         entry = catalogue.get(register.obis)
-        found += _about_a_register(register, entry, accepted=accepted, latest=latest)
+        if entry is None or implausible(register, entry) is not None:
+            found.append(_hard_to_believe(register, entry, accepted))
+        elif entry.monotonic and not isinstance(register.value, (str, bool)):
+            back = _rollback(register, register.value, accepted=accepted, latest=latest)
+            if back is not None:
+                found.append(_finding(accepted, FindingCode.REGISTER_ROLLBACK, back, register.obis))
     return tuple(found[:FINDINGS_PER_MESSAGE_MAX])
 
 
@@ -131,32 +136,18 @@ def _about_the_message(accepted: Accepted) -> list[Finding]:
     return found
 
 
-def _about_a_register(
-    register: RegisterReading,
-    entry: Register | None,
-    *,
-    accepted: Accepted,
-    latest: LatestValues,
-) -> list[Finding]:
+def _hard_to_believe(
+    register: RegisterReading, entry: Register | None, accepted: Accepted
+) -> Finding:
+    """Say why a register's value cannot be judged, or is not plausible."""
     obis = register.obis
     if entry is None:
-        return [
-            _finding(
-                accepted,
-                FindingCode.UNKNOWN_REGISTER,
-                "the register list does not have this code; the value is stored unjudged",
-                obis,
-            )
-        ]
-    if (why := implausible(register, entry)) is not None:
-        is_number = json_type(register.value) == "number"
-        code = FindingCode.OUT_OF_RANGE if is_number else FindingCode.UNKNOWN_VALUE
-        return [_finding(accepted, code, why, obis)]
-    if entry.monotonic and not isinstance(register.value, str | bool):
-        back = _rollback(register, register.value, accepted=accepted, latest=latest)
-        if back is not None:
-            return [_finding(accepted, FindingCode.REGISTER_ROLLBACK, back, obis)]
-    return []
+        why = "the register list does not have this code; the value is stored unjudged"
+        return _finding(accepted, FindingCode.UNKNOWN_REGISTER, why, obis)
+    why = implausible(register, entry) or ""
+    is_number = json_type(register.value) == "number"
+    code = FindingCode.OUT_OF_RANGE if is_number else FindingCode.UNKNOWN_VALUE
+    return _finding(accepted, code, why, obis)
 
 
 def _rollback(

@@ -73,7 +73,8 @@ def judge_register(
     accepts any. Case does not count in units, because meters and their texts differ in it and no two
     units of the list differ in nothing else.
     """
-    if register.unit and reading.unit.casefold() != register.unit.casefold():
+    unit = register.unit
+    if unit and reading.unit != unit and reading.unit.casefold() != unit.casefold():
         return ProfileError(
             Code.WRONG_UNIT,
             "OA-REG-008",
@@ -98,7 +99,7 @@ def implausible(reading: RegisterReading, register: Register) -> str | None:
     The list's range includes its bounds. The unit and type must have been judged before.
     """
     value = reading.value
-    if register.range is not None and isinstance(value, int | float):
+    if register.range is not None and isinstance(value, (int, float)):
         low, high = register.range
         if not low <= value <= high:
             return (
@@ -112,10 +113,6 @@ def implausible(reading: RegisterReading, register: Register) -> str | None:
 
 def json_type(value: Value) -> str:
     """Return what JSON calls a value: ``number``, ``string`` or ``boolean``."""
-    match value:
-        case bool():
-            return "boolean"
-        case str():
-            return "string"
-        case _:
-            return "number"
+    if isinstance(value, str):
+        return "string"
+    return "boolean" if isinstance(value, bool) else "number"

@@ -5,10 +5,10 @@ moments only advance: what another process has added meanwhile makes it incomple
 transaction that failed it is emptied, because it may remember what was rolled back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from openami.headend.store.identity import flags_of
+from openami.headend.store.identity import flags_of, in_own_unit
 from openami.profile import Envelope, Obis, Quality
 
 # About 200 bytes each: 13 MB. 65,536 series are 5,000 meters with 12 registers; beyond that the meters
@@ -40,6 +40,9 @@ class Series:
         self.rank = rank
 
 
+_NONE: Final[Mapping[Obis, Series]] = {}
+
+
 class Directory:
     """Numbers by name. Owned by one transaction at a time."""
 
@@ -50,7 +53,7 @@ class Directory:
         self.meters: dict[MeterKey, dict[Obis, Series]] = {}
         self.units: dict[str, int] = {}
         self._series = 0
-        self._flags: dict[tuple[type, Quality, str], int] = {}
+        self._flags: dict[tuple[int, type, Quality, str], int] = {}
 
     def clear(self) -> None:
         """Forget everything."""
@@ -64,7 +67,7 @@ class Directory:
         """Forget what is too much; between transactions, for one must find all it has resolved."""
         while self._series > SERIES_REMEMBERED_MAX:
             self._series -= len(self.meters.pop(next(iter(self.meters))))
-        if len(self.units) > UNITS_REMEMBERED_MAX:
+        if len(self.units) > UNITS_REMEMBERED_MAX or len(self._flags) > UNITS_REMEMBERED_MAX:
             self.units.clear()
             self._flags.clear()
         if len(self.due) > DAYS_REMEMBERED_MAX:
@@ -81,13 +84,14 @@ class Directory:
         """Return what has to be looked up: series with the unit first told of them, and units."""
         series: dict[SeriesKey, str] = {}
         units: dict[str, None] = {}
+        known_units = self.units
         for envelope in envelopes:
-            known = self.meters.get((envelope.feeder_id, envelope.meter_serial), {})
+            known = self.meters.get((envelope.feeder_id, envelope.meter_serial), _NONE)
             for reading in envelope.registers:
                 if reading.obis not in known:
                     key = (envelope.feeder_id, envelope.meter_serial, reading.obis)
                     series.setdefault(key, reading.unit)
-                if reading.unit not in self.units:
+                if reading.unit not in known_units:
                     units[reading.unit] = None
         return series, list(units)
 
@@ -98,10 +102,11 @@ class Directory:
         self._series += obis not in known
         known[obis] = series
 
-    def flags(self, kind: type, quality: Quality, unit: str) -> int:
-        """Return the flags of a reading whose unit is known."""
-        key = (kind, quality, unit)
+    def flags(self, own_unit: int, kind: type, quality: Quality, unit: str) -> int:
+        """Return the flags of a reading whose unit is known, of a series that usually has ``own_unit``."""
+        key = (own_unit, kind, quality, unit)
         flags = self._flags.get(key)
         if flags is None:
-            flags = self._flags[key] = flags_of(kind, quality, self.units[unit])
+            told = flags_of(kind, quality, self.units[unit])
+            flags = self._flags[key] = in_own_unit(told, own_unit)
         return flags

@@ -21,12 +21,11 @@ from openami.headend.ingest import (
 )
 from openami.headend.seq_gaps import Numbered, rejected_number
 from openami.headend.store import REJECT_PAYLOAD_BYTES_MAX
-from openami.headend.store.directory import Directory, MeterKey, Series
+from openami.headend.store.directory import Directory, MeterKey
 from openami.headend.store.identity import (
     COMMS_LOST_RANK,
     Stored,
     day_of,
-    in_own_unit,
     place,
     rank_of,
     sort_of,
@@ -108,7 +107,8 @@ class Plan:
     """Everything a batch has to write."""
 
     readings: list[Cell] = field(default_factory=list)
-    latest: dict[int, Series] = field(default_factory=dict)
+    latest: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
+    """Of a series whose latest moment advances: series, bucket, milliseconds, worst quality."""
     meters: dict[MeterKey, MeterSeen] = field(default_factory=dict)
     gateways: dict[tuple[str, str], GatewaySeen] = field(default_factory=dict)
     due: set[tuple[int, int]] = field(default_factory=set)
@@ -164,7 +164,7 @@ def _add_readings(
     lag = received - ts
     meter = (envelope.feeder_id, envelope.meter_serial)
     series_of = directory.meters[meter]
-    flags_of, latest = directory.flags, plan.latest
+    flags_of, latest, cells = directory.flags, plan.latest, plan.readings
     good = False
     rank = 0
     day = ts // DAY_MS
@@ -172,21 +172,20 @@ def _add_readings(
         series = series_of[reading.obis]
         value = reading.value
         kind = type(value)
-        flags = in_own_unit(flags_of(kind, reading.quality, reading.unit), series.unit_id)
+        number = series.id
+        flags = flags_of(series.unit_id, kind, reading.quality, reading.unit)
         if kind is not float and kind is not int:
             value = stored_value(value)
-        plan.readings += (bucket, series.id, ms, value, flags, lag)
+        cells += (bucket, number, ms, value, flags, lag)
         if series.counts_energy:
-            plan.due.add((series.id, day))
+            plan.due.add((number, day))
         rank = rank_of(flags)
         good = good or rank == 0
         if ts > series.latest_ms or (ts == series.latest_ms and rank > series.rank):
             series.latest_ms = ts
             series.rank = rank
-            latest[series.id] = series
-    _see_meter(
-        plan, meter, MeterSeen(envelope.gateway_id, received, received, ts, ts if good else None)
-    )
+            latest[number] = (number, bucket, ms, rank)
+    _see_meter(plan, meter, envelope.gateway_id, received, ts, good=good)
     gateway = (envelope.feeder_id, envelope.gateway_id)
     _see_gateway(plan, gateway, received, envelope.seq)
     if envelope.seq is not None:
@@ -200,16 +199,20 @@ def _note_number(plan: Plan, gateway: tuple[str, str], seq: int, ts: int | None)
     told.append(Numbered(seq, ts))
 
 
-def _see_meter(plan: Plan, meter: MeterKey, now: MeterSeen) -> None:
-    seen = plan.meters.setdefault(meter, now)
-    if seen is now:
+def _see_meter(
+    plan: Plan, meter: MeterKey, gateway_id: str, received: int, ts: int, *, good: bool
+) -> None:
+    good_ts = ts if good else None
+    seen = plan.meters.get(meter)
+    if seen is None:
+        plan.meters[meter] = MeterSeen(gateway_id, received, received, ts, good_ts)
         return
-    seen.first_seen = min(seen.first_seen, now.first_seen)
-    seen.last_seen = max(seen.last_seen, now.last_seen)
-    if now.last_ts > seen.last_ts:
-        seen.last_ts, seen.gateway_id = now.last_ts, now.gateway_id
-    if seen.good_ts is None or (now.good_ts is not None and now.good_ts > seen.good_ts):
-        seen.good_ts = now.good_ts
+    seen.first_seen = min(seen.first_seen, received)
+    seen.last_seen = max(seen.last_seen, received)
+    if ts > seen.last_ts:
+        seen.last_ts, seen.gateway_id = ts, gateway_id
+    if seen.good_ts is None or (good_ts is not None and good_ts > seen.good_ts):
+        seen.good_ts = good_ts
 
 
 def _see_gateway(plan: Plan, gateway: tuple[str, str], received: int, seq: int | None) -> None:

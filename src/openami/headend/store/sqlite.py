@@ -67,6 +67,9 @@ BUSY_TIMEOUT_S: Final = 10.0
 STATEMENT_ROWS_MAX: Final = 512
 # Each of a dozen tables in ten sizes, 1, 2, 4 … 512 rows.
 STATEMENTS_CACHED_MAX: Final = 256
+# Pages in the log before they are carried into the file, 16 MiB: at SQLite's thousand every commit of a busy
+# stream would, with two more syncs of the disk, and carry the pages of the hours being written each time anew.
+WAL_PAGES_BEFORE_CHECKPOINT: Final = 4_000
 # Left on disk after a burst; a reader who took his time may have let it grow.
 WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 # Pages in memory: the four hours that are being written stay at hand.
@@ -376,6 +379,7 @@ def _make_durable(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
     assert synchronous == _SYNCHRONOUS_FULL
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_BEFORE_CHECKPOINT}")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     connection.execute("PRAGMA temp_store = MEMORY")  # sorting needs no room on a full disk

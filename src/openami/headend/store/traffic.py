@@ -1,7 +1,7 @@
 """The TrafficStore port: how much each gateway has sent, by day, and how much it may send in a month."""
 
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -70,17 +70,18 @@ class TrafficStore(Protocol):
 
 def count_traffic(batch: Iterable[Decision]) -> Steps[int]:
     """Add a batch to its days."""
-    messages: Counter[tuple[str, str, str]] = Counter()
-    sizes: Counter[tuple[str, str, str]] = Counter()
+    sizes: dict[tuple[str, str, datetime], list[int]] = defaultdict(list)
     for each in batch:
         if isinstance(each, Accepted):
             envelope, message = each.envelope, each.message
-            of = (envelope.feeder_id, envelope.gateway_id, str(message.received_at.date()))
-            messages[of] += 1
-            sizes[of] += len(message.topic) + len(message.payload)
+            of = (envelope.feeder_id, envelope.gateway_id, message.received_at)
+            sizes[of].append(len(message.topic) + len(message.payload))
+    days: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for (feeder_id, gateway_id, received_at), came in sizes.items():
+        days[feeder_id, gateway_id, str(received_at.date())] += came
     cells: list[Cell] = []
-    for key in sorted(messages):
-        cells += [*key, messages[key], sizes[key]]
+    for key, came in sorted(days.items()):
+        cells += [*key, len(came), sum(came)]
     return (yield from insert(TRAFFIC, cells))
 
 

@@ -27,7 +27,7 @@ from openami.headend.store import (
 from openami.headend.store.chain import append, in_turn
 from openami.headend.store.collisions import NewConflict, Told, differing_values, judge
 from openami.headend.store.directory import Directory, Series, SeriesKey
-from openami.headend.store.identity import ms_at, place, storable_text, to_ms
+from openami.headend.store.identity import ms_at, storable_text, to_ms
 from openami.headend.store.plan import (
     Cell,
     Fault,
@@ -190,7 +190,7 @@ def _store(
     plan = plan_of(batch, directory, received_at=received_at)
     tally = yield from _store_readings(plan, directory)
     yield from insert(ENERGY_DUE, list(_flat(directory.newly_due(plan.due))))
-    yield from insert(LATEST, _latest_cells(plan))
+    yield from insert(LATEST, list(_flat(plan.latest.values())))
     yield from insert(METER, list(_flat((*k, *_fields(m)) for k, m in plan.meters.items())))
     yield from insert(GATEWAY, list(_flat((*k, *_fields(g)) for k, g in plan.gateways.items())))
     if plan.events:
@@ -204,12 +204,6 @@ def _store(
 
 def _fields(seen: Any) -> tuple[Cell, ...]:
     return tuple(getattr(seen, name) for name in seen.__slots__)
-
-
-def _latest_cells(plan: Plan) -> list[Cell]:
-    return list(
-        _flat((series.id, *place(series.latest_ms), series.rank) for series in plan.latest.values())
-    )
 
 
 def _store_readings(plan: Plan, directory: Directory) -> Steps[Tally]:
