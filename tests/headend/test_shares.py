@@ -41,7 +41,7 @@ class Serving:
 
     def __init__(self, broker: MemoryBroker, store: HeadEndStore, number: int) -> None:
         self.share = (
-            RestShare(store, clock=FixedClock())
+            RestShare(store, clock=FixedClock(), broker_writes_s=0.0)
             if number == REST
             else SliceShare(store, number, slices=1, clock=FixedClock())
         )
@@ -139,6 +139,30 @@ async def test_what_waits_for_the_rest_from_before_is_stored_by_the_rest(
     assert (await store.totals()).stored == 18, "the slice has it, at the broker"
     async with served(broker, store, SLICE):
         await eventually(lambda: _stored(store, 21))
+
+
+async def test_a_feeder_is_not_handed_over_before_the_broker_has_written_its_subscription(
+    store: HeadEndStore,
+) -> None:
+    """Killed before, the broker comes back without it: what comes then is heard by the rest alone."""
+    broker = MemoryBroker()
+    async with served(broker, store, REST) as rest, served(broker, store, SLICE) as part:
+        await publish(broker, message_of("M-0"))
+        await eventually(lambda: _stored(store, 3))
+        await part.share.look()
+        share = RestShare(store, clock=FixedClock(), broker_writes_s=0.2)
+        async with broker.port("another").connect() as idle:
+            link = SliceConnection(idle)
+            waiting = asyncio.create_task(link.receive(1))
+            await asyncio.sleep(0)
+            await share.joined(link)
+            await share.look()
+            assert not await handed(store)
+            await asyncio.sleep(0.25)
+            await share.look()
+            assert await handed(store)
+            waiting.cancel()
+        assert rest.uplink.statistics.left_to_slices == 0
 
 
 async def test_a_slice_whose_session_was_forgotten_gives_its_feeders_back_to_the_rest(

@@ -3,8 +3,9 @@
 1. A feeder nobody has heard of comes to the rest, whose session hears everything, and is stored there.
 2. Its slice's holder sees it in the store, subscribes to it, and notes that it does: from then on the broker keeps
    every message of it twice, and both store it. The second time it is a duplicate.
-3. The rest is proved to be past all that came before (`SliceConnection.is_drained`) and notes that; from then on it
-   acknowledges the feeder's messages and leaves them to the slice.
+3. When the broker has the subscription on its disk, the rest is proved to be past all that came before
+   (`SliceConnection.is_drained`) and notes that; from then on it acknowledges the feeder's messages and leaves them
+   to the slice.
 
 A slice whose session the broker has forgotten goes back to 2 with its feeders.
 """
@@ -27,6 +28,9 @@ from openami.profile import EventTopic, TelemetryTopic
 # A new feeder is stored from its first message on, by the rest; how soon its slice takes over is only a matter of
 # load. Each look is one question of a few rows.
 LOOK_S: Final = 1.0
+# A broker that is killed forgets what is younger than its last write to disk, a subscription too (decision 0008):
+# ours writes every second. Until then the rest stores the feeder as well.
+BROKER_WRITES_S: Final = 3.0
 _FILTERS_OF_A_FEEDER: Final = 2
 # openami/v1/FEEDER/…
 _FEEDER_LEVEL: Final = 2
@@ -111,9 +115,14 @@ class SliceShare:
 class RestShare:
     """The share of the rest: everything that is not handed to its slice."""
 
-    def __init__(self, store: WorkerStore, *, clock: Clock) -> None:
+    def __init__(
+        self, store: WorkerStore, *, clock: Clock, broker_writes_s: float = BROKER_WRITES_S
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._broker_writes_s = broker_writes_s
+        self._seen_s: dict[SliceFeeder, float] = {}
+        """Since when each feeder that is not handed over has been subscribed to, by the event loop's clock."""
         self._connection: SliceConnection | None = None
         self._handed: frozenset[str] = frozenset()
         self._others: Collection[str] = ()
@@ -141,9 +150,11 @@ class RestShare:
     async def look(self) -> None:
         """Hand over what can be: the rows are read before the proof, so that it is about them."""
         waiting = await self._look_at_rows()
-        connection = self._connection
-        if waiting and connection is not None and await connection.is_drained():
-            await self._store.put_handed(waiting, self._clock.now())
+        connection, now_s = self._connection, asyncio.get_running_loop().time()
+        self._seen_s = {row: self._seen_s.get(row, now_s) for row in waiting}
+        ready = [row for row, at_s in self._seen_s.items() if now_s - at_s >= self._broker_writes_s]
+        if ready and connection is not None and await connection.is_drained():
+            await self._store.put_handed(ready, self._clock.now())
             await self._look_at_rows()
 
     async def _look_at_rows(self) -> list[SliceFeeder]:
