@@ -26,6 +26,7 @@ WITH_POSTGRES = (
     ("bench_ingest", "postgres"),
     ("bench_pages", "postgres"),
     ("bench_partitions",),
+    ("bench_workers",),
 )
 
 

@@ -3,7 +3,7 @@
 It speaks just enough MQTT 3.1.1 to connect, publish and count PUBACKs, on one socket, with packets made
 beforehand: the two cores are the broker's and the head-end's, not the generator's.
 
-    python -m benchmarks.publisher PORT MESSAGES [METERS [REGISTERS]]
+    python -m benchmarks.publisher PORT MESSAGES [METERS [REGISTERS [FEEDERS]]]
 """
 
 import asyncio
@@ -30,14 +30,20 @@ _REGISTERS: tuple[tuple[str, str, Callable[[int], float]], ...] = (
 )
 
 
-def envelope(number: int, meters: int, registers: int) -> tuple[str, bytes]:
+def feeder_of(meter: int, feeders: int) -> str:
+    """Return which feeder a meter is on, where there are several."""
+    return FEEDER if feeders == 1 else f"feeder-bench-{meter % feeders + 1:02}"
+
+
+def envelope(number: int, meters: int, registers: int, feeders: int = 1) -> tuple[str, bytes]:
     """Return topic and payload of the numbered message: meter by meter, then the next minute."""
     cycle, meter = divmod(number, meters)
+    feeder = feeder_of(meter, feeders)
     serial = f"BM{meter:05d}"
     body = {
         "schemaVersion": "0.1",
         "ts": (START + timedelta(minutes=cycle)).isoformat().replace("+00:00", "Z"),
-        "feederId": FEEDER,
+        "feederId": feeder,
         "gatewayId": GATEWAY,
         "meterSerial": serial,
         "seq": number + 1,
@@ -46,7 +52,7 @@ def envelope(number: int, meters: int, registers: int) -> tuple[str, bytes]:
             for obis, unit, value in _REGISTERS[:registers]
         ],
     }
-    return f"openami/v1/{FEEDER}/{GATEWAY}/meter/{serial}/telemetry", msgspec.json.encode(body)
+    return f"openami/v1/{feeder}/{GATEWAY}/meter/{serial}/telemetry", msgspec.json.encode(body)
 
 
 def _length(size: int) -> bytes:
@@ -58,10 +64,10 @@ def _length(size: int) -> bytes:
             return bytes(encoded)
 
 
-def packets(count: int, meters: int, registers: int) -> Iterator[bytes]:
+def packets(count: int, meters: int, registers: int, feeders: int = 1) -> Iterator[bytes]:
     """Yield PUBLISH packets, QoS 1, with packet ids 1 to 65535 in turn."""
     for number in range(count):
-        topic, payload = envelope(number, meters, registers)
+        topic, payload = envelope(number, meters, registers, feeders)
         head = (
             struct.pack("!H", len(topic)) + topic.encode() + struct.pack("!H", number % 65535 + 1)
         )
@@ -97,7 +103,8 @@ def main(arguments: list[str]) -> None:
     port, count = int(arguments[0]), int(arguments[1])
     meters = int(arguments[2]) if len(arguments) > 2 else 500
     registers = int(arguments[3]) if len(arguments) > 3 else 3
-    stream = list(packets(count, meters, registers))
+    feeders = int(arguments[4]) if len(arguments) > 4 else 1
+    stream = list(packets(count, meters, registers, feeders))
     print("ready", flush=True)
     sys.stdin.readline()
     asyncio.run(publish(port, stream))

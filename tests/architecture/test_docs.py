@@ -21,7 +21,7 @@ from openami.gateway.on_change import GroupReport
 from openami.gateway.outbox import OutboxLimits
 from openami.gateway.uplink import UplinkSettings
 from openami.headend.accounts.proxy import ProxyAuthSettings
-from openami.headend.config import CompletenessSettings
+from openami.headend.config import CompletenessSettings, WorkersSettings
 from openami.headend.listening import WebSettings
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import Code
@@ -87,6 +87,7 @@ SETTINGS = (
     ("docs/bridge.md", PoleTable),
     ("docs/operations.md", BrokerSettings),
     ("docs/operations.md", CompletenessSettings),
+    ("docs/operations.md", WorkersSettings),
     ("docs/operations.md", ScheduleSettings),
     ("docs/operations.md", GroupReport),
     ("docs/operations.md", OutboxLimits),

@@ -19,6 +19,7 @@ from tests.mosquitto import Mosquitto
 
 from openami.clock import SystemClock
 from openami.gateway.driver import RelayPosition
+from openami.headend.config import SESSION
 from openami.headend.village import HES
 from openami.headend.village import Village as OperatorVillage
 from openami.mqtt.broker_rights import BrokerRights, mosquitto_acl, mosquitto_conf
@@ -132,7 +133,8 @@ def broker_lines(village: OperatorVillage, directory: Path, changes: dict[str, s
     ``changes`` are what of its lines the test wants otherwise.
     """
     acl = directory / "openami.acl"
-    acl.write_text(mosquitto_acl(BrokerRights(headends=(HES, TAMPERER), observers=(OBSERVER,))))
+    own = sorted(file.stem for file in village.transport_file(HES).parent.glob(f"{HES}*.pem"))
+    acl.write_text(mosquitto_acl(BrokerRights(headends=(*own, TAMPERER), observers=(OBSERVER,))))
     (directory / "data").mkdir(exist_ok=True)
     text = mosquitto_conf(certs=str(village.broker_directory), acl_file=str(acl))
     lines = [line for line in text.splitlines() if line and not line.startswith(("#", "log_"))]
@@ -173,11 +175,13 @@ async def commanded_village(
     fast_s: int = 1,
     billing_s: int = 10,
     headend_more: str = "",
+    slices: int = 0,
     around: Surroundings = Surroundings(),
 ) -> AsyncIterator[System]:
     """Start meters with relays, broker, head-end and enrolled gateway; stop them in the end.
 
-    ``headend_more`` is added to the head-end's configuration.
+    ``headend_more`` is added to the head-end's configuration. ``slices``: into how many several head-ends share
+    the feeders, which ``headend_more`` has to say as well.
     """
     clock = SystemClock()
     now = clock.now()
@@ -185,6 +189,8 @@ async def commanded_village(
         directory, FEEDER_ID, GATEWAY_ID, now=now, limits=LIMITS,
         broker_names=(around.broker_host, "127.0.0.1"),
     )  # fmt: skip
+    if slices:
+        operator.village.certify_slices(slices, now=now)
     broker = mosquitto(
         *broker_lines(operator.village, directory, broker_changes or {}),
         within=around.operator_side,
@@ -212,7 +218,7 @@ async def commanded_village(
                 store_url=store_url,
                 mqtt=replace(operator.headend_settings(url), keepalive_s=around.keepalive_s),
                 tables=operator.headend_tables,
-            )
+            ).replace(f"{HES}.pem", f"{SESSION if slices else HES}.pem")
             + headend_more
         )
         toml = gateway_toml(

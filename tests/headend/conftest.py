@@ -37,6 +37,7 @@ _TABLES = (
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
     *("alarm", "traffic", "bandwidth_budget", "bulk", "bulk_meter"),
     *("account", "sign_in", "api_token", "first_link", "sign_in_attempt"),
+    *("worker", "slice", "slice_feeder"),
     *("asset_feeder", "asset_pole", "asset_meter", "asset_customer", "asset_tariff"),
 )
 _EMPTY = (

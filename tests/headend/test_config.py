@@ -10,9 +10,11 @@ from openami.headend.config import (
     DEFAULT_STORE,
     ConfigError,
     HeadendConfig,
+    WorkersSettings,
     read_catalogue,
     read_config,
 )
+from openami.headend.worker_life import LEASE_S
 from openami.profile import Obis
 
 
@@ -196,3 +198,56 @@ def test_a_proxy_is_believed_under_one_name_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'king' is no role: give one of viewer, operator"):
         read_config(written(tmp_path, web + wrong)).proxy_rules()
     assert HeadendConfig().proxy_rules() is None
+
+
+# --- several head-ends ---------------------------------------------------------------------------
+
+SHARED = 'store = "postgresql:///openami"\n'
+
+
+def test_several_head_ends_share_the_feeders_where_it_says_so(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, f'{SHARED}[workers]\nslices = 4\nname = "hes-a"\n'))
+    assert config.workers == WorkersSettings(slices=4, name="hes-a", lease_s=LEASE_S)
+    config.check_workers()
+    read_config(written(tmp_path, "")).check_workers()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[workers]\n", "one SQLite file has one head-end.*migrate-store"),
+        (f"{SHARED}[mqtt]\nsession_expiry_days = 0\n[workers]\n", "session_expiry_days is 0"),
+        (
+            f'{SHARED}[mqtt]\nurl = "mqtts://b"\ncert_file = "hes.pem"\n[workers]\n',
+            r"a certificate for each slice.*\{session\}\.pem.*certify-slices",
+        ),
+        (f'{SHARED}[mqtt]\nclient_id = "{"x" * 250}"\n[workers]\n', "too long"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused_with_what_to_do(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_config(written(tmp_path, text)).check_workers()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("slices = 0", "slices"), ("slices = 65", "slices"), ("lease_s = 1", "lease_s")],
+)
+def test_what_is_beyond_its_bounds_is_a_fault(tmp_path: Path, line: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_config(written(tmp_path, f"{SHARED}[workers]\n{line}\n"))
+
+
+def test_each_slice_has_a_session_and_may_have_a_certificate_of_its_own(tmp_path: Path) -> None:
+    config = read_config(
+        written(
+            tmp_path,
+            '[mqtt]\nurl = "mqtts://b"\nclient_id = "hes-1"\ncert_file = "{session}.pem"\n',
+        )
+    )
+    assert [(each.client_id, each.cert_file) for each in map(config.session, (0, 3))] == [
+        ("hes-1", str(tmp_path / "hes-1.pem")),
+        ("hes-1-slice-3", str(tmp_path / "hes-1-slice-3.pem")),
+    ]

@@ -126,7 +126,9 @@ async def test_who_waits_is_not_stuck(manager: Manager) -> None:
     """An ingest without messages owes no sign of life; and without a watchdog it is looked at all the same."""
     pulse = Pulse("ingest")
     assert not pulse.is_stuck(1e9, after_s=1)
-    telling = asyncio.create_task(LifeSigns(ServiceSettings(manager.address), [pulse]).tell())
+    telling = asyncio.create_task(
+        LifeSigns(ServiceSettings(manager.address), lambda: [pulse]).tell()
+    )
     assert await asyncio.to_thread(manager.next) == "WATCHDOG=1"
     telling.cancel()
     clock = iter([10.0])

@@ -29,7 +29,7 @@ from tests.headend.village_keys import ROOTS, signer
 from openami.cli.headend_retention import retention
 from openami.cli.report import Exit
 from openami.clock import SystemClock
-from openami.headend import main
+from openami.headend import duties
 from openami.headend.accounting import day_accounts
 from openami.headend.audit import Entry
 from openami.headend.day_certificates import compose
@@ -354,8 +354,8 @@ async def test_a_store_that_fails_at_it_is_said_and_ends_nothing() -> None:
 
     failing = cast(HeadEndStore, Failing())
     with capture_logs() as said:
-        await main._make_months(failing, At())
-        await main._remove_old(kept_months(failing))
+        await duties._make_months(failing, At())
+        await duties._remove_old(kept_months(failing), Statistics())
     assert [(line["log_level"], line["remedy"]) for line in said] == [
         ("warning", "GRANT"),
         ("warning", "wait"),

@@ -8,6 +8,7 @@ import pytest
 from openami.conformance.acts import ACT_LIFE, ActEvent, ActState
 from openami.headend.bulk import BULK_LIFE, BulkEvent, BulkState
 from openami.headend.gap_life import GAP_LIFE, GapEvent, GapState
+from openami.headend.worker_life import SLICE_LIFE, SliceEvent, SliceState
 from openami.profile.command import COMMAND_LIFE, CommandEvent, CommandState
 from openami.profile.life import IllegalMove, Life, Party
 from openami.sip.session import SESSION_LIFE, SessionEvent, SessionState
@@ -18,6 +19,7 @@ LIVES = [
     pytest.param(GAP_LIFE, GapState, GapEvent, id="gap"),
     pytest.param(ACT_LIFE, ActState, ActEvent, id="act"),
     pytest.param(BULK_LIFE, BulkState, BulkEvent, id="bulk"),
+    pytest.param(SLICE_LIFE, SliceState, SliceEvent, id="slice"),
 ]
 
 

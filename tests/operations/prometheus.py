@@ -17,10 +17,12 @@ from openami.gateway.thinning import Stage
 from openami.headend.feeder_losses import Loss
 from openami.headend.gap_life import GapState
 from openami.headend.metrics import HeadendMetrics, Look
+from openami.headend.standing import Standing
 from openami.headend.states import GatewayState, MeterState
 from openami.headend.store.counts import CommandCount, GapCount
 from openami.headend.store.retaining import Partition
 from openami.headend.survey import Survey
+from openami.headend.worker_life import Fence
 from openami.profile.command import CommandState
 from openami.sip.actions import Action
 
@@ -68,6 +70,7 @@ def headend_exposition() -> str:
         survey=survey,
         store_free_bytes=2**32,
         losses={FEEDER: Loss(0.05, 0.07, 0.94)},
+        standing=Standing("hes-a", [Fence(0, "w", 3)]),
     )
     return metrics.rendered(look, "")[0].decode()
 

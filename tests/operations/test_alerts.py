@@ -107,6 +107,12 @@ STORIES: Final = (
         told(f"{H}store_up", "1x14 0x20"),
     ),
     Story(
+        "SliceFree",
+        5,
+        told(f"{H}slices_free", "0x1 2x10"),
+        told(f"{H}slices_free", "2x2 0x10"),
+    ),
+    Story(
         "HeadendDiskFilling",
         90,
         told(f"{H}store_free_bytes", f"{GIB}x100"),

@@ -33,5 +33,5 @@ def test_names_are_ours_in_base_units_and_counters_end_in_total(
 # Few values each, for ever. A meter is none of them: five hundred series for each metric, and more with every swap.
 LABELS = {
     *("feeder", "gateway", "state", "type", "rule", "code", "route", "method", "status", "le"),
-    *("version", "bound", "outcome", "quality", "group", "verdict", "line", "stage"),
+    *("version", "bound", "outcome", "quality", "group", "verdict", "line", "stage", "slice"),
 }

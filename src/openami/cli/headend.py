@@ -22,6 +22,7 @@ from openami.cli.headend_import import import_backlog
 from openami.cli.headend_init import init
 from openami.cli.headend_move import migrate_store
 from openami.cli.headend_retention import retention
+from openami.cli.headend_workers import certify_slices, workers
 from openami.cli.logs import configure_logs
 from openami.cli.report import Exit, fail, say
 from openami.cli.storage import fail_for_store, registers_option
@@ -61,6 +62,8 @@ for _command in (
     settle,
     migrate_store,
     retention,
+    workers,
+    certify_slices,
 ):
     headend.add_command(_command)
 

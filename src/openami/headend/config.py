@@ -21,6 +21,11 @@ intervals_s = { feeder-a = 900 }                        # how often a feeder's m
 [retention]                                             # without it, no reading is ever removed
 readings_keep_months = 24                               # whole months before the current one; 3 at least
 
+[workers]                                               # several head-ends share the feeders (PostgreSQL only)
+slices = 8                                              # into how many shares they are split; never changed
+name = "hes-a"                                          # what people call this one; the machine's where left out
+lease_s = 10                                            # who does not show itself for so long is replaced
+
 [web]                                                   # the console and the API; without it there are none
 listen = "0.0.0.0:8443"
 cert_file = "/etc/openami/web.pem"
@@ -47,7 +52,9 @@ from openami.headend.accounts.users import AccountError
 from openami.headend.gap_life import GRACE_S
 from openami.headend.horizon import KEEP_MONTHS_MIN
 from openami.headend.listening import Listening, ListeningError, WebSettings, listening_of
-from openami.mqtt.settings import BrokerSettings
+from openami.headend.slices import SLICES_DEFAULT, SLICES_MAX, session_name
+from openami.headend.worker_life import LEASE_MAX_S, LEASE_MIN_S, LEASE_S
+from openami.mqtt.settings import CLIENT_ID_CHARS_MAX, BrokerSettings
 from openami.profile import CatalogueError, RegisterCatalogue, one_line, shipped_catalogue
 from openami.toml_text import read_toml
 
@@ -64,6 +71,11 @@ DISCONNECTS_PER_HOUR_MAX: Final = 50
 # A head-end needs nothing that only MQTT 5 has, and reads a message in two thirds of the time without its
 # properties (benchmarks/RESULTS.md).
 DEFAULT_PROTOCOL: Final = "3.1.1"
+# What stands for a session's name in the table [mqtt]: each slice may have a certificate or a user of its own.
+SESSION: Final = "{session}"
+_NAMED_BY_SESSION: Final = ("cert_file", "key_file", "username", "password_file")
+# A column of a table on a screen.
+WORKER_NAME_CHARS_MAX: Final = 64
 # A head-end's configuration is a dozen lines; a megabyte is another file.
 CONFIG_BYTES_MAX: Final = 1024 * 1024
 
@@ -96,6 +108,17 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """So many whole months before the current one; all where left out."""
 
 
+class WorkersSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How several head-ends share one broker's feeders (decision 0073); the table ``[workers]``."""
+
+    slices: Annotated[int, msgspec.Meta(ge=1, le=SLICES_MAX)] = SLICES_DEFAULT
+    """Into how many shares the feeders are split; the same in every worker, and never changed."""
+    name: Annotated[str, msgspec.Meta(max_length=WORKER_NAME_CHARS_MAX)] = ""
+    """What people call this one; the machine's name where it is left out."""
+    lease_s: Annotated[float, msgspec.Meta(ge=LEASE_MIN_S, le=LEASE_MAX_S)] = LEASE_S
+    """Who has not shown itself for so long is replaced."""
+
+
 class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a head-end has to know to run."""
 
@@ -110,6 +133,7 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     signing: SigningSettings | None = None
     completeness: CompletenessSettings = CompletenessSettings()
     retention: RetentionSettings = RetentionSettings()
+    workers: WorkersSettings | None = None
     web: WebSettings = WebSettings()
     proxy_auth: ProxyAuthSettings | None = None
 
@@ -132,6 +156,40 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             return ProxyRules(self.proxy_auth)
         except AccountError as error:
             raise ConfigError(f"[proxy_auth] {error}: {error.remedy}") from None
+
+    @property
+    def disconnects_per_hour_max(self) -> int:
+        """How many this head-end cuts off within an hour; none where it commands nothing."""
+        return 0 if self.signing is None else self.signing.disconnects_per_hour_max
+
+    def session(self, number: int) -> BrokerSettings:
+        """Return how a slice's session at the broker is reached; the rest's is that of a single head-end."""
+        name = session_name(self.mqtt.client_id, number)
+        given = {each: getattr(self.mqtt, each) for each in _NAMED_BY_SESSION}
+        own = {each: text and text.replace(SESSION, name) for each, text in given.items()}
+        return msgspec.structs.replace(self.mqtt, client_id=name, **own)
+
+    def check_workers(self) -> None:
+        """Raise ConfigError where several head-ends are to share what cannot be shared."""
+        if self.workers is None:
+            return
+        if self.store.startswith("sqlite:"):
+            raise ConfigError(
+                "[workers] needs a PostgreSQL store: one SQLite file has one head-end. Move it with "
+                "`openami headend migrate-store`, or take [workers] out"
+            )
+        if not self.mqtt.session_expiry_s:
+            raise ConfigError(
+                "[workers] needs sessions at the broker that outlive a worker: session_expiry_days is 0"
+            )
+        if self.mqtt.cert_file is not None and SESSION not in self.mqtt.cert_file:
+            raise ConfigError(
+                "[workers] needs a certificate for each slice, for the broker names sessions by them: write "
+                f'cert_file = ".../{SESSION}.pem" in [mqtt], and make them with `openami headend certify-slices`'
+            )
+        longest = session_name(self.mqtt.client_id, self.workers.slices)
+        if len(longest) > CLIENT_ID_CHARS_MAX:
+            raise ConfigError(f"[workers] makes the client id {longest}, which is too long")
 
     def catalogue(self) -> RegisterCatalogue:
         """Return the register list. Raises ConfigError."""
@@ -224,6 +282,7 @@ def _explain(path: Path, text: str, error: str) -> str:
             "signing": SigningSettings,
             "completeness": CompletenessSettings,
             "retention": RetentionSettings,
+            "workers": WorkersSettings,
             "web": WebSettings,
             "proxy_auth": ProxyAuthSettings,
         }

@@ -5,7 +5,7 @@ that no way in is more lenient than another.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -39,16 +39,25 @@ class Intake:
         self._latest = LatestValues()
         self._kept_since: datetime | None = None
 
-    async def recall(self) -> None:
+    async def recall(self, feeders: Collection[str] | None = None) -> None:
         """Read the counters' latest values back, so that a rollback during a restart is seen.
 
         Also after every loss: what was judged and not committed will come again, and must be judged
-        as if for the first time. Raises StoreError.
+        as if for the first time. ``feeders``: of no others. Raises StoreError.
         """
         self._latest = LatestValues()
+        self.knows_meters = False
         self._kept_since = await self._store.kept_since()
-        meters = await self._store.meters()
-        self.knows_meters = bool(meters)
+        await self.recall_also(feeders)
+
+    async def recall_also(self, feeders: Collection[str] | None) -> None:
+        """Read more feeders' values back, of all where None are named. Raises StoreError."""
+        meters = [
+            meter
+            for meter in await self._store.meters()
+            if feeders is None or meter.feeder_id in feeders
+        ]
+        self.knows_meters = self.knows_meters or bool(meters)
         for meter in meters[:METERS_RECALLED_MAX]:
             for reading in await self._store.latest(meter.feeder_id, meter.meter_serial):
                 self._latest.recall(reading, catalogue=self._catalogue)

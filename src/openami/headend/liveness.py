@@ -51,7 +51,8 @@ class Pulse:
 class LifeSigns:
     """Tells the service manager that the head-end lives, while every part of it shows that it does."""
 
-    def __init__(self, service: ServiceSettings, pulses: Sequence[Pulse]) -> None:
+    def __init__(self, service: ServiceSettings, pulses: Callable[[], Sequence[Pulse]]) -> None:
+        """``pulses`` returns those of the parts that there are now."""
         self.manager = ServiceManager(service.notify_socket)
         self._pulses = pulses
         self._watchdog_s = service.watchdog_s
@@ -64,7 +65,7 @@ class LifeSigns:
         said: list[str] = []
         while True:
             now_s = asyncio.get_running_loop().time()
-            stuck = [each.name for each in self._pulses if each.is_stuck(now_s, after_s=after_s)]
+            stuck = [each.name for each in self._pulses() if each.is_stuck(now_s, after_s=after_s)]
             if not stuck:
                 self.manager.alive()
             elif stuck != said:

@@ -6,11 +6,10 @@ leaves the broker; the persistent session keeps what comes meanwhile.
 
 import asyncio
 import os
-import random
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,39 +17,29 @@ from typing import Any, Final
 import structlog
 
 from openami.clock import Clock
-from openami.headend.alarm_watch import AlarmWatch
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
-from openami.headend.bulk_work import BulkWork
 from openami.headend.certificate_watch import watch_certificate
 from openami.headend.config import ConfigError, HeadendConfig
-from openami.headend.downlink import Downlink
-from openami.headend.folding import Folding
-from openami.headend.gap_life import Patience
+from openami.headend.duties import patient
 from openami.headend.links import new_first_link
 from openami.headend.listening import Listening, ListeningError
 from openami.headend.liveness import LifeSigns, Pulse
 from openami.headend.metrics import HeadendMetrics
-from openami.headend.new_ids import new_id
-from openami.headend.resending import Resending
-from openami.headend.retention import Retention
+from openami.headend.slices import REST
+from openami.headend.statistics import Statistics
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
+from openami.headend.streams import Alone, Streams
 from openami.headend.tracing import Tracing
 from openami.headend.tracing_settings import TracingError, opened_tracing
-from openami.headend.uplink import Uplink, why
-from openami.mqtt.backoff import Backoff
-from openami.mqtt.client import MqttPort
+from openami.headend.uplink import why
+from openami.headend.workers import Workers
 from openami.mqtt.port import TransportError
 from openami.service_manager import ServiceSettings
 
 # A line a minute is read by a person, and is half a megabyte of log a day at most.
 STATISTICS_INTERVAL_S: Final = 60.0
-# Rejected messages expire by the day; once an hour is soon enough.
-PRUNE_INTERVAL_S: Final = 3600.0
-# One head-end asks one broker and one database, so neither has to be spared for long; and every second
-# that they are back and we are not is a second of lateness for the whole village.
-RETRY_CEILING_S: Final = 15.0
 _NO_MANAGER: Final = ServiceSettings()
 
 _log = structlog.get_logger("headend")
@@ -73,9 +62,10 @@ async def run(
     to mend before anything can run.
     """
     stop = stop or asyncio.Event()
-    catalogue = config.catalogue()
+    config.catalogue()
     config.keys()
     config.broker_config()  # a file that cannot be read is said before anything is opened
+    config.check_workers()
     listening = config.listening()
     config.proxy_rules()
     tracing = _tracing()
@@ -84,56 +74,42 @@ async def run(
         store = await _opened_store(config.store, resources, stop)
         if store is None:
             return
-        await store.put_intervals(config.completeness.intervals_s)
-        await _make_months(store, clock)
-        uplink = Uplink(
-            MqttPort(config.mqtt),
-            store,
-            catalogue=catalogue,
-            clock=clock,
-            broker_backoff=_backoff(),
-            store_backoff=_backoff(),
-            beside=(downlink := _downlink(config, store, clock, tracing)),
-            tracing=tracing,
+        streams = _streams(config, store, clock, tracing)
+        metrics = HeadendMetrics(
+            streams.statistics, refused_documents=lambda: streams.refused_documents
         )
-        retention = _retention(config, store, clock)
-        metrics = _metrics(uplink, downlink, retention)
         try:
-            resending = _resending(config, store, clock, can_command=downlink is not None)
-            web, pulses = None, [uplink.pulse]
+            web, web_pulse = None, Pulse("web")
             if listening is not None:
                 web = _web(
                     config,
                     listening,
-                    uplink,
+                    streams,
                     clock,
-                    can_command=downlink is not None,
                     metrics=metrics,
                     tracing=tracing,
-                    pulse=(web_pulse := Pulse("web")),
+                    pulse=web_pulse,
                 )
-                pulses.append(web_pulse)
                 on_listening(listening.url, await _first_link(store, listening, clock))
-            life = LifeSigns(service, pulses)
-            await _run_tasks(
-                config,
-                store,
-                uplink,
-                downlink,
-                resending,
-                retention,
-                web,
-                metrics,
-                life,
-                stop,
-                on_ready,
-                clock,
-            )
+            life = LifeSigns(service, lambda: [*streams.pulses, web_pulse])
+            await _run_tasks(config, streams, web, metrics, life, stop, on_ready, clock)
         except* (TransportError, StoreError) as failed:
-            failure = failed.exceptions[0]
+            failure = _first_of(failed)
         else:
             return
     raise failure
+
+
+def _first_of(group: BaseExceptionGroup[TransportError | StoreError]) -> Exception:
+    """Return the first error of a group, however deep it lies."""
+    found = group.exceptions[0]
+    return _first_of(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def _streams(config: HeadendConfig, store: HeadEndStore, clock: Clock, tracing: Tracing) -> Streams:
+    if config.workers is None:
+        return Alone(config, store, clock=clock, tracing=tracing)
+    return Workers(config, config.workers, store, clock=clock, tracing=tracing)
 
 
 def _tracing() -> Tracing:
@@ -144,60 +120,12 @@ def _tracing() -> Tracing:
         raise ConfigError(str(error)) from None
 
 
-def _retention(config: HeadendConfig, store: HeadEndStore, clock: Clock) -> Retention | None:
-    """Return what removes old readings, where the operator has said that any go."""
-    keep_months = config.retention.readings_keep_months
-    return None if keep_months is None else Retention(store, clock=clock, keep_months=keep_months)
-
-
-def _metrics(
-    uplink: Uplink, downlink: Downlink | None, retention: Retention | None
-) -> HeadendMetrics:
-    return HeadendMetrics(
-        uplink.statistics,
-        removed_readings=lambda: 0 if retention is None else retention.removed.readings,
-        refused_documents=lambda: 0 if downlink is None else downlink.refused_documents,
-    )
-
-
-def _downlink(
-    config: HeadendConfig, store: HeadEndStore, clock: Clock, tracing: Tracing
-) -> Downlink | None:
-    """Return what commands, where a key to command with is configured. Raises ConfigError."""
-    keys = config.keys()
-    if keys is None or config.signing is None:
-        return None
-    signer, roots = keys
-    return Downlink(
-        store,
-        signer,
-        roots,
-        clock=clock,
-        new_id=new_id,
-        disconnects_per_hour_max=config.signing.disconnects_per_hour_max,
-        tracing=tracing,
-    )
-
-
-def _disconnects_per_hour_max(config: HeadendConfig) -> int:
-    return 0 if config.signing is None else config.signing.disconnects_per_hour_max
-
-
-def _resending(
-    config: HeadendConfig, store: HeadEndStore, clock: Clock, *, can_command: bool
-) -> Resending:
-    """Return what asks for missing readings; without a key to command with, it only says what is missing."""
-    patience = Patience(grace=timedelta(seconds=config.completeness.grace_s))
-    return Resending(store, clock=clock, new_id=new_id, can_command=can_command, patience=patience)
-
-
 def _web(
     config: HeadendConfig,
     listening: Listening,
-    uplink: Uplink,
+    streams: Streams,
     clock: Clock,
     *,
-    can_command: bool,
     metrics: HeadendMetrics,
     tracing: Tracing,
     pulse: Pulse,
@@ -211,9 +139,10 @@ def _web(
         store_url=config.store,
         clock=clock,
         catalogue=config.catalogue(),
-        link=lambda: uplink.link,
-        can_command=can_command,
-        disconnects_per_hour_max=_disconnects_per_hour_max(config),
+        link=streams.link,
+        standing=streams.standing,
+        can_command=config.signing is not None,
+        disconnects_per_hour_max=config.disconnects_per_hour_max,
         keys=config.keys(),
         proxy=config.proxy_rules(),
         metrics=metrics,
@@ -231,10 +160,6 @@ async def _first_link(store: HeadEndStore, listening: Listening, clock: Clock) -
     if await store.users():
         return None
     return listening.url + await new_first_link(store, who="head-end", now=clock.now())
-
-
-def _backoff() -> Backoff:
-    return Backoff(random.random, ceiling_s=RETRY_CEILING_S)
 
 
 @asynccontextmanager
@@ -257,7 +182,7 @@ async def _opened_store(
     A database server may start later than we do, so we wait for it. Raises StoreError when waiting
     will not help.
     """
-    backoff = _backoff()
+    backoff = patient()
     said = False
     while not stop.is_set():
         try:
@@ -274,11 +199,7 @@ async def _opened_store(
 
 async def _run_tasks(
     config: HeadendConfig,
-    store: HeadEndStore,
-    uplink: Uplink,
-    downlink: Downlink | None,
-    resending: Resending,
-    retention: Retention | None,
+    streams: Streams,
     web: Callable[[], Coroutine[Any, Any, None]] | None,
     metrics: HeadendMetrics,
     life: LifeSigns,
@@ -289,26 +210,11 @@ async def _run_tasks(
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(_watch_certificate(config, metrics, clock), name="certificate"),
-            group.create_task(_check_and_run(config, uplink), name="uplink"),
-            group.create_task(_announce(uplink, on_ready), name="announce"),
-            group.create_task(_report(uplink), name="statistics"),
-            group.create_task(
-                _prune_hourly(uplink, resending, retention, store, clock), name="prune"
-            ),
-            group.create_task(resending.run(), name="resending"),
-            group.create_task(AlarmWatch(store, clock, lambda: uplink.link).run(), name="alarms"),
-            group.create_task(Folding(store).run(), name="energy"),
+            group.create_task(streams.run(partial(_check_broker, config)), name="streams"),
+            group.create_task(_announce(streams, on_ready), name="announce"),
+            group.create_task(_report(streams.statistics), name="statistics"),
             group.create_task(life.tell(), name="service manager"),
         ]
-        if downlink is not None:
-            bulk = BulkWork(
-                store,
-                clock,
-                new_id=new_id,
-                disconnects_per_hour_max=_disconnects_per_hour_max(config),
-            )
-            tasks.append(group.create_task(downlink.run(), name="downlink"))
-            tasks.append(group.create_task(bulk.run(), name="bulk"))
         if web is not None:
             tasks.append(group.create_task(web(), name="web"))
         life.manager.ready()
@@ -316,26 +222,28 @@ async def _run_tasks(
         life.manager.stopping()
         for task in tasks:
             task.cancel()
-    _log.info("stopped", **uplink.statistics.line())
+    _log.info("stopped", **streams.statistics.line())
 
 
 async def _watch_certificate(config: HeadendConfig, metrics: HeadendMetrics, clock: Clock) -> None:
     def seen(until: datetime) -> None:
         metrics.certificate_until = until
 
-    if config.mqtt.cert_file is not None:
-        await watch_certificate(Path(config.mqtt.cert_file), clock, seen=seen)
+    cert_file = config.session(REST).cert_file
+    if cert_file is not None:
+        await watch_certificate(Path(cert_file), clock, seen=seen)
 
 
-async def _check_and_run(config: HeadendConfig, uplink: Uplink) -> None:
-    """Say what of the broker would lose data, then stream: the operator decides, we do not refuse."""
+async def _check_broker(config: HeadendConfig) -> None:
+    """Say what of the broker would lose data: the operator decides, we do not refuse."""
     text = config.broker_config()
     read = () if text is None else judge_config(text)
     _say(read)
+    if config.workers is not None:
+        return  # trying it out would borrow a session, and another worker may be using it
     found = await _probed_broker(config)
     known = {finding.code for finding in read}
     _say([finding for finding in found if finding.code not in known])
-    await uplink.run()
 
 
 async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
@@ -343,11 +251,11 @@ async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
 
     Raises TransportError when it refuses us for good.
     """
-    backoff = _backoff()
+    backoff = patient()
     said = False
     while True:
         try:
-            return await probe(config.mqtt)
+            return await probe(config.session(REST))
         except TransportError as error:
             if error.permanent:
                 raise
@@ -363,55 +271,20 @@ def _say(findings: Sequence[BrokerFinding]) -> None:
         say("broker judged", about=finding.sentence, code=finding.code, remedy=finding.remedy)
 
 
-async def _announce(uplink: Uplink, on_ready: Callable[[], None]) -> None:
-    await uplink.subscribed.wait()
+async def _announce(streams: Streams, on_ready: Callable[[], None]) -> None:
+    await streams.subscribed.wait()
     on_ready()
 
 
-async def _report(uplink: Uplink) -> None:
+async def _report(statistics: Statistics) -> None:
     """Say once a minute what has been done, if anything has."""
     said: dict[str, int] = {}
     while True:
         await asyncio.sleep(STATISTICS_INTERVAL_S)
-        line = uplink.statistics.line()
+        line = statistics.line()
         if line != said:
             _log.info("statistics", **line)
             said = line
-
-
-async def _prune_hourly(
-    uplink: Uplink,
-    resending: Resending,
-    retention: Retention | None,
-    store: HeadEndStore,
-    clock: Clock,
-) -> None:
-    while True:
-        await asyncio.sleep(PRUNE_INTERVAL_S)
-        try:
-            await uplink.prune()
-            await resending.prune()
-            await store.prune_accounts(clock.now())
-        except StoreError as error:  # the stream will meet the same error and act on it
-            _log.warning("what is beyond its bounds was not pruned", **why(error))
-        await _make_months(store, clock)
-        if retention is not None:
-            await _remove_old(retention)
-
-
-async def _make_months(store: HeadEndStore, clock: Clock) -> None:
-    """Make room for the month to come; whatever is missing then, a commit makes."""
-    try:
-        await store.make_months(clock.now())
-    except StoreError as error:
-        _log.warning("there is no room made for the readings of the next month", **why(error))
-
-
-async def _remove_old(retention: Retention) -> None:
-    try:
-        await retention.remove()
-    except StoreError as error:  # what was decided stands in the store: the next look goes on
-        _log.warning("old readings were not removed", **why(error))
 
 
 async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:

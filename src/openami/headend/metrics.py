@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 
 from openami import __version__
 from openami.headend.feeder_losses import Loss
+from openami.headend.standing import Standing
 from openami.headend.statistics import LAG_CLASSES_S, Statistics
 from openami.headend.survey import Survey
 
@@ -53,6 +54,8 @@ class Look:
     """None where the store is not on a disk of this machine."""
     losses: Mapping[str, Loss] = field(default_factory=dict)
     """By feeder; without those of which it cannot be told."""
+    standing: Standing | None = None
+    """None where one head-end takes everything."""
 
 
 class HeadendMetrics:
@@ -63,12 +66,10 @@ class HeadendMetrics:
         statistics: Statistics | None = None,
         *,
         refused_documents: Callable[[], int] = lambda: 0,
-        removed_readings: Callable[[], int] = lambda: 0,
     ) -> None:
         """``refused_documents`` counts session documents and reports that did not prove themselves."""
         self.statistics = statistics or Statistics()
         self.refused_documents = refused_documents
-        self.removed_readings = removed_readings
         self.certificate_until: datetime | None = None
         """The end of our own certificate's validity, as far as it is known."""
         self._registry = CollectorRegistry()
@@ -127,7 +128,7 @@ class _LookedAt(Collector):
         yield _counter(
             "readings_removed",
             "Readings removed because of their age; of a dropped table, as its server estimated",
-            self._metrics.removed_readings(),
+            self._metrics.statistics.readings_removed,
         )
         until = self._metrics.certificate_until
         yield _gauge(
@@ -152,6 +153,8 @@ class _LookedAt(Collector):
             yield from _village(look.survey)
             yield from _kept(look.survey)
         yield from _losses(look.losses)
+        if look.standing is not None:
+            yield from _shared(look.standing, self._metrics.statistics)
 
 
 def _stream(done: Statistics) -> Iterator[Metric]:
@@ -243,6 +246,22 @@ def _kept(survey: Survey) -> Iterator[Metric]:
             "Their size with their indexes",
             sum(each.bytes for each in survey.partitions),
         )
+
+
+def _shared(standing: Standing, done: Statistics) -> Iterator[Metric]:
+    terms = _family("slice_term", "Slices this worker holds, and in which term", "slice")
+    for fence in standing.held:
+        terms.add_metric([str(fence.number)], fence.term)
+    yield terms
+    yield _gauge("slices_free", "Slices that no worker holds", len(standing.free))
+    yield _gauge("workers", "Head-ends that share the feeders", len(standing.roster.workers))
+    yield _counter("slices_claimed", "Slices this worker took up", done.slices_claimed)
+    yield _counter("slices_lost", "Slices this worker could not keep", done.slices_lost)
+    yield _counter(
+        "messages_left_to_slices",
+        "Messages the rest heard and left to the slice that stores them",
+        done.left_to_slices,
+    )
 
 
 def _losses(losses: Mapping[str, Loss]) -> Iterator[Metric]:

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from openami.headend.standing import Standing
+
 # The write-ahead log of a busy day (64 MiB), once for itself and once for the file it is copied to.
 DISK_FREE_BYTES_MIN: Final = 256 * 1024 * 1024
 # A year of 500 meters in SQLite is some 3 GB: below two there are months to act, and no hurry.
@@ -48,6 +50,8 @@ class Facts:
     disk_free_bytes: int | None = None
     """None where the store is not on a disk of this machine."""
     certificate_until: datetime | None = None
+    standing: Standing | None = None
+    """None where one head-end takes everything."""
     now: datetime
 
 
@@ -58,6 +62,8 @@ def checks(facts: Facts) -> Sequence[Check]:
         found.append(_disk(facts.disk_free_bytes))
     if facts.certificate_until is not None:
         found.append(_certificate(facts.certificate_until - facts.now))
+    if facts.standing is not None:
+        found.append(_slices(facts.standing))
     return sorted(found, key=lambda check: _WORST_FIRST.index(check.state))
 
 
@@ -80,6 +86,12 @@ def _disk(free_bytes: int) -> Check:
     return Check(
         "disk", CheckState.DEGRADED if free_bytes < DISK_LOW_BYTES else CheckState.OK, left
     )
+
+
+def _slices(standing: Standing) -> Check:
+    """Without a slice it stands by: that is ready. A slice that nobody holds is for all of them to take."""
+    state = CheckState.DEGRADED if standing.free else CheckState.OK
+    return Check("slices", state, standing.sentence)
 
 
 def _certificate(left: timedelta) -> Check:

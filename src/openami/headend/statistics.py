@@ -40,6 +40,13 @@ class Statistics:
     """How often the broker had forgotten us, and what waited for us with it."""
     store_losses: int = 0
     pruned: int = 0
+    readings_removed: int = 0
+    """Because of their age (decision 0074)."""
+    left_to_slices: int = 0
+    """Messages of feeders that another slice stores (decision 0073)."""
+    slices_claimed: int = 0
+    slices_lost: int = 0
+    """Slices that another worker had taken, or that could not be served."""
     tally: Tally = field(default_factory=Tally)
     faults: Counter[str] = field(default_factory=Counter)
     """Rejected messages, by their first fault."""
@@ -80,5 +87,6 @@ class Statistics:
             "sessions_lost": self.sessions_lost,
             "store_losses": self.store_losses,
             "rejects_pruned": self.pruned,
+            "left_to_slices": self.left_to_slices,
         }
         return {name: count for name, count in everything.items() if count}

@@ -9,7 +9,7 @@ which keeps the session's messages on its own disk, and comes back when the stor
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Final, Protocol
@@ -22,7 +22,7 @@ from openami.headend.ingest import Decision, Message
 from openami.headend.intake import Intake
 from openami.headend.liveness import Pulse
 from openami.headend.statistics import Statistics
-from openami.headend.store import Store, StoreError, Tally
+from openami.headend.store import LeaseLost, Store, StoreError, Tally
 from openami.headend.tracing import Span, Tracing, Untraced
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
@@ -42,6 +42,10 @@ PROVEN_AFTER_S: Final = 60.0
 
 # Never shared ($share): a persistent session of one head-end keeps its own messages in order.
 FILTERS: Final = (TelemetryTopic.filter(), EventTopic.filter())
+# Of a share with a thousand feeders: a packet of some 12 kB, which every broker takes.
+FILTERS_AT_ONCE_MAX: Final = 200
+# A line of a log that can still be read.
+FILTERS_SAID_MAX: Final = 10
 
 _log = structlog.get_logger("headend.uplink")
 
@@ -71,6 +75,49 @@ class Beside(Protocol):
         ...
 
 
+class Share(Protocol):
+    """Which of the broker's messages an uplink stores, where several share them (decision 0073)."""
+
+    async def filters(self) -> Sequence[str]:
+        """Return what to subscribe to on a connection that has just been made; none is none. Raises StoreError."""
+        ...
+
+    @property
+    def feeders(self) -> Collection[str] | None:
+        """Whose counters are to be recalled: these feeders' only, or all."""
+        ...
+
+    def stores(self, delivery: Delivery) -> bool:
+        """Whether the readings of a delivery are this uplink's to store."""
+        ...
+
+    async def joined(self, connection: Connection) -> None:
+        """Take a new connection, subscribed to what was asked for. Raises StoreError."""
+        ...
+
+    def left(self) -> None:
+        """The connection has ended."""
+        ...
+
+
+class Everything:
+    """The share of a head-end that shares with nobody."""
+
+    feeders = None
+
+    async def filters(self) -> Sequence[str]:
+        return FILTERS
+
+    def stores(self, _delivery: Delivery) -> bool:
+        return True
+
+    async def joined(self, _connection: Connection) -> None:
+        return
+
+    def left(self) -> None:
+        return
+
+
 class Uplink:
     """Carries what the broker has into the store. Runs until it is cancelled; the batch in hand is
     then finished first: committed and acknowledged, or neither.
@@ -86,9 +133,12 @@ class Uplink:
         broker_backoff: Backoff,
         store_backoff: Backoff,
         beside: Beside | None = None,
+        share: Share | None = None,
+        statistics: Statistics | None = None,
         tracing: Tracing | None = None,
     ) -> None:
-        self.statistics = Statistics()
+        """``share``: everything, where nobody else takes a part. ``statistics``: counted together with others."""
+        self.statistics = statistics or Statistics()
         self.subscribed = asyncio.Event()
         """Set while the broker delivers to us."""
         self.link = BrokerLink(False, clock.now(), "not connected yet")
@@ -100,6 +150,7 @@ class Uplink:
         self._broker_backoff = broker_backoff
         self._store_backoff = store_backoff
         self._beside = beside
+        self._share = share or Everything()
         self._tracing = tracing or Untraced()
         self._intake = Intake(store, catalogue=catalogue, statistics=self.statistics)
         self._has_joined = False
@@ -113,7 +164,8 @@ class Uplink:
         """Stream for ever, through every loss of broker or store.
 
         Raises TransportError if the broker refuses us for good before it ever let us in, and StoreError if
-        the store cannot be read at the start: both are for a person to mend.
+        the store cannot be read at the start: both are for a person to mend. LeaseLost at any moment: then
+        another head-end has this share, and the broker may not be bothered again.
         """
         while True:
             try:
@@ -127,7 +179,7 @@ class Uplink:
                     self._broker_backoff.reset()
                 await asyncio.sleep(self._broker_backoff.next_s())
             except StoreError as error:
-                if not self._has_joined:
+                if not self._has_joined or isinstance(error, LeaseLost):
                     raise
                 self._joined_at_s = None
                 self.statistics.store_losses += 1
@@ -154,13 +206,16 @@ class Uplink:
         While the store works the connection's queue fills, so the next batch is there when this one is done.
         Judging it meanwhile was tried and showed no gain that could be told from the machine's noise.
         """
+        beside, share = self._beside, self._share
         async with self._port.connect() as connection:
             with self._at_work():
-                await self._intake.recall()
+                filters = [*await share.filters(), *(() if beside is None else beside.filters)]
+                await self._intake.recall(share.feeders)
                 await self._look_back()
-            beside = self._beside
-            await connection.subscribe([*FILTERS, *(() if beside is None else beside.filters)])
-            self._say_joined(connection)
+            for begin in range(0, len(filters), FILTERS_AT_ONCE_MAX):
+                await connection.subscribe(filters[begin : begin + FILTERS_AT_ONCE_MAX])
+            self._say_joined(connection, filters)
+            await share.joined(connection)
             if beside is not None:
                 beside.joined(connection)
             try:
@@ -177,6 +232,7 @@ class Uplink:
             finally:
                 self.subscribed.clear()
                 self.link = BrokerLink(False, self._clock.now())
+                share.left()
                 if beside is not None:
                     beside.left()
 
@@ -224,12 +280,16 @@ class Uplink:
         """Yield what has readings in it for the store."""
         now = self._clock.now()
         for delivery in batch:
-            if self._beside is None or not self._beside.is_only_ours(delivery):
+            if self._beside is not None and self._beside.is_only_ours(delivery):
+                continue
+            if self._share.stores(delivery):
                 yield Message(delivery.topic, delivery.payload, now, delivery.retain)
+            else:
+                self.statistics.left_to_slices += 1
 
-    async def prune(self) -> None:
-        """Delete the rejected messages beyond their bounds. Raises StoreError."""
-        self.statistics.pruned += await self._store.prune(self._clock.now())
+    async def recall_also(self, feeders: Collection[str]) -> None:
+        """Recall the counters of feeders that are about to come to us. Raises StoreError."""
+        await self._intake.recall_also(feeders)
 
     # --- waiting ---------------------------------------------------------------------------------
 
@@ -256,7 +316,7 @@ class Uplink:
 
     # --- saying ----------------------------------------------------------------------------------
 
-    def _say_joined(self, connection: Connection) -> None:
+    def _say_joined(self, connection: Connection, filters: Sequence[str]) -> None:
         if not connection.resumed and (self._has_joined or self._intake.knows_meters):
             self.statistics.sessions_lost += 1
             _log.warning(
@@ -271,7 +331,7 @@ class Uplink:
         self._said_lost = False
         self.subscribed.set()
         self.link = BrokerLink(True, self._clock.now())
-        _log.info("connected to the broker", subscribed=list(FILTERS))
+        _log.info("connected to the broker", subscribed=filters[:FILTERS_SAID_MAX])
 
     def _say_broker_lost(self, error: TransportError) -> None:
         """Say it once for each loss, not for each attempt."""

@@ -23,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from openami.headend.register import Issued, Register, opened_register
+from openami.headend.slices import REST, session_name
 from openami.keyfiles import (
     KeyFileError,
     ensure_private_directory,
@@ -252,6 +253,15 @@ class Village:
             self._write_broker(server_names(broker), now=now)
             renewed.append("broker")
         return renewed
+
+    def certify_slices(self, slices: int, *, now: datetime) -> list[str]:
+        """Make a certificate for each slice that has none; return all their names. Raises VillageError."""
+        self._check_there()
+        names = [session_name(HES, number) for number in range(REST, slices + 1)]
+        for name in names:
+            if not self.transport_file(name).exists():
+                self._write_client(headend_name(name), now=now)
+        return names
 
     def _check_there(self) -> None:
         if not self.roots_file.exists():

@@ -31,11 +31,14 @@ from openami.headend.readiness import (
     Facts,
     checks,
 )
+from openami.headend.standing import Standing
+from openami.headend.statistics import Statistics
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
 from openami.headend.web.app import build_app
 from openami.headend.web.site import BrokerLink, Site
+from openami.headend.worker_life import Roster, Slice, Worker
 from openami.profile import shipped_catalogue
 
 VIEWER = Principal("grafana", Role.VIEWER, Means.TOKEN)
@@ -126,7 +129,7 @@ async def test_metrics_tell_what_the_stream_and_the_store_know(store: HeadEndSto
 
 async def test_metrics_tell_how_long_readings_stay(postgres_url: str) -> None:
     since = datetime(2026, 3, 1, tzinfo=UTC)
-    metrics = HeadendMetrics(removed_readings=lambda: 17)
+    metrics = HeadendMetrics(Statistics(readings_removed=17))
     async with open_store(postgres_url) as store:
         await store.commit([accepted()])
         await store.keep_since(since, Entry(who="asha", what="kept"), NOON)
@@ -313,3 +316,50 @@ def facts(**changed: object) -> Facts:
 def test_the_worst_check_comes_first(changed: dict[str, object], worst: tuple[str, str]) -> None:
     found = checks(facts(**changed))
     assert (found[0].name, found[0].state) == worst
+
+
+# --- of several head-ends ------------------------------------------------------------------------
+
+
+def standing(*holders: str | None) -> Standing:
+    """Return where the worker `a` stands among `a` and `b`."""
+    slices = [Slice(number, holder, 7, NOON) for number, holder in enumerate(holders)]
+    both = [Worker(each, each, 0, NOON, NOON) for each in "ab"]
+    roster = Roster(both, slices)
+    return Standing("a", roster.held_by("a"), roster)
+
+
+@pytest.mark.parametrize(
+    ("where", "state", "detail"),
+    [
+        (standing("a", "b", "a"), "ok", "a holds the rest, 2 of 3, 2 workers"),
+        (standing("b", "b", "b"), "ok", "a holds no slice of 3, 2 workers"),
+        (
+            standing("a", None, "b"),
+            "degraded",
+            "a holds the rest of 3, 2 workers; held by nobody: 1",
+        ),
+    ],
+)
+def test_which_slices_are_ours_is_a_check_and_standing_by_is_ready(
+    where: Standing, state: str, detail: str
+) -> None:
+    found = checks(Facts(store_fault="", broker_heard=True, standing=where, now=NOON))
+    [slices] = [check for check in found if check.name == "slices"]
+    assert (slices.state, slices.detail) == (state, detail)
+
+
+def test_the_slices_a_worker_holds_are_told_with_their_terms() -> None:
+    metrics = HeadendMetrics()
+    metrics.statistics.left_to_slices = 5
+    look = Look(
+        broker_heard=True, broker_since=NOON, survey=None, standing=standing("a", None, "a")
+    )
+    told = samples(metrics.rendered(look, "")[0].decode())
+    assert told["openami_headend_slice_term", "slice=0"] == 7
+    assert told["openami_headend_slice_term", "slice=2"] == 7
+    assert told["openami_headend_slices_free",] == 1
+    assert told["openami_headend_workers",] == 2
+    assert told["openami_headend_messages_left_to_slices_total",] == 5
+    alone = Look(broker_heard=True, broker_since=NOON, survey=None)
+    assert "slice" not in metrics.rendered(alone, "")[0].decode()

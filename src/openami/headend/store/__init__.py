@@ -75,11 +75,20 @@ class BeyondRetentionError(StoreError):
         self.kept_since = kept_since
 
 
+class LeaseLost(StoreError):
+    """The slice that was to be written for is held by another head-end (decision 0073); nothing was written."""
+
+    def __init__(self, number: int, term: int) -> None:
+        super().__init__(
+            f"slice {number} is not held in term {term} any more: another worker has it"
+        )
+
+
 class Access(StrEnum):
     """What a process wants of the store."""
 
     OWN = "own"
-    """The head-end itself: makes the store, migrates its schema, and is alone in doing so."""
+    """The head-end itself: makes the store and migrates its schema. In SQLite it is alone in having it open so."""
     EDIT = "edit"
     """A short command beside a running head-end: may replay and drop, never migrates."""
     READ = "read"

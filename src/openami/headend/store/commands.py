@@ -36,6 +36,7 @@ from openami.headend.store.retaining import RetentionStore
 from openami.headend.store.settling import RestoreStore
 from openami.headend.store.traffic import TrafficStore
 from openami.headend.store.waiting import WaitingStore
+from openami.headend.store.workers import WorkerStore
 
 # What one look takes up; the rest is due at the next, a few milliseconds later.
 DUE_AT_ONCE_MAX = 100
@@ -253,6 +254,7 @@ class HeadEndStore(
     BulkStore,
     RestoreStore,
     RetentionStore,
+    WorkerStore,
     Protocol,
 ):
     """Everything the head-end keeps: what ``open_store`` opens."""

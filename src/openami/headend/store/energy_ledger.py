@@ -32,7 +32,7 @@ from openami.headend.store.identity import BUCKET_MS, from_ms, place, to_ms
 from openami.headend.store.plan import Cell
 from openami.headend.store.queries import reading_of
 from openami.headend.store.steps import Row, Steps, ask, change, insert, look
-from openami.headend.store.tables import ENERGY_DAY, ENERGY_FOLDED, ENERGY_READINGS
+from openami.headend.store.tables import ENERGY_DAY, ENERGY_DUE, ENERGY_FOLDED, ENERGY_READINGS
 from openami.profile import Obis
 
 T = TypeVar("T")
@@ -126,6 +126,8 @@ def fold_due(directory: Directory, at_most: int) -> Steps[int]:
             )
         ),
     )
+    # In the order of the key, in which every writer takes them: two that meet wait for one another and never cross.
+    yield from insert(ENERGY_DUE, list(chain.from_iterable(due)))
     # Taken first: readings that another writer commits from now on make their day due again.
     yield from change(ENERGY_FOLDED, list(chain.from_iterable(due)))
     directory.due.difference_update(due)

@@ -8,6 +8,7 @@ from typing import Literal
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.marks import Mark
+from openami.headend.worker_life import Fence
 
 _SQLITE = "sqlite:///"
 POSTGRES = ("postgresql://", "postgres://")
@@ -20,14 +21,16 @@ async def open_store(
     *,
     rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
     despite: Collection[Mark] = (),
+    fence: Fence | None = None,
 ) -> AsyncIterator[HeadEndStore]:
     """Open the store a URL names: ``sqlite:///path`` or ``postgresql://…``.
 
     ``sqlite:///openami.db`` is a file in the working directory, ``sqlite:////var/lib/openami.db`` an
-    absolute path. ``despite``: marks that are no obstacle. Raises StoreError with its remedy when
-    the store cannot be opened with this access.
+    absolute path. ``despite``: marks that are no obstacle. ``fence``: as which slice's holder it is written
+    to, in PostgreSQL. Raises StoreError with its remedy when the store cannot be opened with this access.
     """
     if engine_of(url) == "sqlite":
+        assert fence is None, "one file has one head-end"
         from openami.headend.store.sqlite import open_sqlite
 
         async with open_sqlite(
@@ -38,7 +41,7 @@ async def open_store(
         from openami.headend.store.postgres import open_postgres
 
         async with open_postgres(
-            url, access, rejected_bytes_max=rejected_bytes_max, despite=despite
+            url, access, rejected_bytes_max=rejected_bytes_max, despite=despite, fence=fence
         ) as postgres:
             yield postgres
 

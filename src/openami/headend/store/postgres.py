@@ -20,7 +20,14 @@ import asyncpg
 
 from openami.headend.audit import Entry
 from openami.headend.ingest import Decision
-from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
+from openami.headend.store import (
+    REJECTED_KEPT_BYTES_MAX,
+    Access,
+    LeaseLost,
+    StoreError,
+    Tally,
+    writing,
+)
 from openami.headend.store.account_ledger import AccountLedger
 from openami.headend.store.alarm_ledger import AlarmLedger
 from openami.headend.store.arrivals import ArrivalQueries
@@ -63,6 +70,8 @@ from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, R
 from openami.headend.store.tables import Columns, Given, Table, Type
 from openami.headend.store.traffic import TrafficQueries
 from openami.headend.store.waiting import WaitingQueries
+from openami.headend.store.worker_ledger import WorkerLedger, held
+from openami.headend.worker_life import Fence
 
 # A year's chart takes a second. A minute is a server that is gone without saying so.
 STATEMENT_TIMEOUT_S: Final = 60.0
@@ -81,6 +90,9 @@ MONTHS_AHEAD: Final = 1
 # A commit makes the months it lacks and is carried out anew; only somebody who drops one meanwhile makes that
 # needed again.
 COMMIT_TRIES_MAX: Final = 3
+# Between two statements we reckon for milliseconds. Who says nothing for so long within a transaction was stopped,
+# or is cut off, and would hold everybody else's rows.
+SILENT_IN_TRANSACTION_S_MAX: Final = 5.0
 # Readers beside the writer: a page each, so a few serve many.
 READERS_MAX: Final = 4
 # Any number, the same in every head-end: one of them makes the schema, the others wait.
@@ -96,6 +108,9 @@ SESSION: Final = {
     "search_path": SCHEMA_NAME,
 }
 _READ_ONLY: Final = {"default_transaction_read_only": "on"}
+_WRITES: Final = {
+    "idle_in_transaction_session_timeout": f"{SILENT_IN_TRANSACTION_S_MAX:.0f}s",
+}
 _DURABLE: Final = {"on", "remote_apply"}
 # What a connection says whose server is gone.
 _GONE: Final = (
@@ -117,12 +132,14 @@ async def open_postgres(
     schema: Path = SCHEMA / "postgres",
     rejected_bytes_max: int = REJECTED_KEPT_BYTES_MAX,
     despite: Collection[Mark] = (),
+    fence: Fence | None = None,
 ) -> AsyncIterator["PostgresStore"]:
     """Connect to a database; with access OWN, bring its schema up to date. Raises StoreError.
 
-    ``despite``: marks that are no obstacle; with any other one, nothing but a reader opens it.
+    ``despite``: marks that are no obstacle; with any other one, nothing but a reader opens it. ``fence``: nothing
+    is written, and LeaseLost raised, once that slice is not held so any more.
     """
-    store = PostgresStore(url, access, rejected_bytes_max)
+    store = PostgresStore(url, access, rejected_bytes_max, fence)
     try:
         await store.check(schema, despite=despite)
         yield store
@@ -146,13 +163,17 @@ class PostgresStore(
     BulkLedger,
     RestoreLedger,
     RetentionLedger,
+    WorkerLedger,
 ):
     """A database on a server. See the port for what its methods promise."""
 
-    def __init__(self, url: str, access: Access, rejected_bytes_max: int) -> None:
+    def __init__(
+        self, url: str, access: Access, rejected_bytes_max: int, fence: Fence | None = None
+    ) -> None:
         self._url = url
         self._access = access
-        self._session = SESSION | (_READ_ONLY if access is Access.READ else {})
+        self._fence = fence
+        self._session = SESSION | (_READ_ONLY if access is Access.READ else _WRITES)
         self._rejected_bytes_max = rejected_bytes_max
         self._directory = Directory(folds=access is Access.OWN)
         self._turn = asyncio.Lock()
@@ -260,6 +281,8 @@ class PostgresStore(
         """Make the months that are not there. Raises StoreError, and never one that blames the readings."""
         try:
             return await self._transact(partial(make_months, months=months))
+        except LeaseLost:
+            raise
         except StoreError as error:
             raise StoreError(
                 f"no room could be made for a month's readings: {error}", remedy=error.remedy
@@ -288,6 +311,8 @@ class PostgresStore(
     ) -> T:
         try:
             await connection.execute("BEGIN")
+            if self._fence is not None:
+                await carried_out(connection, held(self._fence))
             done = await work(connection)
         except asyncpg.ReadOnlySQLTransactionError:
             connection.terminate()  # a primary no more: the next transaction looks for the new one

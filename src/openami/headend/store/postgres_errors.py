@@ -15,6 +15,7 @@ _REMEDIES: Final = {
     "28": ("look at user and password in the URL, and at the server's pg_hba.conf", True),
     "3D": ("make the database: createdb NAME", True),
     "42501": ("give the user the right: GRANT CREATE ON DATABASE name TO user", True),
+    "25P03": ("this program was stopped within a transaction; it is tried again", False),
     "25006": ("the server is a standby or read-only: name the primary in the URL", False),
     "53": ("look at the server's disk, memory and max_connections", False),
     "57": ("the server stops or starts; the head-end goes on when it is back", False),

@@ -58,6 +58,7 @@ from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, R
 from openami.headend.store.tables import Columns, Given, Table
 from openami.headend.store.traffic import TrafficQueries
 from openami.headend.store.waiting import WaitingQueries
+from openami.headend.store.worker_ledger import WorkerLedger
 
 # A command beside the head-end waits for a commit of a thousand messages, and the head-end for a command:
 # milliseconds. Ten seconds of a locked file is somebody's open editor.
@@ -123,6 +124,7 @@ class SqliteStore(
     BulkLedger,
     RestoreLedger,
     RetentionLedger,
+    WorkerLedger,
 ):
     """The open file. See the port for what its methods promise."""
 

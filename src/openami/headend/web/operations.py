@@ -82,6 +82,7 @@ def operations_routes(site: Site) -> APIRouter:
                 survey=survey,
                 store_free_bytes=_free_bytes(site),
                 losses=lost,
+                standing=site.standing(),
             ),
             request.headers.get("accept", ""),
         )
@@ -126,6 +127,7 @@ class _Readiness:
             broker_reason=link.reason,
             disk_free_bytes=_free_bytes(site),
             certificate_until=site.metrics.certificate_until,
+            standing=site.standing(),
             now=site.clock.now(),
         )
 

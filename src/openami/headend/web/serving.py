@@ -28,6 +28,7 @@ from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
 from openami.headend.listening import Listening, ListeningError
 from openami.headend.liveness import Pulse
 from openami.headend.metrics import HeadendMetrics
+from openami.headend.standing import Standing
 from openami.headend.store import Access, StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.disk import free_bytes
@@ -72,6 +73,8 @@ class Web:
     link: Callable[[], BrokerLink]
     """Asked from the web's thread: returns what another thread has left there."""
     can_command: bool
+    standing: Callable[[], Standing | None] = lambda: None
+    """Which share of the feeders is this head-end's, where several share them."""
     disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX
     keys: "tuple[Signer, Roots] | None" = None
     """With which key days are certified, and whom a keyring is believed."""
@@ -162,6 +165,7 @@ async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
             catalogue=web.catalogue,
             doorkeeper=door,
             link=web.link,
+            standing=web.standing,
             can_command=web.can_command,
             disconnects_per_hour_max=web.disconnects_per_hour_max,
             certificate=_certificate(web, store),

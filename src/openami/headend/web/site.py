@@ -12,6 +12,7 @@ from openami.headend.accounts import Principal
 from openami.headend.broker_link import BrokerLink as BrokerLink
 from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
 from openami.headend.metrics import HeadendMetrics
+from openami.headend.standing import Standing
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.tracing import Tracing, Untraced
 from openami.headend.web.sign_in_desk import SignInDesk
@@ -37,6 +38,8 @@ class Site:
     link: Callable[[], BrokerLink]
     can_command: bool
     """Whether this head-end has a key to command with."""
+    standing: Callable[[], Standing | None] = lambda: None
+    """Which share of the feeders is this head-end's; None where it shares with nobody."""
     disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX
     """No more houses are cut off within an hour, by whoever asks."""
     certificate: Callable[[str, str, date], Awaitable[bytes]] | None = None
