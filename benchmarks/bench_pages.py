@@ -6,13 +6,12 @@
 filled by bulk, its days are folded as the head-end folds them, and every query is asked again and again, of another
 meter or day each time. p95 is to be below 300 ms on two cores. ``--plans`` prints how the engine goes about it.
 
-PostgreSQL: name a server whose databases may be made and dropped, OPENAMI_BENCH_POSTGRES=postgresql://….
+PostgreSQL: a server of the benchmark's own, or the one that OPENAMI_BENCH_POSTGRES=postgresql://… names.
 """
 
 import argparse
 import asyncio
 import json
-import os
 import random
 import sqlite3
 import statistics
@@ -20,12 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from benchmarks.bench_ingest import postgres_url
+from benchmarks.postgres_server import database, postgres_server
 from openami.headend.accounting import day_accounts
 from openami.headend.balancing import feeder_balance
 from openami.headend.ingest import Accepted, Kind, Message
@@ -305,10 +305,13 @@ def main() -> int:
     parser.add_argument("--directory", help="where to put the SQLite file")
     parser.add_argument("--plans", action="store_true")
     arguments = parser.parse_args()
-    server = ""
-    if arguments.engine == "postgres":
-        server = postgres_url(os.environ["OPENAMI_BENCH_POSTGRES"])
-    asyncio.run(run(arguments.engine, server, arguments))
+    with ExitStack() as stack:
+        url = ""
+        if arguments.engine == "postgres":
+            server = stack.enter_context(postgres_server())
+            assert server is not None, "PostgreSQL is not installed"
+            url = stack.enter_context(database(server))
+        asyncio.run(run(arguments.engine, url, arguments))
     return 0
 
 

@@ -3,7 +3,9 @@
 It speaks just enough MQTT 3.1.1 to connect, publish and count PUBACKs, on one socket, with packets made
 beforehand: the two cores are the broker's and the head-end's, not the generator's.
 
-    python -m benchmarks.publisher PORT MESSAGES [METERS [REGISTERS]]
+    python -m benchmarks.publisher PORT MESSAGES [METERS [REGISTERS [FIRST]]]
+
+FIRST is the number of the first message: what a run before published is not published again.
 """
 
 import asyncio
@@ -58,9 +60,9 @@ def _length(size: int) -> bytes:
             return bytes(encoded)
 
 
-def packets(count: int, meters: int, registers: int) -> Iterator[bytes]:
+def packets(count: int, meters: int, registers: int, first: int = 0) -> Iterator[bytes]:
     """Yield PUBLISH packets, QoS 1, with packet ids 1 to 65535 in turn."""
-    for number in range(count):
+    for number in range(first, first + count):
         topic, payload = envelope(number, meters, registers)
         head = (
             struct.pack("!H", len(topic)) + topic.encode() + struct.pack("!H", number % 65535 + 1)
@@ -97,7 +99,8 @@ def main(arguments: list[str]) -> None:
     port, count = int(arguments[0]), int(arguments[1])
     meters = int(arguments[2]) if len(arguments) > 2 else 500
     registers = int(arguments[3]) if len(arguments) > 3 else 3
-    stream = list(packets(count, meters, registers))
+    first = int(arguments[4]) if len(arguments) > 4 else 0
+    stream = list(packets(count, meters, registers, first))
     print("ready", flush=True)
     sys.stdin.readline()
     asyncio.run(publish(port, stream))
