@@ -1,38 +1,210 @@
-"""``make bench``: every benchmark in turn, each in a process of its own; one JSON object a line.
+"""``make bench``: every benchmark in turn, each in a process of its own, compared with the figures that are stated.
 
-PostgreSQL is measured where OPENAMI_BENCH_POSTGRES names a server whose databases may be made and dropped.
+    python -m benchmarks [NAME ...] [--quick] [--json] [--list] [--even-if-busy] [--write WORDS]
+
+A table on stdout, or with ``--json`` one object a line: name, value, unit, low, high, repeats, bound, met, stated,
+reproduces. What is being done goes to stderr. ``--quick`` runs less of each, and judges nothing: fewer messages give
+other figures. ``--write`` puts what was measured into results.json and RESULTS.md, with WORDS for how it was
+("quiet, 2026-12-01").
+
+Before each benchmark the machine has to be at rest; while it is not, nothing begins, and after five minutes
+the command refuses (exit code 3). ``--even-if-busy`` measures all the same, marks the figures as such, and judges
+nothing. Exit code 1: a figure is outside its stated spread, or a benchmark failed.
+
+PostgreSQL: a server of the benchmarks' own, or the one that OPENAMI_BENCH_POSTGRES=postgresql://… names.
 """
 
+import argparse
+import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-ALWAYS = (
-    ("bench_decode",),
-    ("bench_outbox",),
-    ("bench_store",),
-    ("bench_ingest", "sqlite"),
-    ("bench_gateway_idle",),
-    ("bench_line",),
-    ("bench_command",),
-    ("bench_world",),
-    ("bench_theft",),
-    ("bench_pages", "sqlite"),
-    ("bench_judge",),
-    ("bench_door",),
-)
-WITH_POSTGRES = (("bench_ingest", "postgres"), ("bench_pages", "postgres"))
+from benchmarks.figures import Compared, Figure
+from benchmarks.machine import described, shares, shares_now, ticks_now
+from benchmarks.picks import Line
+from benchmarks.plan import PLAN, Benchmark, chosen, minutes
+from benchmarks.postgres_server import GIVEN, postgres_server
+from benchmarks.results import FILE, SAME_EVERYWHERE, Results, read_results, results_text
+from benchmarks.tables import DOCUMENT, number, rendered
+
+# A test run next door is over by then, or somebody has to be asked.
+QUIET_S_MAX = 300.0
+BUSY = 3
+
+
+class MachineBusy(Exception):
+    """Something else is at work; the message says what."""
+
+
+class BenchmarkFailed(Exception):
+    """A benchmark ended with an exit code; the message says which."""
+
+
+def until_quiet() -> None:
+    """Return when nothing else is at work. Raises MachineBusy when that does not come."""
+    late = time.monotonic() + QUIET_S_MAX
+    while doubts := shares_now().doubts:
+        if time.monotonic() > late:
+            raise MachineBusy("; ".join(doubts))
+        note(f"waiting for the machine: {'; '.join(doubts)}")
+
+
+def run(benchmark: Benchmark, *, quick: bool, patient: bool) -> tuple[list[Figure], list[Line]]:
+    """Run a benchmark; return its figures, and the lines that say what is missing.
+
+    Raises BenchmarkFailed, and MachineBusy where quiet is waited for.
+    """
+    arguments = (benchmark.quick or ()) if quick else benchmark.full
+    runs: list[list[Line]] = []
+    for _ in range(1 if quick else benchmark.turns):
+        if patient:
+            until_quiet()
+        note(f"python -m benchmarks.{benchmark.module} {' '.join(arguments)}".rstrip())
+        before, began = ticks_now(), time.monotonic()
+        runs.append(list(lines_of(benchmark.module, arguments)))
+        stolen = shares(before, ticks_now()).stolen
+        note(f"  {time.monotonic() - began:.0f} s; the host took {stolen:.1%} of the cores")
+    return benchmark.figures(runs), [line for lines in runs for line in lines if "missing" in line]
+
+
+def lines_of(module: str, arguments: Sequence[str]) -> Iterator[Line]:
+    """Yield the JSON lines that a benchmark prints. Raises BenchmarkFailed."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):
+                yield json.loads(line)
+    # 1 is also what a benchmark says whose own bound is missed: its figures stand, and the table says so.
+    if process.returncode not in (0, 1):
+        raise BenchmarkFailed(f"{module} ended with exit code {process.returncode}")
+
+
+def is_judged(compared: Compared, *, same_machine: bool) -> bool:
+    """Whether a figure has to be what is stated."""
+    return same_machine or compared.now.unit in SAME_EVERYWHERE
+
+
+def row(compared: Compared, *, judged: bool, busy: bool) -> str:
+    """Return a line of the table."""
+    now, stated = compared.now, compared.stated
+    spread = f"{number(now.value)} [{number(now.low)}–{number(now.high)}] {now.unit}"
+    told = [f"{now.name:42} {spread:34}"]
+    if now.bound is not None:
+        told.append(f"bound {now.bound}" if now.met else f"bound {now.bound} MISSED")
+    if stated is None:
+        told.append("not stated yet")
+    else:
+        told.append(f"stated {number(stated.value)} [{number(stated.low)}–{number(stated.high)}]")
+        if judged and compared.reproduces is False:
+            times = "" if compared.times is None else f", {compared.times:.2f} times"
+            told.append(f"NOT REPRODUCED{times}")
+    if busy:
+        told.append("busy machine")
+    return "  ".join(told)
+
+
+def as_json(compared: Compared, *, judged: bool, busy: bool) -> str:
+    """Return a figure's line with what is stated."""
+    about = {
+        "stated": compared.stated and compared.stated.value,
+        "reproduces": compared.reproduces if judged else None,
+        "busy": busy,
+    }
+    return json.dumps(json.loads(compared.now.line()) | about, ensure_ascii=False)
+
+
+def write(results: Results, those: Sequence[Figure], how: str) -> None:
+    """Put what was measured into results.json and RESULTS.md."""
+    results = results.with_measured(those, described(), how)
+    FILE.write_text(results_text(results))
+    DOCUMENT.write_text(rendered(DOCUMENT.read_text(), results))
+
+
+def list_plan() -> None:
+    """Print what there is."""
+    for each in PLAN:
+        quick = "–" if each.quick is None else f"{each.quick_minutes:g}"
+        words = f"{each.module} {' '.join(each.full)}".rstrip()
+        print(f"{each.name:20} {each.minutes:5g} min, quick {quick:4} {words}")
+    whole, quickly = minutes(PLAN, quick=False), minutes(chosen([], quick=True, postgres=True), quick=True)
+    print(f"{'all':20} {whole:5.0f} min, quick {quickly:.0f}")
+
+
+def note(words: str) -> None:
+    """Say something to whoever waits."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def measured(
+    those: Sequence[Benchmark], arguments: argparse.Namespace, results: Results
+) -> tuple[list[Figure], bool]:
+    """Run them and print their figures; return them, and whether all is as stated."""
+    busy = bool(arguments.even_if_busy and shares_now().doubts)
+    same_machine = results.is_of(described())
+    if not same_machine:
+        note("another machine than the stated figures': only what does not depend on it is judged")
+    figures, sound = [], True
+    for each in those:
+        try:
+            found, missing = run(each, quick=arguments.quick, patient=not arguments.even_if_busy)
+        except BenchmarkFailed as failed:
+            note(str(failed))
+            sound = False
+            continue
+        figures += found
+        for line in missing:
+            print(json.dumps(line) if arguments.json else f"{line['name']:42} {line['missing']}")
+        for now in found:
+            compared = results.compared(now)
+            judged = not (arguments.quick or busy) and is_judged(compared, same_machine=same_machine)
+            sound = sound and not (judged and compared.reproduces is False)
+            told = as_json if arguments.json else row
+            print(told(compared, judged=judged, busy=busy), flush=True)
+    return figures, sound
 
 
 def main() -> int:
-    """Run them; return 1 if one failed."""
-    wanted = ALWAYS + (WITH_POSTGRES if "OPENAMI_BENCH_POSTGRES" in os.environ else ())
-    failed = False
-    for name, *arguments in wanted:
-        print(f"# python -m benchmarks.{name} {' '.join(arguments)}".rstrip(), flush=True)
-        run = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=False)
-        failed = failed or run.returncode != 0
-    return int(failed)
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="measure, and compare")
+    parser.add_argument("names", nargs="*", help="which; all without a name")
+    parser.add_argument("--quick", action="store_true", help="minutes and not hours; judges nothing")
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--list", action="store_true", help="what there is, and how long it takes")
+    parser.add_argument("--even-if-busy", action="store_true", help="measure on a busy machine")
+    parser.add_argument("--write", metavar="WORDS", help="state what was measured, e.g. 'quiet'")
+    parser.add_argument(
+        "--directory", type=Path, default=Path("/var/tmp"), help="on the disk to be measured"
+    )
+    arguments = parser.parse_args()
+    if arguments.list:
+        list_plan()
+        return 0
+    if arguments.write and arguments.quick:
+        parser.error("--write states figures, and --quick has none to state")
+    with postgres_server(arguments.directory) as server:
+        environment: Mapping[str, str] = {} if server is None else {GIVEN: server}
+        os.environ.update(environment)
+        if server is None:
+            note("PostgreSQL is not installed: nothing is measured with it")
+        try:
+            those = chosen(arguments.names, quick=arguments.quick, postgres=server is not None)
+        except ValueError as unknown:
+            parser.error(str(unknown))
+        note(f"about {minutes(those, quick=arguments.quick):.0f} minutes on a quiet two-core machine")
+        results = read_results(FILE.read_text())
+        try:
+            figures, sound = measured(those, arguments, results)
+        except MachineBusy as busy:
+            note(f"refused: {busy}; end what is at work, or measure with --even-if-busy")
+            return BUSY
+    if arguments.write:
+        write(results, figures, arguments.write)
+    return 0 if sound else 1
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ async def timed(
         publisher.stdin.flush()
         for share in RESIDENT_AT:
             due = there + messages * REGISTERS * share
-            while (await store.totals()).stored < due:  # noqa: ASYNC110 - another process
+            while (await store.totals()).stored < due:
                 await asyncio.sleep(LOOK_S)
             resident.append(resident_mb(pid))
         seconds = time.perf_counter() - began

@@ -121,7 +121,7 @@ async def drain(directory: Path, url: str, window: int) -> dict[str, float]:
 
 
 async def _drained(outbox: Outbox) -> None:
-    while (await outbox.state()).pending:  # noqa: ASYNC110  # looking costs less than being told
+    while (await outbox.state()).pending:
         await asyncio.sleep(0.02)
 
 

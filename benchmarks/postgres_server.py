@@ -45,7 +45,9 @@ def postgres_server(directory: Path | None = None) -> Iterator[str | None]:
     data = folder / "data"
     _owned_by_its_user(folder)
     try:
-        _run(programs / "initdb", "-D", data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C")
+        _run(
+            programs / "initdb", "-D", data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C"
+        )
         port = _free_port()
         with (data / "postgresql.conf").open("a") as conf:
             conf.write(

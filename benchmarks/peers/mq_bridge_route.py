@@ -9,12 +9,17 @@ takes members only: less than the envelope, its readings are not among them. ``d
 default and, despite its name, the acknowledgement that waits for the output.
 """
 
+import logging
 import sys
 
-from mq_bridge import Route
+from mq_bridge import Route, init_logging
 
 # As many as our head-end takes at once (`openami.headend.uplink`).
 BATCH_MESSAGES_MAX = 1000
+# As many as there are packet ids. A broker that resumes a session delivers before it answers SUBSCRIBE, and with
+# 4,096 mq-bridge 1.2 stopped reading before that answer: after half of the kills it did not come back.
+QUEUE_MAX = 65_535
+START_MS_MAX = 30_000
 
 
 def route(port: str, topic: str, url: str, way: str, concurrency: str) -> dict[str, object]:
@@ -35,14 +40,17 @@ def route(port: str, topic: str, url: str, way: str, concurrency: str) -> dict[s
                 "clean_session": False,
                 "delayed_ack": False,
                 "max_inflight": 1000,
-                "queue_capacity": 4096,
+                "queue_capacity": QUEUE_MAX,
             }
         },
         "output": {"sqlx": {"url": url, "table": way, **(members if way == "fields" else {})}},
         "concurrency": int(concurrency),
         "batch_size": BATCH_MESSAGES_MAX,
+        "startup_timeout_ms": START_MS_MAX,
     }
 
 
 if __name__ == "__main__":
+    logging.basicConfig()
+    init_logging("warn")
     Route.from_config(route(*sys.argv[1:])).run()

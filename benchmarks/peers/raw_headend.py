@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers.raw_headend PORT (STORE|none) [MESSAGES]
 
-`openami.mqtt`'s client and batches of a head-end's size, and in place of judge and ledger one table. ``none`` stores
-nothing: what MQTT alone costs. With MESSAGES it ends after so many and prints how many there were.
+`openami.mqtt`'s client and batches of a head-end's size, and in place of judge and ledger one table. ``none``
+stores nothing: what MQTT alone costs. With MESSAGES it ends after so many and prints how many there were.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ async def raw_store(url: str) -> AsyncIterator[Commit]:
     """Yield what stores payloads durably, in one commit."""
     if url == "none":
 
-        async def nothing(payloads: Sequence[bytes]) -> None:
+        async def nothing(_: Sequence[bytes]) -> None:
             return
 
         yield nothing
