@@ -8,8 +8,8 @@ size an empty store and the grown one take turns: batches committed, and then th
 head-end. So a ratio is of minutes that lie side by side, whatever the machine does in the hour between.
 
 One figure a line on stdout, progress on stderr. Loading takes about 3 minutes for 20 million readings in SQLite
-and 6 in PostgreSQL on a quiet two-core machine, folding a tenth of that. What was made is removed, also after Ctrl-C
-or SIGTERM; without room for it nothing is begun.
+and 6 in PostgreSQL on a quiet two-core machine, folding a tenth of that. What was made is removed, also after
+Ctrl-C or SIGTERM; without room for it nothing is begun.
 """
 
 import argparse

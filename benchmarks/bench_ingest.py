@@ -43,12 +43,14 @@ def run_once(url: str, messages: int, protocol: str, first: int = 0) -> dict[str
             text=True,
         )  # fmt: skip
         publisher = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.publisher", str(broker.port), str(messages)]
-            + [str(METERS), str(REGISTERS), str(first)],
+            [
+                sys.executable, "-m", "benchmarks.publisher",
+                *map(str, (broker.port, messages, METERS, REGISTERS, first)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-        )
+        )  # fmt: skip
         try:
             assert headend.stderr is not None
             assert publisher.stdout is not None

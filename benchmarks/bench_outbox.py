@@ -43,8 +43,8 @@ START = datetime(2026, 7, 1, tzinfo=UTC)
 CLOCK = SystemClock()
 
 
-def cycle(number: int, meters: int) -> list[Draft]:
-    """What one poll cycle appends: eight registers of each meter."""
+def cycle(number: int, meters: int, registers: int = len(REGISTERS)) -> list[Draft]:
+    """What one poll cycle appends: so many registers of each meter."""
     ts = START + timedelta(minutes=number)
     return [
         Draft(
@@ -55,7 +55,7 @@ def cycle(number: int, meters: int) -> list[Draft]:
                 meter_serial=MeterSerial(f"DS1000-{meter:05d}"),
                 registers=tuple(
                     RegisterReading(Obis.parse(obis), 1842.5 + number, "kWh", Quality.GOOD)
-                    for obis in REGISTERS
+                    for obis in REGISTERS[:registers]
                 ),
             ),
             Kind.TELEMETRY,

@@ -83,7 +83,7 @@ def described() -> dict[str, str | int]:
         "cpu": model[1] if model else platform.machine(),
         "cores": len(re.findall(r"^processor\s*:", information, re.MULTILINE)),
         "memory_gb": round(memory_kb / 1e6),
-        "file_system": _said("stat", "-f", "-c", "%T", "."),
+        "file_system": _said("findmnt", "-n", "-o", "FSTYPE", "-T", "/var/tmp"),
         "linux": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,

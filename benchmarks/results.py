@@ -1,12 +1,14 @@
-"""`results.json`: the figures that are stated, with the machine they are of; the tables are made of them (pure)."""
+"""`results.json`: the figures that are stated, each with its machine; the tables are made of them (pure)."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Compared, Figure, read_figure
+
+Machine = Mapping[str, str | int]
 
 FILE = Path(__file__).with_name("results.json")
 # What depends on the code alone and not on how fast a machine is.
@@ -18,6 +20,7 @@ class Stated:
     """A figure as the table has it: when and how it was measured, and why it misses its bound where it does."""
 
     figure: Figure
+    machine: str
     measured: str
     why: str = ""
 
@@ -26,28 +29,34 @@ class Stated:
 class Results:
     """Everything that is stated, by name."""
 
-    machine: Mapping[str, str | int]
+    machines: Mapping[str, Machine]
+    """By the letter that figures name them by."""
     stated: Mapping[str, Stated]
 
     def compared(self, now: Figure) -> Compared:
         """Return a figure beside the stated one."""
         found = self.stated.get(now.name)
-        return Compared(now, found and found.figure)
+        return Compared(now, None if found is None else found.figure)
 
-    def is_of(self, machine: Mapping[str, str | int]) -> bool:
-        """Whether it was measured on such a machine."""
-        return all(self.machine.get(name) == machine.get(name) for name in ("cpu", "cores"))
+    def is_of(self, name: str, machine: Machine) -> bool:
+        """Whether a figure was measured on such a machine."""
+        found = self.stated.get(name)
+        return found is not None and _are_alike(self.machines[found.machine], machine)
 
-    def with_measured(
-        self, those: Iterable[Figure], machine: Mapping[str, str | int], measured: str
-    ) -> "Results":
+    def with_measured(self, those: Iterable[Figure], machine: Machine, measured: str) -> "Results":
         """Return what is stated when these are. A reason is kept as long as its bound is missed."""
+        alike = (name for name, each in self.machines.items() if _are_alike(each, machine))
+        letter = next(alike, chr(ord("A") + len(self.machines)))
         stated = dict(self.stated)
         for each in those:
             before = stated.get(each.name)
             why = before.why if before is not None and each.met is False else ""
-            stated[each.name] = Stated(each, measured, why)
-        return replace(self, machine=machine, stated=stated)
+            stated[each.name] = Stated(each, letter, measured, why)
+        return Results({**self.machines, letter: machine}, stated)
+
+
+def _are_alike(one: Machine, other: Machine) -> bool:
+    return all(one.get(name) == other.get(name) for name in ("cpu", "cores"))
 
 
 def read_results(text: str) -> Results:
@@ -55,9 +64,11 @@ def read_results(text: str) -> Results:
     document: Mapping[str, Any] = json.loads(text)
     rows: Sequence[Mapping[str, Any]] = document["figures"]
     return Results(
-        document["machine"],
+        document["machines"],
         {
-            row["name"]: Stated(read_figure(row), row["measured"], row.get("why", ""))
+            row["name"]: Stated(
+                read_figure(row), row["machine"], row["measured"], row.get("why", "")
+            )
             for row in rows
         },
     )
@@ -70,10 +81,11 @@ def results_text(results: Results) -> str:
         told = each.figure
         row: dict[str, object] = {
             "name": told.name, "words": told.words, "value": told.value, "unit": told.unit,
-            "low": told.low, "high": told.high, "repeats": told.repeats, "measured": each.measured,
+            "low": told.low, "high": told.high, "repeats": told.repeats, "machine": each.machine,
+            "measured": each.measured,
         }  # fmt: skip
         if each.why:
             row["why"] = each.why
         lines.append("  " + json.dumps(row, ensure_ascii=False))
-    machine = json.dumps(results.machine, ensure_ascii=False)
-    return f'{{"machine": {machine},\n"figures": [\n' + ",\n".join(lines) + "\n]}\n"
+    machines = json.dumps(results.machines, ensure_ascii=False)
+    return f'{{"machines": {machines},\n"figures": [\n' + ",\n".join(lines) + "\n]}\n"
