@@ -3,9 +3,9 @@
     python -m benchmarks [NAME ...] [--quick] [--json] [--list] [--even-if-busy] [--write WORDS]
 
 A table on stdout, or with ``--json`` one object a line: name, value, unit, low, high, repeats, bound, met, words,
-stated, reproduces, busy. What is being done goes to stderr. ``--quick`` runs less of each, and judges nothing: fewer messages give
-other figures. ``--write`` puts what was measured into results.json and RESULTS.md, with WORDS for how it was
-("quiet, 2026-12-01").
+stated, reproduces, busy. What is being done goes to stderr. ``--quick`` runs less of each and judges nothing: fewer
+messages give other figures. ``--write`` puts what was measured into results.json and RESULTS.md, with WORDS for how
+it was ("quiet, 2026-12-01").
 
 Before each benchmark the machine has to be at rest; while it is not, nothing begins, and after five minutes
 the command refuses (exit code 3). ``--even-if-busy`` measures all the same, marks the figures as such, and judges
@@ -60,8 +60,8 @@ def run(benchmark: Benchmark, *, quick: bool, patient: bool) -> tuple[list[Figur
     Raises BenchmarkFailed, and MachineBusy where quiet is waited for.
     """
     arguments = (benchmark.quick or ()) if quick else benchmark.full
-    # The older ones end with 1 when a bound of theirs is missed, which the table says; whether they said all is seen
-    # by their picks.
+    # The older ones end with 1 when a bound of theirs is missed, which the table says; whether they said all is
+    # seen by their picks.
     sound = (0, 1) if benchmark.picks else (0,)
     runs: list[list[Line]] = []
     for _ in range(1 if quick else benchmark.turns):

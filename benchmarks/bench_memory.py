@@ -4,7 +4,8 @@
 
 Our programs as they are started in the field, with twenty meters behind the gateway; beside them a broker. Its own
 share counts a page that several processes have in common only once among them (PSS), so shares add up. What
-programs hold at their work is measured where they work: `bench_gateway_idle`, `bench_ingest`, `soak`. One figure a line.
+programs hold at their work is measured where they work: `bench_gateway_idle`, `bench_ingest`, `soak`. One figure a
+line.
 """
 
 import argparse

@@ -41,16 +41,16 @@ STILL_S = 8.0
 def publisher(broker: Broker, messages: int) -> Iterator[subprocess.Popen[str]]:
     """Yield the load generator, its packets made; it begins at a line on its stdin."""
     command = ("-m", "benchmarks.publisher", str(broker.port), str(messages), str(METERS))
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, *command, str(REGISTERS)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    process.stdout.readline()
-    try:
-        yield process
-    finally:
-        end(process)
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            end(process)
 
 
 def go(process: subprocess.Popen[str]) -> None:

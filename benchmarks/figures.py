@@ -19,6 +19,8 @@ NOISE: Mapping[str, float] = {
     "share": 0.0,
     "ratio": 0.10,
 }
+# How many messages are under way when a program is killed is chance: told, and not compared.
+CHANCE = "messages"
 _NOISE_OF_TIME = 0.10
 
 
@@ -93,8 +95,8 @@ class Compared:
 
     @property
     def reproduces(self) -> bool | None:
-        """Whether it is within the stated spread; None where none is stated."""
-        if self.stated is None:
+        """Whether it is within the stated spread; None where none is stated, or it is left to chance."""
+        if self.stated is None or self.stated.unit == CHANCE:
             return None
         noise = NOISE.get(self.stated.unit, _NOISE_OF_TIME)
         least = self.stated.low - noise * abs(self.stated.value)

@@ -72,12 +72,12 @@ def _sip(name: str, words: str, case: str) -> Pick:
 
 def ingest(engine: str, suffix: str = "") -> tuple[Pick, ...]:
     name = f"ingest{suffix}.{engine}"
+    store = {"sqlite": "SQLite", "postgres": "PostgreSQL"}[engine]
+    cpu, memory = "head-end's processor an envelope", "head-end's memory at the end"
     return (
-        spread(f"{name}.rate", "stored", "envelopes/s", "envelopes_per_s"),
-        spread(
-            f"{name}.cpu", "head-end's processor an envelope", "µs", "headend_cpu_us_per_envelope"
-        ),
-        spread(f"{name}.rss", "head-end's memory at the end", "MB", "headend_rss_mb_at_100%"),
+        spread(f"{name}.rate", f"{store}: stored", "envelopes/s", "envelopes_per_s"),
+        spread(f"{name}.cpu", f"{store}: {cpu}", "µs", "headend_cpu_us_per_envelope"),
+        spread(f"{name}.rss", f"{store}: {memory}", "MB", "headend_rss_mb_at_100%"),
     )
 
 

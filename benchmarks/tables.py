@@ -18,7 +18,7 @@ _BLOCK = re.compile(r"(<!-- figures: ([\w. ]+) -->\n).*?(<!-- end -->)", re.DOTA
 MACHINES = "machines"
 NOT_YET = "\nNot stated yet.\n\n"
 _MACHINE_WORDS = {
-    "memory_gb": "memory, GB",
+    "memory_gb": "GB of memory",
     "file_system": "file system",
     "linux": "Linux",
     "openami": "revision measured",
@@ -56,7 +56,7 @@ def verdict(stated: Stated) -> str:
         return ""
     told = f"{bound.side} {number(bound.limit)}"
     missed = bound.missed_by(stated.figure.value)
-    return f"{told}: missed by {missed:.0%}; {stated.why}" if missed else told
+    return f"{told}: missed by {missed * 100:.0f} %; {stated.why}" if missed else told
 
 
 def _belongs(name: str, prefixes: Iterable[str]) -> bool:
