@@ -10,7 +10,7 @@ from benchmarks.bounds import BOUNDS, Bound
 
 # Beside what repeats showed, so much more or less is the machine's own noise, as a share of the figure: shared
 # hardware gives a time or a rate within a tenth on another day, what a process holds within a tenth, and a file's
-# size nearly to the byte. What is counted is the same each time (decision 0071).
+# size nearly to the byte. What is counted is the same each time (decision 0078).
 NOISE: Mapping[str, float] = {
     "B": 0.02,
     "MB": 0.10,
