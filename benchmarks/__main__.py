@@ -17,7 +17,6 @@ PostgreSQL: a server of the benchmarks' own, or the one that OPENAMI_BENCH_POSTG
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from benchmarks.machine import described, shares, shares_now, ticks_now
 from benchmarks.picks import Line
 from benchmarks.plan import PLAN, Benchmark, chosen, minutes
 from benchmarks.postgres_server import GIVEN, postgres_server
+from benchmarks.processes import tidy_up_when_told_to_end
 from benchmarks.results import FILE, SAME_EVERYWHERE, Machine, Results, read_results, results_text
 from benchmarks.tables import DOCUMENT, number, rendered
 
@@ -204,8 +204,7 @@ def main() -> int:
         return 0
     if arguments.write and arguments.quick:
         parser.error("--write states figures, and --quick has none to state")
-    # As Ctrl-C does: the benchmark at work and the database server end, and their files go.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    tidy_up_when_told_to_end()
     with postgres_server(arguments.directory) as server:
         environment: Mapping[str, str] = {} if server is None else {GIVEN: server}
         os.environ.update(environment)

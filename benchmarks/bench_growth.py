@@ -15,10 +15,8 @@ Ctrl-C or SIGTERM; without room for it nothing is begun.
 import argparse
 import asyncio
 import itertools
-import math
 import random
 import shutil
-import signal
 import sqlite3
 import sys
 import tempfile
@@ -31,7 +29,6 @@ from pathlib import Path
 from benchmarks.bench_ingest import run_once
 from benchmarks.figures import Figure, figure, rounded, say
 from benchmarks.growth_village import (
-    INTERVAL,
     METERS,
     READINGS_A_ROUND,
     REGISTERS_AT_ONCE,
@@ -40,6 +37,7 @@ from benchmarks.growth_village import (
     serial,
 )
 from benchmarks.postgres_server import database, postgres_server
+from benchmarks.processes import tidy_up_when_told_to_end
 from benchmarks.publisher import FEEDER, START
 from openami.headend.ingest import Accepted
 from openami.headend.periods import Step
@@ -51,7 +49,6 @@ BATCH = 1_000  # as a head-end commits under load (`openami.headend.uplink`)
 BATCHES_TIMED = 40
 QUERIES = 100
 MONTH = timedelta(days=30)
-ROUNDS_A_DAY = timedelta(days=1) / INTERVAL
 TOLD_EVERY_S = 10.0
 # Measured: 31 and 97 bytes in the table of readings; what is kept beside it, write-ahead logs and two more small
 # stores are the rest.
@@ -70,15 +67,19 @@ def name_of(readings: int) -> str:
 class Progress:
     """Says on stderr how far something is, now and then."""
 
-    def __init__(self, what: str, of: int) -> None:
+    def __init__(self, what: str, of: int | None = None) -> None:
         self._what, self._of = what, of
         self._began = self._said = time.monotonic()
 
     def at(self, done: int) -> None:
         """Say it when it was not said for a while."""
         now = time.monotonic()
-        if now - self._said >= TOLD_EVERY_S and done:
-            self._said = now
+        if now - self._said < TOLD_EVERY_S or not done:
+            return
+        self._said = now
+        if self._of is None:
+            note(f"{self._what}: {done:,}")
+        else:
             left_s = (now - self._began) * (self._of - done) / done
             note(f"{self._what}: {done / self._of:.0%}, {left_s / 60:.1f} minutes to go")
 
@@ -97,11 +98,10 @@ async def load(url: str, stream: Iterator[list[Accepted]], wanted: int) -> None:
             progress.at(done)
 
 
-async def fold(url: str, readings: int) -> None:
+async def fold(url: str) -> None:
     """Fold every day that is due."""
     async with open_store(url) as store:
-        due, folded = METERS * math.ceil(readings / READINGS_A_ROUND / ROUNDS_A_DAY), 0
-        progress = Progress("folding days", due)
+        progress, folded = Progress("days folded"), 0
         while count := await store.fold_energy(FOLDS_AT_ONCE_MAX):
             folded += count
             progress.at(folded)
@@ -259,7 +259,7 @@ def run(engine: str, server: str | None, arguments: argparse.Namespace, folder: 
         with grown.store() as url:
             began = time.monotonic()
             asyncio.run(load(url, grown.stream, wanted))
-            asyncio.run(fold(url, wanted))
+            asyncio.run(fold(url))
             note(f"{wanted:,} readings loaded and folded in {time.monotonic() - began:.0f} s")
             grown.measure_bytes(url, size)
             asyncio.run(ask(url, f"growth.{engine}.{size}", f"at {size} readings"))
@@ -285,8 +285,7 @@ def main() -> int:
             f"{arguments.directory} has {free / 1e9:.1f} GB free and {wanted / 1e9:.1f} are needed: "
             "name another place with --directory, or fewer --readings"
         )
-    # As Ctrl-C does: what was made is removed on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    tidy_up_when_told_to_end()
     with ExitStack() as stack:
         folder = Path(
             stack.enter_context(

@@ -20,7 +20,7 @@ from contextlib import nullcontext
 
 from benchmarks.broker import running_broker
 from benchmarks.postgres_server import database, postgres_server
-from benchmarks.processes import cpu_s, end, resident_mb
+from benchmarks.processes import cpu_s, end, resident_mb, tidy_up_when_told_to_end
 from openami.headend.store import Access
 from openami.headend.store.open import open_store
 
@@ -93,6 +93,7 @@ async def timed(
 
 def main(arguments: list[str]) -> None:
     """Run the benchmark and print one JSON object."""
+    tidy_up_when_told_to_end()
     engine = arguments[0] if arguments else "sqlite"
     messages = int(arguments[1]) if len(arguments) > 1 else 200_000
     repeats = int(arguments[2]) if len(arguments) > 2 else 3

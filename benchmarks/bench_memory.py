@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.bench_gateway_idle import METERS_A_LINE, Bank, configuration
 from benchmarks.figures import figure, say
-from benchmarks.processes import free_port, resident_mb
+from benchmarks.processes import free_port, resident_mb, tidy_up_when_told_to_end
 from openami.mqtt.embedded import embedded_broker
 from openami.simulator.modbus_server import ModbusLine, serving
 from openami.simulator.programs import Program
@@ -94,6 +94,7 @@ def main() -> int:
         "--settle", type=float, default=10.0, help="seconds until they are looked at"
     )
     arguments = parser.parse_args()
+    tidy_up_when_told_to_end()
     held: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for _ in range(arguments.repeats):
         with tempfile.TemporaryDirectory() as folder:

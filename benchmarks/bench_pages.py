@@ -26,6 +26,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from benchmarks.postgres_server import database, postgres_server
+from benchmarks.processes import tidy_up_when_told_to_end
 from openami.headend.accounting import day_accounts
 from openami.headend.balancing import feeder_balance
 from openami.headend.ingest import Accepted, Kind, Message
@@ -223,7 +224,7 @@ async def measured(query: Query, repeats: int) -> dict[str, object]:
     took.sort()
     p95 = took[min(len(took) - 1, int(len(took) * 0.95))]
     return {
-        "answer": len(answer) if isinstance(answer, list | dict) else answer,
+        "repeats": repeats, "answer": len(answer) if isinstance(answer, list | dict) else answer,
         "p50_ms": round(statistics.median(took), 1), "p95_ms": round(p95, 1),
         "cpu_ms": round(statistics.median(used), 1), "within": p95 <= MAY_TAKE_MS,
     }  # fmt: skip
@@ -305,6 +306,7 @@ def main() -> int:
     parser.add_argument("--directory", help="where to put the SQLite file")
     parser.add_argument("--plans", action="store_true")
     arguments = parser.parse_args()
+    tidy_up_when_told_to_end()
     with ExitStack() as stack:
         url = ""
         if arguments.engine == "postgres":

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.broker import Broker, running_broker
@@ -27,7 +27,7 @@ from benchmarks.figures import figure, say
 from benchmarks.peers.contestants import CONTESTANTS, REGISTERS, Contestant, Kept, Place
 from benchmarks.peers.counting import DISTINCT, ROWS, SOON, Ask, asking, prepare
 from benchmarks.postgres_server import database, postgres_server
-from benchmarks.processes import cpu_s, end
+from benchmarks.processes import cpu_s, end, tidy_up_when_told_to_end
 
 METERS = 500
 START_S_MAX = 60.0  # Node-RED takes five seconds on a quiet machine
@@ -251,7 +251,8 @@ def main() -> int:
     names = [each.name for each in CONTESTANTS]
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     arguments = parser.parse_args()
-    with postgres_server() if arguments.only else nullcontext() as server:
+    tidy_up_when_told_to_end()
+    with postgres_server() as server:
         those = []
         for each in CONTESTANTS:
             if each.name not in arguments.only:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from benchmarks.__main__ import BenchmarkFailed, is_judged, lines_of, row
 from benchmarks.bounds import Bound
 from benchmarks.figures import Compared, Figure, figure, read_figure
 from benchmarks.machine import Shares, Ticks, shares, ticks
@@ -133,3 +134,25 @@ def test_a_machine_at_work_is_seen_and_one_at_rest_is_not() -> None:
         "other programs use 20% of the cores",
         "the host takes 5% of the cores",
     ]
+
+
+def test_a_figure_that_is_not_reproduced_is_said_where_it_is_judged() -> None:
+    slower = replace(RATE, value=20_000, low=20_000)
+    assert row(STATED.compared(slower), judged=True, busy=False).endswith(
+        "bound ≥ 25000 MISSED  stated 26,000 [25,500–26,500]  0.77 times  NOT REPRODUCED"
+    )
+    assert row(STATED.compared(slower), judged=False, busy=True).endswith(
+        "0.77 times  busy machine"
+    )
+
+
+def test_on_another_machine_only_what_does_not_depend_on_it_is_judged() -> None:
+    epyc = {"cpu": "EPYC", "cores": 2}
+    assert is_judged(RATE, STATED, XEON)
+    assert not is_judged(RATE, STATED, epyc)
+    assert is_judged(replace(RATE, unit="B"), STATED, epyc)
+
+
+def test_a_benchmark_that_breaks_off_is_a_failure_and_not_a_short_one() -> None:
+    with pytest.raises(BenchmarkFailed, match="bench_sip ended with exit code 1"):
+        list(lines_of("bench_sip", ("no number",), sound=(0,)))
