@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,14 +67,24 @@ def started(contestant: Contestant, place: Place, broker: Broker) -> subprocess.
         process = subprocess.Popen(
             list(map(str, contestant.command(place))), stdout=log, stderr=log, text=True
         )
+    try:
+        _until_subscribed(process, broker, before)
+    except BaseException as error:
+        process.kill()
+        process.wait()
+        if isinstance(error, TimeoutError):
+            said = (place.folder / "log").read_text().strip()[-600:]
+            raise RuntimeError(f"{contestant.name} did not subscribe: {said}") from None
+        raise
+    return process
+
+
+def _until_subscribed(process: subprocess.Popen[str], broker: Broker, before: int) -> None:
     late = time.monotonic() + START_S_MAX
     while broker.subscriptions() == before:
         if process.poll() is not None or time.monotonic() > late:
-            process.kill()
-            said = (place.folder / "log").read_text().strip()[-600:]
-            raise RuntimeError(f"{contestant.name} did not subscribe: {said}")
+            raise TimeoutError
         time.sleep(LOOK_S)
-    return process
 
 
 @contextmanager
@@ -213,15 +223,28 @@ def race(those: Sequence[Contestant], server: str | None, messages: int, repeats
         say(figure(f"peers.{each.name}.rate", each.words, "envelopes/s", rates))
         spent = [run["cpu"] for run in runs[each.name]]
         say(figure(f"peers.{each.name}.cpu", f"{each.words}: processor", "µs", spent))
+    ratios(runs)
+
+
+def ratios(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """Say how rates of the same turn compare: with the ceiling, and ours with mq-bridge in its faster setting."""
+    ceiling = runs.get("c_subscriber", ())
+    words = {each.name: each.words for each in CONTESTANTS}
+    for name in runs:
+        if ceiling and name != "c_subscriber":
+            shares = _quotients(runs[name], [run["rate"] for run in ceiling])
+            say(figure(f"peers.ceiling.{name}", f"{words[name]}, to the C one", "ratio", shares))
     theirs = [runs[name] for name in ("mq_bridge_raw_1", "mq_bridge_raw_4") if name in runs]
-    for ours, words in (
-        ("raw_postgres", "our parts to mq-bridge, both the raw envelope, the same turn"),
-        ("headend_postgres", "our whole head-end to mq-bridge's raw envelope, the same turn"),
-    ):
-        if ours in runs and theirs:
+    for name, what in (("raw_postgres", "our parts"), ("headend_postgres", "our whole head-end")):
+        if name in runs and theirs:
             faster = [max(run["rate"] for run in turn) for turn in zip(*theirs, strict=True)]
-            ratios = [run["rate"] / best for run, best in zip(runs[ours], faster, strict=True)]
-            say(figure(f"peers.ratio.{ours}_to_mq_bridge", words, "ratio", ratios))
+            quotients = _quotients(runs[name], faster)
+            told = f"{what} to mq-bridge's raw envelope, PostgreSQL"
+            say(figure(f"peers.ratio.{name}_to_mq_bridge", told, "ratio", quotients))
+
+
+def _quotients(runs: Sequence[Mapping[str, float]], others: Sequence[float]) -> list[float]:
+    return [run["rate"] / other for run, other in zip(runs, others, strict=True)]
 
 
 def kills(those: Sequence[Contestant], server: str | None, messages: int, repeats: int) -> None:

@@ -91,6 +91,7 @@ PLAN: Sequence[Benchmark] = (
         module="bench_world",
         quick=("--repeats", "1", "--days", "2"),
         minutes=4,
+        quick_minutes=1.5,
         picks=picks.WORLD,
     ),
     Benchmark(
