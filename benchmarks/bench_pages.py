@@ -1,4 +1,4 @@
-"""The queries behind the console's pages, on a year of a large village: how long, how many rows, by which way.
+"""The console's pages and the queries behind them, on a year of a large village: how long, and by which way.
 
     python -m benchmarks.bench_pages [sqlite|postgres] [--meters 500] [--days 37] [--repeats 20] [--plans]
 
@@ -25,6 +25,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
+
+from benchmarks.console_visitor import paths, visiting
 from benchmarks.postgres_server import database, postgres_server
 from benchmarks.processes import tidy_up_when_told_to_end
 from openami.headend.accounting import day_accounts
@@ -212,6 +215,21 @@ def queries(store: HeadEndStore, meters: int, days: int) -> dict[str, Query]:
     }
 
 
+def pages(visitor: httpx.AsyncClient, meters: int) -> dict[str, Query]:
+    """Return whole pages, of a meter that the dice choose; the answer is how many bytes a page has."""
+    dice = random.Random(3)
+
+    def asked(name: str) -> Query:
+        async def ask() -> int:
+            page = await visitor.get(paths(FEEDER, serial(dice.randrange(meters)))[name])
+            assert page.status_code == 200, f"{page.url}: {page.status_code}"
+            return len(page.content)
+
+        return ask
+
+    return {name: asked(name) for name in paths(FEEDER, "")}
+
+
 async def measured(query: Query, repeats: int) -> dict[str, object]:
     """Ask again and again; return how long it took, and how much of a processor (of this process) it needed."""
     answer = await query()  # the first one finds nothing in memory
@@ -261,6 +279,10 @@ async def run(engine: str, server: str, arguments: argparse.Namespace) -> None:
             for name, query in queries(store, meters, days).items():
                 told = await measured(query, arguments.repeats)
                 print(json.dumps({**about, "case": name, **told}), flush=True)
+            async with visiting(store, END) as visitor:
+                for name, page in pages(visitor, meters).items():
+                    told = await measured(page, arguments.repeats)
+                    print(json.dumps({**about, "case": f"page: {name}", **told}), flush=True)
             began, began_cpu = time.perf_counter(), time.process_time()
             since = END - min(30, days - 1) * DAY
             balance = await feeder_balance(store, FEEDER, since, END, now=END)

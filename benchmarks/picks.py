@@ -98,19 +98,30 @@ _PAGES = {
 }
 
 
+_WHOLE_PAGES = {
+    "feeder": "a feeder: every house, today and the month",
+    "meters": "the list of meters",
+    "meter": "a meter",
+    "readings": "a meter's readings",
+    "completeness": "completeness",
+    "alarms": "alarms",
+}
+
+
 def pages(engine: str) -> tuple[Pick, ...]:
-    return tuple(
-        Pick(
-            f"pages.{engine}.{name}",
-            f"{case}: p95, from the median",
-            "ms",
-            {"case": case},
-            "p95_ms",
-            "p50_ms",
-            "p95_ms",
-        )
+    queries = (
+        _p95(f"pages.{engine}.{name}", f"{case}: p95, from the median", case)
         for case, name in _PAGES.items()
     )
+    whole = (
+        _p95(f"pages.{engine}.whole.{name}", f"the whole page, {words}: p95", f"page: {name}")
+        for name, words in _WHOLE_PAGES.items()
+    )
+    return (*queries, *whole)
+
+
+def _p95(name: str, words: str, case: str) -> Pick:
+    return Pick(name, words, "ms", {"case": case}, "p95_ms", "p50_ms", "p95_ms")
 
 
 def _judge(name: str, words: str, case: str) -> Pick:
