@@ -9,7 +9,7 @@ it was ("quiet, 2026-12-01").
 
 Before each benchmark the machine has to be at rest; while it is not, nothing begins, and after five minutes
 the command refuses (exit code 3). ``--even-if-busy`` measures all the same, marks the figures as such, and judges
-nothing. Exit code 1: a figure is outside its stated spread, or a benchmark failed.
+nothing. Exit code 1: a figure is outside its stated spread or was not measured, or a benchmark failed.
 
 PostgreSQL: a server of the benchmarks' own, or the one that OPENAMI_BENCH_POSTGRES=postgresql://… names.
 """
@@ -134,6 +134,9 @@ def as_json(compared: Compared, *, judged: bool, busy: bool) -> str:
 def write(results: Results, those: Sequence[Figure], how: str) -> None:
     """Put what was measured into results.json and RESULTS.md."""
     results = results.with_measured(those, described(), how)
+    for name, each in results.stated.items():
+        if each.figure.met is False and not each.why:
+            note(f"{name} misses its bound, {each.figure.bound}: say why in {FILE.name}")
     FILE.write_text(results_text(results))
     DOCUMENT.write_text(rendered(DOCUMENT.read_text(), results))
 
@@ -171,6 +174,11 @@ def measured(
             sound = False
             continue
         figures += found
+        measured_now = {now.name for now in found}
+        unsaid = [n for n in results.stated if each.says(n) and n not in measured_now]
+        if unsaid and not arguments.quick:
+            note(f"stated, and not measured: {', '.join(unsaid)}")
+            sound = False
         for line in missing:
             print(json.dumps(line) if arguments.json else f"{line['name']:42} {line['missing']}")
         for now in found:

@@ -17,8 +17,8 @@ class Bound:
         return value >= self.limit if self.side == "≥" else value <= self.limit
 
     def missed_by(self, value: float) -> float:
-        """Return by what share of the bound a value misses it; 0 when it does not."""
-        return 0.0 if self.is_met_by(value) else abs(value - self.limit) / self.limit
+        """Return by what share of the bound a value misses it, by how much one of 0; 0 when it does not."""
+        return 0.0 if self.is_met_by(value) else abs(value - self.limit) / (self.limit or 1)
 
     def __str__(self) -> str:
         return f"{self.side} {self.limit:g}"
@@ -42,6 +42,10 @@ BOUNDS: Mapping[str, Bound] = {
     "peers.mqtt_alone.cpu": _at_most(25),
     # Both store the raw envelope and acknowledge after the commit, mq-bridge in its faster setting.
     "peers.ratio.raw_postgres_to_mq_bridge": _at_least(1),
+    **{
+        f"peers.{ours}.lost": _at_most(0)
+        for ours in ("headend_sqlite", "headend_postgres", "raw_sqlite", "raw_postgres")
+    },
     "gateway.cpu": _at_most(2),
     "gateway.rss": _at_most(60),
     "line.cycle": _at_most(15),
@@ -52,6 +56,7 @@ BOUNDS: Mapping[str, Bound] = {
     "theft.precision": _at_least(0.9),
     "theft.false": _at_most(3),
     "judge.door": _at_least(1_000),
+    # A thousand a second, from the first to the last acknowledgement: the last one is late by its own way.
     "door.paced.rate": _at_least(990),
     "world.message": _at_most(32),
     "world.day": _at_most(0.35),

@@ -22,6 +22,12 @@ class Benchmark:
     turns: int = 1
     needs_postgres: bool = False
 
+    def says(self, name: str) -> bool:
+        """Whether a figure is one of this benchmark's."""
+        if self.picks:
+            return any(pick.name == name for pick in self.picks)
+        return name.startswith(f"{self.name}.")
+
     def figures(self, runs: Sequence[Sequence[Line]]) -> list[Figure]:
         """Return the figures of the lines of its runs."""
         told: dict[str, list[Figure]] = {}

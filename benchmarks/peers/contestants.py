@@ -49,6 +49,10 @@ class Contestant:
     needs: Path = Path(sys.executable)
 
     @property
+    def is_ours(self) -> bool:
+        return self.needs == Path(sys.executable)
+
+    @property
     def is_installed(self) -> bool:
         return self.needs.exists()
 
