@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.figures import Compared, Figure
@@ -159,13 +159,19 @@ def note(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def measured(
-    those: Sequence[Benchmark], arguments: argparse.Namespace, results: Results
-) -> tuple[list[Figure], bool]:
-    """Run them and print their figures; return them, and whether all is as stated."""
+def measure(
+    those: Sequence[Benchmark],
+    arguments: argparse.Namespace,
+    results: Results,
+    figures: list[Figure],
+) -> bool:
+    """Run them, print their figures and add them to those given; return whether all is as stated.
+
+    Raises MachineBusy; what was measured until then has been added.
+    """
     busy = bool(arguments.even_if_busy and shares_now().doubts)
     machine = described()
-    figures, sound = [], True
+    sound = True
     for each in those:
         try:
             found, missing = run(each, quick=arguments.quick, patient=not arguments.even_if_busy)
@@ -187,7 +193,7 @@ def measured(
             sound = sound and not (judged and compared.reproduces is False)
             told = as_json if arguments.json else row
             print(told(compared, judged=judged, busy=busy), flush=True)
-    return figures, sound
+    return sound
 
 
 def main() -> int:
@@ -214,10 +220,10 @@ def main() -> int:
         parser.error("--write states figures, and --quick has none to state")
     tidy_up_when_told_to_end()
     with postgres_server(arguments.directory) as server:
-        environment: Mapping[str, str] = {} if server is None else {GIVEN: server}
-        os.environ.update(environment)
         if server is None:
             note("PostgreSQL is not installed: nothing is measured with it")
+        else:
+            os.environ[GIVEN] = server
         try:
             those = chosen(arguments.names, quick=arguments.quick, postgres=server is not None)
         except ValueError as unknown:
@@ -226,14 +232,15 @@ def main() -> int:
             f"about {minutes(those, quick=arguments.quick):.0f} minutes on a quiet two-core machine"
         )
         results = read_results(FILE.read_text())
+        figures: list[Figure] = []
         try:
-            figures, sound = measured(those, arguments, results)
+            code = 0 if measure(those, arguments, results, figures) else 1
         except MachineBusy as busy:
             note(f"refused: {busy}; end what is at work, or measure with --even-if-busy")
-            return BUSY
+            code = BUSY
     if arguments.write:
         write(results, figures, arguments.write)
-    return 0 if sound else 1
+    return code
 
 
 if __name__ == "__main__":

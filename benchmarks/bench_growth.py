@@ -54,7 +54,7 @@ TOLD_EVERY_S = 10.0
 # stores are the rest.
 ROOM_BYTES = {"sqlite": 48, "postgres": 150}
 ROOM_BYTES_LEAST = 2_000_000_000
-SIZES = {0: "empty", 20_000_000: "20M", 100_000_000: "100M"}
+SIZES = {20_000_000: "20M", 100_000_000: "100M"}
 
 Query = Callable[[], Awaitable[object]]
 
@@ -199,7 +199,6 @@ class Grown:
 
     def __init__(self, engine: str, server: str | None, folder: Path, readings: int) -> None:
         self._engine, self._server, self._folder = engine, server, folder
-        self._numbers = itertools.count()
         self._published = 0
         self.stream = GrowingVillage(begin_of(readings)).batches(BATCH)
 
