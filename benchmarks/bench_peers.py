@@ -123,17 +123,17 @@ def run_once(contestant: Contestant, server: str | None, messages: int) -> dict[
 def _seen_by_itself(
     contestant: Contestant, place: Place, broker: Broker, load: subprocess.Popen[str]
 ) -> dict[str, float]:
-    """Time one that ends when it has seen all; its processor time is what our ended children grew by."""
+    """Time one that ends when it has seen all; its processor time is what our ended children's grew by."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = started(contestant, place, broker)
-    began = time.perf_counter()
+    starting_s, began = cpu_s(process.pid), time.perf_counter()
     go(load)
     process.wait(RUN_S_MAX)
     took_s = time.perf_counter() - began
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     seen = int((place.folder / "log").read_text().split()[-1])
     assert seen >= place.messages, f"{contestant.name} ended after {seen} messages"
-    spent_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    spent_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime - starting_s
     return {"rate": place.messages / took_s, "cpu": spent_s / place.messages * 1e6}
 
 
