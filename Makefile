@@ -31,8 +31,8 @@ simulate: .venv/ready       ## ten thousand village-days of thrown faults, each 
 	for story in $(STORIES); do $(BIN)/openami simulate --scenario $$story --seeds 10 || exit 1; done
 	$(BIN)/python -m tools.promise_mutants
 
-bench: .venv/ready          ## the figures of benchmarks/RESULTS.md, measured on this machine
-	$(BIN)/python -m benchmarks
+bench: .venv/ready          ## the figures of benchmarks/RESULTS.md, measured anew, three hours; BENCH="--quick" or BENCH="ingest sip" for less
+	$(BIN)/python -m benchmarks $(BENCH)
 
 upgrade: .venv/ready        ## a village's year, six and a half million readings, brought up to date, backed up and restored
 	OPENAMI_UPGRADE_METERS=2000 $(BIN)/pytest -q -n 0 --timeout 1800 --durations=0 tests/headend/test_upgrade.py -k a_year

@@ -35,12 +35,13 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks.bench_ingest import CONFIG, free_port
+from benchmarks.broker import running_broker
 from benchmarks.failover.cluster import Cluster, make_database, running_cluster
 from benchmarks.failover.kills import KILLS, Kill, Scene
 from benchmarks.failover.load import Load
 from benchmarks.failover.tap import Tap, running_tap
 from benchmarks.failover.verdict import Row, longest_silence_s, lost, stored
+from benchmarks.processes import free_port
 
 CALM_S = 10.0  # between two failures, so that each finds work going on
 BACK_S_MAX = 240.0  # until envelopes are acknowledged again
@@ -198,7 +199,7 @@ class Night:
 async def until_async(happens: Callable[[], bool], seconds_max: float) -> None:
     """Return when it has happened. Raises TimeoutError."""
     async with asyncio.timeout(seconds_max):
-        while not await asyncio.to_thread(happens):  # noqa: ASYNC110 - other processes
+        while not await asyncio.to_thread(happens):
             await asyncio.sleep(LOOK_S)
 
 
@@ -218,24 +219,22 @@ def chosen(asked: argparse.Namespace) -> Sequence[Kill]:
 
 async def night(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """Start everything, let it suffer, return the sum."""
-    broker_port, web_port = free_port(), free_port()
-    config, log = folder / "mosquitto.conf", folder / "headend.log"
-    config.write_text(CONFIG.format(port=broker_port, directory=folder))
+    web_port, log = free_port(), folder / "headend.log"
     servers = folder / "cluster"
     servers.mkdir()
     with (
-        running_program("mosquitto", "-c", str(config), log=folder / "mosquitto.log"),
+        running_broker() as broker,
         running_cluster(servers, asked.patroni, synchronous=not asked.asynchronous) as cluster,
     ):
         await make_database(cluster)
-        async with running_tap(broker_port) as tap:
+        async with running_tap(broker.port) as tap:
             with running_program(
                 sys.executable, "-m", "openami", "headend", "run",
                 "--broker", f"mqtt://127.0.0.1:{tap.port}", "--store", cluster.url,
                 "--listen", f"127.0.0.1:{web_port}", log=log,
             ):  # fmt: skip
                 await until_async(lambda: b"ready:" in log.read_bytes(), BACK_S_MAX)
-                load, watch = Load(broker_port, asked.rate), Watch(web_port)
+                load, watch = Load(broker.port, asked.rate), Watch(web_port)
                 at_work = [asyncio.create_task(part.run()) for part in (load, watch)]
                 run = Night(cluster, tap, load, watch, log)
                 told = []

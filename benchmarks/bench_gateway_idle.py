@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from benchmarks.bench_ingest import cpu_s, free_port, resident_mb
+from benchmarks.processes import cpu_s, free_port, resident_mb
 from openami.mqtt.embedded import embedded_broker
 from openami.simulator.modbus_server import Area, ModbusLine, Write, WriteRefused, serving
 

@@ -1,4 +1,4 @@
-"""The queries behind the console's pages, on a year of a large village: how long, how many rows, by which way.
+"""The console's pages and the queries behind them, on a year of a large village: how long, and by which way.
 
     python -m benchmarks.bench_pages [sqlite|postgres] [--meters 500] [--days 37] [--repeats 20] [--plans]
 
@@ -6,13 +6,12 @@
 filled by bulk, its days are folded as the head-end folds them, and every query is asked again and again, of another
 meter or day each time. p95 is to be below 300 ms on two cores. ``--plans`` prints how the engine goes about it.
 
-PostgreSQL: name a server whose databases may be made and dropped, OPENAMI_BENCH_POSTGRES=postgresql://….
+PostgreSQL: a server of the benchmark's own, or the one that OPENAMI_BENCH_POSTGRES=postgresql://… names.
 """
 
 import argparse
 import asyncio
 import json
-import os
 import random
 import sqlite3
 import statistics
@@ -20,12 +19,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from benchmarks.bench_ingest import postgres_url
+import httpx
+
+from benchmarks.console_visitor import paths, visiting
+from benchmarks.postgres_server import database, postgres_server
+from benchmarks.processes import tidy_up_when_told_to_end
 from openami.headend.accounting import day_accounts
 from openami.headend.balancing import feeder_balance
 from openami.headend.ingest import Accepted, Kind, Message
@@ -217,6 +221,21 @@ def queries(store: HeadEndStore, meters: int, days: int) -> dict[str, Query]:
     }
 
 
+def pages(visitor: httpx.AsyncClient, meters: int) -> dict[str, Query]:
+    """Return whole pages, of a meter that the dice choose; the answer is how many bytes a page has."""
+    dice = random.Random(3)
+
+    def asked(name: str) -> Query:
+        async def ask() -> int:
+            page = await visitor.get(paths(FEEDER, serial(dice.randrange(meters)))[name])
+            assert page.status_code == 200, f"{page.url}: {page.status_code}"
+            return len(page.content)
+
+        return ask
+
+    return {name: asked(name) for name in paths(FEEDER, "")}
+
+
 async def measured(query: Query, repeats: int) -> dict[str, object]:
     """Ask again and again; return how long it took, and how much of a processor (of this process) it needed."""
     answer = await query()  # the first one finds nothing in memory
@@ -229,7 +248,7 @@ async def measured(query: Query, repeats: int) -> dict[str, object]:
     took.sort()
     p95 = took[min(len(took) - 1, int(len(took) * 0.95))]
     return {
-        "answer": len(answer) if isinstance(answer, list | dict) else answer,
+        "repeats": repeats, "answer": len(answer) if isinstance(answer, list | dict) else answer,
         "p50_ms": round(statistics.median(took), 1), "p95_ms": round(p95, 1),
         "cpu_ms": round(statistics.median(used), 1), "within": p95 <= MAY_TAKE_MS,
     }  # fmt: skip
@@ -266,6 +285,10 @@ async def run(engine: str, server: str, arguments: argparse.Namespace) -> None:
             for name, query in queries(store, meters, days).items():
                 told = await measured(query, arguments.repeats)
                 print(json.dumps({**about, "case": name, **told}), flush=True)
+            async with visiting(store, END) as visitor:
+                for name, page in pages(visitor, meters).items():
+                    told = await measured(page, arguments.repeats)
+                    print(json.dumps({**about, "case": f"page: {name}", **told}), flush=True)
             began, began_cpu = time.perf_counter(), time.process_time()
             since = END - min(30, days - 1) * DAY
             balance = await feeder_balance(store, FEEDER, since, END, now=END)
@@ -311,10 +334,14 @@ def main() -> int:
     parser.add_argument("--directory", help="where to put the SQLite file")
     parser.add_argument("--plans", action="store_true")
     arguments = parser.parse_args()
-    server = ""
-    if arguments.engine == "postgres":
-        server = postgres_url(os.environ["OPENAMI_BENCH_POSTGRES"])
-    asyncio.run(run(arguments.engine, server, arguments))
+    tidy_up_when_told_to_end()
+    with ExitStack() as stack:
+        url = ""
+        if arguments.engine == "postgres":
+            server = stack.enter_context(postgres_server())
+            assert server is not None, "PostgreSQL is not installed"
+            url = stack.enter_context(database(server))
+        asyncio.run(run(arguments.engine, url, arguments))
     return 0
 
 

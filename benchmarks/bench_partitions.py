@@ -7,12 +7,12 @@ an older program left them and this one attached them, and one by month. In each
 30 days of one register, a meter's latest values; then the oldest month removed, which is rows in the one and a
 table in the other. One JSON line a case. Every two hours for two years are 53 million readings and 5 GB, twice.
 
-Name a server whose databases may be made and dropped, OPENAMI_BENCH_POSTGRES=postgresql://….
+On a server of its own, or on one whose databases may be made and dropped: OPENAMI_BENCH_POSTGRES=postgresql://….
 """
 
 import argparse
 import asyncio
-import os
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -22,8 +22,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench_ingest import postgres_url
 from benchmarks.bench_store import CODES, FEEDER, METERS, Village, committed, say, serial
+from benchmarks.postgres_server import database, postgres_server
 from openami.headend.store import Access
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.identity import BUCKET_MS, to_ms
@@ -173,10 +173,11 @@ def main() -> None:
     parser.add_argument("--interval", type=int, default=7200, help="seconds between readings")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    server = os.environ["OPENAMI_BENCH_POSTGRES"]
-    urls = [postgres_url(server) for _ in range(2)]
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(measure(arguments, urls, schema_before(Path(folder))))
+    with postgres_server() as server, tempfile.TemporaryDirectory() as folder:
+        if server is None:
+            sys.exit("PostgreSQL is not installed: apt install postgresql")
+        with database(server) as one, database(server) as other:
+            asyncio.run(measure(arguments, [one, other], schema_before(Path(folder))))
 
 
 if __name__ == "__main__":

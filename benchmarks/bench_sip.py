@@ -181,6 +181,7 @@ def report(case: str, taken: list[float], *, bound_ms: float, **more: object) ->
     line = {
         "benchmark": "sip",
         "case": case,
+        "repeats": len(taken),
         "ms_best": round(min(taken), 4),
         "ms_median": round(statistics.median(taken), 4),
         "ms_worst": round(max(taken), 4),

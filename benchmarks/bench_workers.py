@@ -5,12 +5,11 @@ feeders that have been handed to their slices before. Takeover: a load of PER_SE
 the holder of the rest is killed with -9 and started again, KILLS times, then one is frozen and woken. In the end
 every message the broker has acknowledged is looked for in the store by its identity.
 
-    OPENAMI_BENCH_POSTGRES=postgresql://… python -m benchmarks.bench_workers [MESSAGES] [RUNS] [KILLS] [LEASE_S]
+    python -m benchmarks.bench_workers [MESSAGES] [RUNS] [KILLS] [LEASE_S]
 """
 
 import asyncio
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -19,7 +18,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from benchmarks.bench_ingest import CONFIG, cpu_s, free_port, postgres_url
+from benchmarks.broker import running_broker
+from benchmarks.postgres_server import database, postgres_server
+from benchmarks.processes import cpu_s
 from benchmarks.publisher import feeder_of
 from benchmarks.sharing import REGISTERS as READINGS_A_MESSAGE
 from benchmarks.sharing import (
@@ -45,36 +46,26 @@ A_SECOND = PER_SECOND * READINGS_A_MESSAGE
 
 
 @asynccontextmanager
-async def sharing(folder: str, lease_s: float) -> AsyncIterator[Sharing]:
-    """Run a broker and make a database; yield what workers are started on."""
-    port = free_port()
-    config = Path(folder) / "mosquitto.conf"
-    config.write_text(CONFIG.format(port=port, directory=folder))
-    url = await asyncio.to_thread(postgres_url, os.environ["OPENAMI_BENCH_POSTGRES"])
-    with (Path(folder) / "mosquitto.log").open("wb") as log:
-        broker = await asyncio.create_subprocess_exec(
-            "mosquitto", "-c", str(config), stdout=log, stderr=log
-        )
-    await asyncio.sleep(0.3)
+async def sharing(folder: str, url: str, lease_s: float) -> AsyncIterator[Sharing]:
+    """Run a broker beside an empty database; yield what workers are started on."""
     async with open_store(url):
         pass
-    async with open_store(url, Access.READ) as store:
-        system = Sharing(f"mqtt://127.0.0.1:{port}", url, Path(folder), SLICES, lease_s, store)
-        try:
-            yield system
-        finally:
-            await system.stop()
-            broker.terminate()
-            await broker.wait()
+    with running_broker() as broker:
+        async with open_store(url, Access.READ) as store:
+            system = Sharing(broker.url, url, Path(folder), SLICES, lease_s, store)
+            try:
+                yield system
+            finally:
+                await system.stop()
     system.assert_sound()
 
 
-async def throughput(workers: int, messages: int) -> dict[str, float]:
+async def throughput(url: str, workers: int, messages: int) -> dict[str, float]:
     """Publish and store everything once; return the figures of the run."""
     names = "ab"[:workers]
     feeders = [feeder_of(meter, FEEDERS) for meter in range(FEEDERS)]
     with tempfile.TemporaryDirectory() as folder:
-        async with sharing(folder, LEASE_S) as system:
+        async with sharing(folder, url, LEASE_S) as system:
             for name in names:
                 await system.start(name)
             await system.wait_for(held_evenly_by(*names))
@@ -85,7 +76,7 @@ async def throughput(workers: int, messages: int) -> dict[str, float]:
             port = system.broker_url.rpartition(":")[2]
             publisher = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "benchmarks.publisher", port),
-                *map(str, (messages, METERS, REGISTERS, FEEDERS)),
+                *map(str, (messages, METERS, REGISTERS, 0, FEEDERS)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
@@ -108,14 +99,14 @@ async def throughput(workers: int, messages: int) -> dict[str, float]:
     }
 
 
-async def takeovers(kills: int, lease_s: float) -> dict[str, object]:
+async def takeovers(url: str, kills: int, lease_s: float) -> dict[str, object]:
     """Kill, freeze and count; return the seconds each takeover took, and what became of the messages."""
     load = Load([f"feeder-{number:02}" for number in range(16)])
     held_s, caught_up_s = [], []
     loop = asyncio.get_running_loop()
     with tempfile.TemporaryDirectory() as folder:
         async with (
-            sharing(folder, lease_s) as system,
+            sharing(folder, url, lease_s) as system,
             system.client("publisher").connect() as publisher,
         ):
             await system.start("a")
@@ -168,13 +159,21 @@ def main(arguments: list[str]) -> None:
     runs = int(arguments[1]) if len(arguments) > 1 else 3
     kills = int(arguments[2]) if len(arguments) > 2 else 10
     lease_s = float(arguments[3]) if len(arguments) > 3 else LEASE_S
-    for workers in (1, 2):
-        found = [asyncio.run(throughput(workers, messages)) for _ in range(runs)]
-        figures = {name: spread([run[name] for run in found]) for name in found[0]}
-        told = {"benchmark": "workers", "workers": workers, "messages": messages, "runs": runs}
-        print(json.dumps({**told, **figures}), flush=True)
-    told = {"benchmark": "takeover", "kills": kills}
-    print(json.dumps({**told, **asyncio.run(takeovers(kills, lease_s))}), flush=True)
+    with postgres_server() as server:
+        if server is None:
+            sys.exit("PostgreSQL is not installed: apt install postgresql")
+        for workers in (1, 2):
+            found = []
+            for _ in range(runs):
+                with database(server) as url:
+                    found.append(asyncio.run(throughput(url, workers, messages)))
+            figures = {name: spread([run[name] for run in found]) for name in found[0]}
+            told = {"benchmark": "workers", "workers": workers, "messages": messages, "runs": runs}
+            print(json.dumps({**told, **figures}), flush=True)
+        told = {"benchmark": "takeover", "kills": kills}
+        with database(server) as url:
+            suffered = asyncio.run(takeovers(url, kills, lease_s))
+        print(json.dumps({**told, **suffered}), flush=True)
 
 
 if __name__ == "__main__":

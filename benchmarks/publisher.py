@@ -3,7 +3,9 @@
 It speaks just enough MQTT 3.1.1 to connect, publish and count PUBACKs, on one socket, with packets made
 beforehand: the two cores are the broker's and the head-end's, not the generator's.
 
-    python -m benchmarks.publisher PORT MESSAGES [METERS [REGISTERS [FEEDERS]]]
+    python -m benchmarks.publisher PORT MESSAGES [METERS [REGISTERS [FIRST [FEEDERS]]]]
+
+FIRST is the number of the first message: what a run before published is not published again.
 """
 
 import asyncio
@@ -64,9 +66,11 @@ def _length(size: int) -> bytes:
             return bytes(encoded)
 
 
-def packets(count: int, meters: int, registers: int, feeders: int = 1) -> Iterator[bytes]:
+def packets(
+    count: int, meters: int, registers: int, first: int = 0, feeders: int = 1
+) -> Iterator[bytes]:
     """Yield PUBLISH packets, QoS 1, with packet ids 1 to 65535 in turn."""
-    for number in range(count):
+    for number in range(first, first + count):
         topic, payload = envelope(number, meters, registers, feeders)
         head = (
             struct.pack("!H", len(topic)) + topic.encode() + struct.pack("!H", number % 65535 + 1)
@@ -103,8 +107,9 @@ def main(arguments: list[str]) -> None:
     port, count = int(arguments[0]), int(arguments[1])
     meters = int(arguments[2]) if len(arguments) > 2 else 500
     registers = int(arguments[3]) if len(arguments) > 3 else 3
-    feeders = int(arguments[4]) if len(arguments) > 4 else 1
-    stream = list(packets(count, meters, registers, feeders))
+    first = int(arguments[4]) if len(arguments) > 4 else 0
+    feeders = int(arguments[5]) if len(arguments) > 5 else 1
+    stream = list(packets(count, meters, registers, first, feeders))
     print("ready", flush=True)
     sys.stdin.readline()
     asyncio.run(publish(port, stream))

@@ -133,7 +133,7 @@ class Sharing:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         async with asyncio.timeout(DEADLINE_S):
-            while not happens(await self.holders()):  # noqa: ASYNC110 - other processes
+            while not happens(await self.holders()):
                 await asyncio.sleep(LOOK_S)
         return loop.time() - began_s
 
@@ -150,7 +150,7 @@ class Sharing:
     async def wait_until_stored(self, readings: Callable[[], int]) -> None:
         """Wait until the store has as many readings as that, asked anew each time."""
         async with asyncio.timeout(DEADLINE_S):
-            while (await self.store.totals()).stored < readings():  # noqa: ASYNC110 - other processes
+            while (await self.store.totals()).stored < readings():
                 await asyncio.sleep(LOOK_S)
 
     async def judge(self, load: Load) -> Tally:
@@ -221,5 +221,5 @@ def thaw(program: Program) -> None:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 - other processes
+        while not condition():
             await asyncio.sleep(LOOK_S)

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from benchmarks.bench_gateway_idle import Bank
-from benchmarks.bench_ingest import resident_mb
+from benchmarks.processes import resident_mb
 from openami.clock import Clock, SystemClock
 from openami.gateway.driver import PollGroup
 from openami.gateway.main import DATABASE_FILE

@@ -18,7 +18,7 @@ from typing import Any
 import asyncpg
 import yaml
 
-from benchmarks.bench_ingest import free_port
+from benchmarks.processes import free_port
 
 TEMPLATE = Path(__file__).parents[2] / "deploy/patroni/patroni.yml"
 MEMBERS = 3
