@@ -39,7 +39,7 @@ from openami.headend.tracing import Tracing
 from openami.headend.tracing_settings import TracingError, opened_tracing
 from openami.headend.uplink import Uplink, why
 from openami.mqtt.backoff import Backoff
-from openami.mqtt.client import MqttPort
+from openami.mqtt.cluster import ClusterPort
 from openami.mqtt.port import TransportError
 from openami.service_manager import ServiceSettings
 
@@ -85,7 +85,7 @@ async def run(
             return
         await store.put_intervals(config.completeness.intervals_s)
         uplink = Uplink(
-            MqttPort(config.mqtt),
+            ClusterPort(config.mqtt),
             store,
             catalogue=catalogue,
             clock=clock,
