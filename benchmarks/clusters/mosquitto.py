@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.clusters.certificates import Certificates
-from benchmarks.clusters.cluster import Cluster, Node, free_ports
+from benchmarks.clusters.cluster import Cluster, Node, answers, free_ports
 from openami.mqtt.broker_rights import BrokerRights, mosquitto_acl, mosquitto_conf
 
 
@@ -17,6 +17,7 @@ class MosquittoAlone(Cluster):
     ) -> None:
         assert size == 1
         (port,) = free_ports(1)
+        self._port = port
         place = directory / "m1"
         node = Node(place, ["mosquitto", "-c", str(place / "mosquitto.conf")])
         (place / "data").mkdir()
@@ -43,7 +44,7 @@ class MosquittoAlone(Cluster):
         raise NotImplementedError("see tests/keys/test_broker_rights.py")
 
     def _is_member(self, index: int) -> bool:
-        return "running" in self.nodes[index].said()
+        return answers(self._port)
 
     @staticmethod
     def version() -> str:

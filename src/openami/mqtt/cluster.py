@@ -34,13 +34,18 @@ class ClusterPort:
         self._ports = [MqttPort(node, limits, epochs) for node in nodes]
         self._turn = zlib.crc32(settings.client_id.encode()) % len(self._ports)
 
+    @property
+    def address(self) -> str:
+        """Where we are connected, or shall try next."""
+        return self._addresses[self._turn]
+
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[MqttConnection]:
         """Open a connection to the address whose turn it is. Raises TransportError; then it is the next's."""
         try:
             async with self._ports[self._turn].connect() as connection:
                 if len(self._ports) > 1:
-                    _log.info("broker node", address=self._addresses[self._turn])
+                    _log.info("broker node", address=self.address)
                 yield connection
         except TransportError:
             self._turn = (self._turn + 1) % len(self._ports)
