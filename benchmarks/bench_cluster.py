@@ -3,7 +3,7 @@
 Three real nodes on loopback with the configuration `openami broker-config` prints (TLS, rights and all), gateways
 that publish profile envelopes at QoS 1 as fast as they are acknowledged, and the real head-end program, which
 commands nobody and so asks nobody for a gap. Each round a node is killed at a moment and by a rule that follow from
-the seed, and brought back ten seconds later; then everything that had a PUBACK is looked for in the store.
+the seed, and brought back twenty seconds later; then everything that had a PUBACK is looked for in the store.
 mosquitto is the control: one node, the configuration we ship, and a PUBACK that is no write.
 
     python -m benchmarks.bench_cluster rabbitmq|nats|mosquitto [--kills N] [--seed N] [--gateways N] [--directory D]
@@ -16,17 +16,20 @@ import asyncio
 import json
 import logging
 import random
+import signal
 import sqlite3
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Final
 
 import structlog
+
 from benchmarks.clusters.certificates import Certificates
 from benchmarks.clusters.cluster import Cluster
 from benchmarks.clusters.gateways import Gateway, identity, name
@@ -37,12 +40,16 @@ from openami.mqtt.broker_rights import BrokerRights
 from openami.mqtt.settings import BrokerSettings
 from openami.simulator.programs import Program
 
-BROKERS: Final = {"rabbitmq": RabbitCluster, "nats": NatsCluster, "mosquitto": MosquittoAlone}
+BROKERS: Final[dict[str, Callable[[Path, Certificates, BrokerRights], Cluster]]] = {
+    "rabbitmq": RabbitCluster,
+    "nats": NatsCluster,
+    "mosquitto": MosquittoAlone,
+}
 HEADEND: Final = "hes-1"
 # Whom a kill is meant for; the last takes every node at once.
 AIMS: Final = ("publishers", "session", "headend", "any", "all")
 BEFORE_S: Final = (5.0, 8.0)  # of undisturbed work, drawn evenly
-DOWN_S: Final = 10.0  # a node is away so long; every node together a fifth of it
+DOWN_S: Final = 20.0  # a node is away so long, every node together a tenth of it
 AFTER_S: Final = 6.0
 # A round's readings are looked for until nothing has come for so long: twice what a broker waits before it
 # sends again what was not acknowledged (NATS: 30 s).
@@ -56,7 +63,9 @@ class Store:
     """The head-end's SQLite file, looked at from beside it."""
 
     def __init__(self, file: Path) -> None:
-        self._connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, check_same_thread=False)
+        self._connection = sqlite3.connect(
+            f"file:{file}?mode=ro", uri=True, check_same_thread=False
+        )
 
     def stored(self) -> int:
         """Return how many readings were stored."""
@@ -95,7 +104,9 @@ class Watch:
 class Bench:
     """One cluster, its gateways and its head-end, over as many rounds as are asked for."""
 
-    def __init__(self, cluster: Cluster, headend: Program, gateways: Sequence[Gateway], log: Path) -> None:
+    def __init__(
+        self, cluster: Cluster, headend: Program, gateways: Sequence[Gateway], log: Path
+    ) -> None:
         self.cluster = cluster
         self.gateways = gateways
         self._headend = headend
@@ -114,7 +125,7 @@ class Bench:
         killed = time.monotonic()
         for index in nodes:
             self.cluster.nodes[index].kill()
-        down_s = DOWN_S if len(nodes) < len(self.cluster.nodes) else DOWN_S / 5
+        down_s = DOWN_S if len(nodes) < len(self.cluster.nodes) else DOWN_S / 10
         await asyncio.sleep(down_s)
         starting = time.monotonic()
         await asyncio.to_thread(self.cluster.bring_back, nodes)
@@ -124,11 +135,7 @@ class Bench:
         await self._quiet()
         everything = self.store.identities()
         present = set(everything)
-        acknowledged = {
-            identity(gateway.index, number)
-            for gateway, before in zip(self.gateways, known, strict=True)
-            for _, number in gateway.acknowledged[before:]
-        }
+        acknowledged = self.acknowledged(known)
         return {
             "aim": aim,
             "killed": [index + 1 for index in nodes],
@@ -146,6 +153,14 @@ class Bench:
             "down_s": round(starting - killed, 2),
         }
 
+    def acknowledged(self, known: Sequence[int] = ()) -> set[tuple[str, int]]:
+        """Return what had a PUBACK, beyond the first so many of each gateway."""
+        return {
+            identity(gateway.index, number)
+            for gateway, before in zip(self.gateways, known or repeat(0), strict=False)
+            for _, number in gateway.acknowledged[before:]
+        }
+
     def _go(self) -> None:
         for gateway in self.gateways:
             gateway.going.set()
@@ -155,7 +170,7 @@ class Bench:
         for gateway in self.gateways:
             gateway.going.clear()
         async with asyncio.timeout(ANSWERED_S_MAX):
-            while any(gateway.owed for gateway in self.gateways):
+            while any(gateway.owed for gateway in self.gateways):  # noqa: ASYNC110 - once a round
                 await asyncio.sleep(LOOK_S)
         wanted = sum(gateway.sent for gateway in self.gateways)
         at, stored = time.monotonic(), self.store.stored()
@@ -194,7 +209,9 @@ class Bench:
         return self.cluster.urls.index(said[-1])
 
     def _rate(self, began: float, ended: float) -> int:
-        count = sum(began <= at < ended for gateway in self.gateways for at, _ in gateway.acknowledged)
+        count = sum(
+            began <= at < ended for gateway in self.gateways for at, _ in gateway.acknowledged
+        )
         return round(count / (ended - began))
 
     def _pauses(self, began: float, ended: float) -> list[float]:
@@ -209,7 +226,7 @@ class Bench:
 def _pause(moments: Sequence[float], began: float, ended: float) -> float:
     """Return the longest time without one of the moments, between two others."""
     inside = [began, *(at for at in moments if began < at < ended), ended]
-    return max(later - earlier for earlier, later in zip(inside, inside[1:], strict=False))
+    return max(later - earlier for earlier, later in pairwise(inside))
 
 
 @asynccontextmanager
@@ -246,7 +263,8 @@ async def running(broker: str, directory: Path, count: int, seed: int) -> AsyncI
         bench = Bench(cluster, headend, gateways, log)
         bench.store = Store(directory / "headend.db")
         bench.watch = Watch(bench.store)
-        tasks = [asyncio.create_task(each.run()) for each in (*gateways, bench.watch)]
+        tasks = [asyncio.create_task(gateway.run()) for gateway in gateways]
+        tasks.append(asyncio.create_task(bench.watch.run()))
         try:
             yield bench
         finally:
@@ -274,16 +292,18 @@ async def measure(asked: argparse.Namespace, directory: Path) -> bool:
             done = await bench.round(aims[number % len(aims)], dice)
             rounds.append(done)
             print(json.dumps({"round": number + 1, **done}), flush=True)
+        lost = len(bench.acknowledged() - set(bench.store.identities()))
     whole: dict[str, object] = {
         "benchmark": "cluster",
-        "broker": BROKERS[asked.broker].version(),
+        "broker": bench.cluster.version(),
         "nodes": len(bench.cluster.nodes),
         "kills": asked.kills,
         "seed": asked.seed,
         "gateways": asked.gateways,
     }
-    for figure in ("acknowledged", "lost", "stored_twice", "delivered_again"):
+    for figure in ("acknowledged", "stored_twice", "delivered_again"):
         whole[figure] = sum(_number(done, figure) for done in rounds)
+    whole["lost"] = lost
     for figure in ("per_s_before", "per_s_down", "per_s_after", "publishing_still_s",
                    "all_publishing_still_s", "delivery_still_s", "back_in_s"):  # fmt: skip
         for kind, wanted in (("one", True), ("all", False)):
@@ -293,7 +313,7 @@ async def measure(asked: argparse.Namespace, directory: Path) -> bool:
                     "median": statistics.median(values), "min": values[0], "max": values[-1],
                 }  # fmt: skip
     print(json.dumps(whole), flush=True)
-    return whole["lost"] == 0
+    return lost == 0
 
 
 def _number(done: dict[str, object], figure: str) -> float:
@@ -311,6 +331,8 @@ def main() -> int:
     parser.add_argument("--gateways", type=int, default=6)
     parser.add_argument("--directory", type=Path, help="on the disk to be measured")
     asked = parser.parse_args()
+    # Told to end, it ends what it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory(prefix="openami-cluster-", dir=asked.directory) as folder:
         return int(not asyncio.run(measure(asked, Path(folder))))

@@ -100,6 +100,10 @@ class Cluster(ABC):
         """Return whether a started node takes part again."""
 
     @abstractmethod
+    def version(self) -> str:
+        """Return the program's name and version."""
+
+    @abstractmethod
     def apply(self, rights: BrokerRights) -> None:
         """Have the running nodes obey these rights."""
 

@@ -46,8 +46,7 @@ class MosquittoAlone(Cluster):
     def _is_member(self, index: int) -> bool:
         return answers(self._port)
 
-    @staticmethod
-    def version() -> str:
+    def version(self) -> str:
         told = subprocess.run(
             [shutil.which("mosquitto") or "mosquitto", "-h"], capture_output=True, text=True,
             check=False,

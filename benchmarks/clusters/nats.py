@@ -29,7 +29,7 @@ class NatsCluster(Cluster):
             raise SystemExit("no NATS here: apt-get install nats-server")
         ports = free_ports(4 * size)
         mqtt, routes, clients, self._monitors = (ports[k * size : (k + 1) * size] for k in range(4))
-        names = [f"n{number}" for number in range(1, size + 1)]
+        self._names = names = [f"n{number}" for number in range(1, size + 1)]
         self.urls = tuple(f"mqtts://localhost:{port}" for port in mqtt)
         self.nodes = []
         for index in range(size):
@@ -59,27 +59,44 @@ class NatsCluster(Cluster):
             node.tell(signal.SIGHUP)
 
     def leader(self, client_id: str) -> int | None:
-        for index, node in enumerate(self.nodes):
-            if node.running:
-                for account in self._ask(index, "jsz?streams=true")["account_details"]:
-                    for stream in account["stream_detail"]:
-                        if stream["name"] == _MESSAGES:
-                            return int(stream["cluster"]["leader"][1:]) - 1
+        for stream in self._streams():
+            if stream["name"] == _MESSAGES and stream["cluster"].get("leader"):
+                return self._names.index(stream["cluster"]["leader"])
         return None
 
     def _is_member(self, index: int) -> bool:
-        """Return whether it has caught up with every stream of its own."""
+        """Return whether it follows or leads every stream, and is up to date with it.
+
+        Not /healthz: after a kill it waits for ever for a consumer of retained messages whose server is gone.
+        """
         try:
-            return bool(self._ask(index, "healthz")["status"] == "ok")
+            self._ask(index, "healthz?js-server-only=true")
+            streams = self._streams()
         except (OSError, urllib.error.URLError):
             return False
+        name = self._names[index]
+        return all(
+            stream["cluster"]["leader"] == name
+            or any(r["name"] == name and r["current"] for r in stream["cluster"]["replicas"])
+            for stream in streams
+        )
+
+    def _streams(self) -> list[dict[str, Any]]:
+        """Return every stream as its leader sees it."""
+        return [
+            stream
+            for index, node in enumerate(self.nodes)
+            if node.running
+            for account in self._ask(index, "jsz?streams=true").get("account_details", ())
+            for stream in account.get("stream_detail", ())
+            if stream["cluster"].get("leader") == self._names[index]
+        ]
 
     def _ask(self, index: int, what: str) -> Any:
         url = f"http://127.0.0.1:{self._monitors[index]}/{what}"
         with urllib.request.urlopen(url, timeout=_ASK_TIMEOUT_S) as answer:
             return json.load(answer)
 
-    @staticmethod
-    def version() -> str:
+    def version(self) -> str:
         told = subprocess.run(["nats-server", "-v"], capture_output=True, text=True, check=True)
         return f"NATS {told.stdout.split()[-1]}"

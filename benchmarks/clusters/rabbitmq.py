@@ -1,4 +1,4 @@
-"""RabbitMQ: three nodes with the configuration of `openami broker-config rabbitmq`, an epmd and a cookie of their own."""
+"""RabbitMQ: nodes with the configuration of `openami broker-config rabbitmq`, epmd and cookie their own."""
 
 import json
 import os
@@ -124,8 +124,7 @@ class RabbitCluster(Cluster):
         )  # fmt: skip
         return done.stdout
 
-    @staticmethod
-    def version() -> str:
+    def version(self) -> str:
         return f"RabbitMQ {re.sub('.*server-', '', _programs().parent.name)}"
 
 

@@ -128,9 +128,7 @@ def run(
             run_headend(
                 config,
                 clock=SystemClock(),
-                on_ready=lambda: say(
-                    f"ready: {config.mqtt.place} → {_without_password(config)}"
-                ),
+                on_ready=lambda: say(f"ready: {config.mqtt.place} → {_without_password(config)}"),
                 on_listening=_say_listening,
                 service=ServiceSettings.of(os.environ),
             )

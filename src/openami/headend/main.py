@@ -5,6 +5,7 @@ leaves the broker; the persistent session keeps what comes meanwhile.
 """
 
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -329,9 +330,10 @@ async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
     """
     backoff = _backoff()
     said = False
+    addresses = itertools.cycle(config.mqtt.addresses)
     while True:
         try:
-            return await probe(config.mqtt)
+            return await probe(config.mqtt.at(next(addresses)))
         except TransportError as error:
             if error.permanent:
                 raise

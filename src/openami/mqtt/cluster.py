@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from openami.mqtt.client import Limits, MqttConnection, MqttPort
+from openami.mqtt.client import MqttConnection, MqttPort
 from openami.mqtt.port import MessagePort, TransportError
 from openami.mqtt.settings import BrokerSettings
 
@@ -26,12 +26,12 @@ class ClusterPort:
     nodes, and each is found where it was. It leaves a node when the connection ends or cannot be made.
     """
 
-    def __init__(self, settings: BrokerSettings, limits: Limits = Limits()) -> None:
+    def __init__(self, settings: BrokerSettings) -> None:
         # One count of connections for all: a packet id of one node must not be acknowledged at another.
         epochs = itertools.count(1)
         nodes = [settings.at(url) for url in settings.addresses]
         self._addresses = [str(node.endpoint) for node in nodes]
-        self._ports = [MqttPort(node, limits, epochs) for node in nodes]
+        self._ports = [MqttPort(node, epochs=epochs) for node in nodes]
         self._turn = zlib.crc32(settings.client_id.encode()) % len(self._ports)
 
     @property

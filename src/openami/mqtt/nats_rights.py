@@ -76,16 +76,20 @@ _HEAD: Final = """\
 
 def _user(name: str, rules: Sequence[Rule]) -> str:
     write = _subjects(rules, Right.WRITE)
-    read = _subjects(rules, Right.READ) + f', "{_DELIVERIES}"'
+    read = f'{_subjects(rules, Right.READ)}, "{_DELIVERIES}"'
+    # An empty list of what is allowed would allow everything.
+    publish = f"allow: [{write}]" if write else 'deny: ">"'
     return (
         f'    {{ user: "CN={name}", allowed_connection_types: ["MQTT"], permissions: {{\n'
-        f"      publish: {{ allow: [{write}] }}, subscribe: {{ allow: [{read}] }} }} }}"
+        f"      publish: {{ {publish} }}, subscribe: {{ allow: [{read}] }} }} }}"
     )
 
 
 def _subjects(rules: Iterable[Rule], right: Right) -> str:
-    found = [_subject(rule.filter) for rule in rules if rule.right in (right, Right.BOTH)]
-    return ", ".join(f'"{subject}"' for subject in found)
+    found = [rule.filter for rule in rules if rule.right in (right, Right.BOTH)]
+    # In MQTT "a/#" is "a" as well, and NATS asks for the right to both.
+    found += [filter_.removesuffix("/#") for filter_ in found if filter_.endswith("/#")]
+    return ", ".join(f'"{_subject(filter_)}"' for filter_ in found)
 
 
 def _subject(filter_: str) -> str:

@@ -31,7 +31,7 @@ def rabbitmq_definitions(rights: BrokerRights) -> str:
     document = {
         "vhosts": [{"name": _VHOST}],
         "users": [{"name": name, "password_hash": "", "tags": ""} for name in users],
-        "permissions": [_own_session(name) for name in users],
+        "permissions": [_own_session(name, name in rights.headends) for name in users],
         "topic_permissions": [
             {
                 "user": name,
@@ -70,9 +70,13 @@ def rabbitmq_conf(
 _is_node = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9.-]+").fullmatch
 
 
-def _own_session(name: str) -> dict[str, str]:
-    """Return the right to one's own session, whose queue is called after the client id."""
-    queue = rf"mqtt-subscription-{re.escape(name)}qos[01]"
+def _own_session(name: str, tries_out: bool) -> dict[str, str]:
+    """Return the right to one's own session, whose queue is called after the client id.
+
+    A head-end tries the broker out at its start, under a name of its own for that (`broker_check`).
+    """
+    probe = "(-probe-[0-9a-f]+)?" if tries_out else ""
+    queue = f"mqtt-subscription-{re.escape(name)}{probe}qos[01]"
     return {
         "user": name,
         "vhost": _VHOST,
