@@ -11,7 +11,7 @@ from pathlib import Path
 
 from openami.mqtt.broker_rights import BrokerRights
 
-START_TIMEOUT_S = 120.0  # a RabbitMQ that waits for its peers on a busy machine
+START_TIMEOUT_S = 300.0  # a RabbitMQ that waits for its peers on a machine with other work
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.1
 
