@@ -6,7 +6,7 @@ commands nobody and so asks nobody for a gap. Each round a node is killed at a m
 the seed, and brought back twenty seconds later; then everything that had a PUBACK is looked for in the store.
 mosquitto is the control: one node, the configuration we ship, and a PUBACK that is no write.
 
-    python -m benchmarks.bench_cluster rabbitmq|nats|mosquitto [--kills N] [--seed N] [--gateways N] [--directory D]
+    python -m benchmarks.bench_cluster rabbitmq|nats|mosquitto [--kills N] [--aims A,B] [--seed N] [--gateways N]
 
 Prints a JSON object a round and one for all of them.
 """
@@ -46,8 +46,9 @@ BROKERS: Final[dict[str, Callable[[Path, Certificates, BrokerRights], Cluster]]]
     "mosquitto": MosquittoAlone,
 }
 HEADEND: Final = "hes-1"
-# Whom a kill is meant for; the last takes every node at once.
-AIMS: Final = ("publishers", "session", "headend", "any", "all")
+# Whom a kill is meant for. "all" takes every node at once; "away" too, while the head-end is not there and all
+# that was acknowledged waits in its session.
+AIMS: Final = ("publishers", "session", "headend", "any", "all", "away")
 BEFORE_S: Final = (5.0, 8.0)  # of undisturbed work, drawn evenly
 DOWN_S: Final = 20.0  # a node is away so long, every node together a tenth of it
 AFTER_S: Final = 6.0
@@ -118,10 +119,12 @@ class Bench:
         """Work, kill, wait, bring back, work; return what it cost."""
         known = [len(gateway.acknowledged) for gateway in self.gateways]
         duplicates = self.store.duplicates()
+        if aim == "away":
+            await self._headend.stop()
         self._go()
         began = time.monotonic()
         await asyncio.sleep(dice.uniform(*BEFORE_S))
-        nodes = self._nodes(aim, dice)
+        nodes = await asyncio.to_thread(self._nodes, aim, dice)
         killed = time.monotonic()
         for index in nodes:
             self.cluster.nodes[index].kill()
@@ -132,6 +135,8 @@ class Bench:
         back = time.monotonic()
         await asyncio.sleep(AFTER_S)
         over = time.monotonic()
+        if aim == "away":
+            await self._headend.start()
         await self._quiet()
         everything = self.store.identities()
         present = set(everything)
@@ -184,7 +189,7 @@ class Bench:
         """Return which nodes a kill with this aim takes."""
         everyone = range(len(self.cluster.nodes))
         match aim:
-            case "all":
+            case "all" | "away":
                 return everyone
             case "publishers":
                 held = [gateway.node for gateway in self.gateways]
@@ -285,7 +290,7 @@ def _toml(directory: Path, mqtt: BrokerSettings) -> str:
 async def measure(asked: argparse.Namespace, directory: Path) -> bool:
     """Run the rounds and print them; return whether nothing acknowledged was lost."""
     dice = random.Random(asked.seed)
-    aims = AIMS if asked.broker != "mosquitto" else ("all",)
+    aims = asked.aims.split(",")
     rounds: list[dict[str, object]] = []
     async with running(asked.broker, directory, asked.gateways, asked.seed) as bench:
         for number in range(asked.kills):
@@ -306,8 +311,8 @@ async def measure(asked: argparse.Namespace, directory: Path) -> bool:
     whole["lost"] = lost
     for figure in ("per_s_before", "per_s_down", "per_s_after", "publishing_still_s",
                    "all_publishing_still_s", "delivery_still_s", "back_in_s"):  # fmt: skip
-        for kind, wanted in (("one", True), ("all", False)):
-            values = sorted(_number(d, figure) for d in rounds if (d["aim"] != "all") == wanted)
+        for kind, meant in (("one", AIMS[:4]), ("all", ("all",))):
+            values = sorted(_number(each, figure) for each in rounds if each["aim"] in meant)
             if values:
                 whole[f"{figure}_{kind}"] = {
                     "median": statistics.median(values), "min": values[0], "max": values[-1],
@@ -327,10 +332,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("broker", choices=BROKERS)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--aims", help="of each round, in turn: " + ",".join(AIMS))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--gateways", type=int, default=6)
     parser.add_argument("--directory", type=Path, help="on the disk to be measured")
     asked = parser.parse_args()
+    asked.aims = asked.aims or ("all,away" if asked.broker == "mosquitto" else ",".join(AIMS))
+    if unknown := set(asked.aims.split(",")) - set(AIMS):
+        parser.error(f"no such aim: {', '.join(unknown)}")
     # Told to end, it ends what it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
