@@ -160,6 +160,19 @@ async def test_everybody_may_do_what_is_theirs(stage: Stage) -> None:
         await heard(hes, f"{OWN}/session/s1")
 
 
+async def test_who_does_not_get_in(stage: Stage, tmp_path: Path) -> None:
+    """A certificate of another authority with the right name, a name that nobody has, and none at all."""
+    own = stage.certificates.settings(GATEWAY, stage.cluster.urls)
+    foreign = str(Certificates(tmp_path / "elsewhere").client(GATEWAY))
+    stranger = str(stage.certificates.client("feeder-9/gateway-9"))
+    for cert_file in (foreign, stranger, None):
+        with pytest.raises(TransportError):
+            async with ClusterPort(msgspec.structs.replace(own, cert_file=cert_file)).connect():
+                pytest.fail(f"{cert_file} was let in")
+    async with ClusterPort(own).connect():
+        pass
+
+
 async def test_who_comes_in_under_the_head_ends_name(stage: Stage) -> None:
     """RabbitMQ keeps its session for it; NATS lets anybody clear it away, whoever knows its client id."""
     filter_ = f"{ROOT}/+/+/meter/+/telemetry"
