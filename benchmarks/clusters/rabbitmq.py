@@ -101,7 +101,10 @@ class RabbitCluster(Cluster):
         if "Server startup complete" not in self.nodes[index].said():
             return False
         up = sum(node.running for node in self.nodes)
-        return all(len(queue["online"]) >= min(up, 3) for queue in self._queues())
+        try:
+            return all(len(queue["online"]) >= min(up, 3) for queue in self._queues())
+        except subprocess.CalledProcessError:  # while nobody leads
+            return False
 
     def _queues(self) -> list[dict[str, str]]:
         told = self.control("-q", "--formatter", "json", "list_queues", "name", "leader", "online")
