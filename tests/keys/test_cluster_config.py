@@ -132,9 +132,9 @@ def test_every_node_is_named() -> None:
     for bad in ("", "b1 b2", 'b"', "rabbit"):
         with pytest.raises(RightsError):
             rabbitmq_conf(nodes=[bad])
-    for bad in ([], [""], ["b 1"], ['b"1']):
+    for hosts in ([], [""], ["b 1"], ['b"1']):
         with pytest.raises(RightsError):
-            nats_conf(nodes=bad)
+            nats_conf(nodes=hosts)
     with pytest.raises(RightsError, match="plain path"):
         rabbitmq_conf(certs="/a b")
 
