@@ -74,9 +74,9 @@ def broker_config(
 ) -> None:
     """Print a broker's configuration and access rules; without --acl or --conf both, one after the other.
 
-    mosquitto's are run by our tests, with certificates and every forbidden topic; RabbitMQ's and NATS's by
-    `python -m benchmarks.bench_cluster`, three nodes each, killed under load (docs/scale.md). EMQX's are
-    written from its documentation and were never run.
+    mosquitto's are run by our tests, with certificates and every forbidden topic. RabbitMQ's and NATS's were
+    run as clusters of three whose nodes were killed: RabbitMQ is recommended, NATS is not (docs/scale.md).
+    EMQX's are written from its documentation and were never run.
     """
     files = {name: given[name] for name in ("certs", "acl_file") if given[name] is not None}
     port: int = given["port"]
