@@ -124,6 +124,12 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
         ("ca.pem", "ca.crt", "7: mqtt.ca_file: 'ca.crt' cannot be read: No such file"),
         ("mqtts", "mqtt", "7: mqtt.ca_file: ca_file is for mqtts:// but the broker's url is"),
         ("mqtts", "https", "6: mqtt.url: the broker url 'https://broker.village:8883' must begin"),
+        (
+            'url = "mqtts://broker.village:8883"',
+            'urls = ["mqtts://a", "mqtts://a"]',
+            "6: mqtt.urls: urls names",
+        ),
+        ("ca_file", 'urls = ["mqtts://a"]\nca_file', "mqtt.url: url and urls are both given"),
         ("127.0.0.1:8080", "8080", "14: status.listen: listen = '8080' is no address; write"),
         ("127.0.0.1:8080", "h:99999", "14: status.listen: listen = 'h:99999' is no address"),
         ("[status]", "[status", "is not TOML: Expected ']'"),
@@ -240,6 +246,13 @@ def test_the_environment_lies_over_the_file(tmp_path: Path) -> None:
     assert config.gateway_id == "0042"
     assert (config.schedule.fast_s, config.schedule.daily_at) == (15, time(2))
     assert config.mqtt.url == "mqtts://elsewhere"
+
+
+def test_a_cluster_has_several_addresses(tmp_path: Path) -> None:
+    urls = 'urls = ["mqtts://a.village:8883", "mqtts://b.village:8883"]'
+    config = loaded(tmp_path, GOOD.replace('url = "mqtts://broker.village:8883"', urls))
+    assert config.mqtt.addresses == ("mqtts://a.village:8883", "mqtts://b.village:8883")
+    assert config.mqtt.client_id == "feeder-north-paravur-01/pole-ems-0042"
 
 
 @pytest.mark.parametrize(

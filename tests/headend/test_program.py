@@ -1,5 +1,6 @@
 """The head-end as a process, with a real broker and somebody else's publisher."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -149,6 +150,20 @@ def test_a_broker_that_is_not_there_yet_is_waited_for(
         wait_for(lambda: "no connection to the broker" in program.log())
         broker.start()
         program.wait_until_ready()
+
+
+def test_of_a_cluster_a_node_that_does_not_answer_is_passed_over(
+    mosquitto: StartMosquitto, store: str, tmp_path: Path
+) -> None:
+    """Neither the trial of the broker at the start nor the uplink holds on to its address."""
+    broker = mosquitto()
+    config = tmp_path / "headend.toml"
+    urls = [f"mqtt://127.0.0.1:{free_port()}", broker.url]
+    config.write_text(f'store = "{store}"\n[mqtt]\nurls = {json.dumps(urls)}\n')
+    with head_end(tmp_path / "log", "-c", config) as program:
+        program.wait_until_ready()
+        publish(broker.port, TOPIC, payload())
+        wait_for(lambda: tally(store, "stored") == 3)
 
 
 def test_a_broker_with_the_wrong_certificate_ends_it_with_one_sentence(

@@ -112,3 +112,39 @@ def test_plain_mqtt_over_a_network_is_warned_of(url: str, warned: bool) -> None:
 def test_the_expiry_in_seconds() -> None:
     assert BrokerSettings().session_expiry_s == 14 * 86_400
     assert BrokerSettings(session_expiry_days=0).session_expiry_s == 0
+
+
+NODES = ("mqtts://a.example", "mqtts://b.example:8884")
+
+
+def test_several_addresses_are_one_broker() -> None:
+    settings = BrokerSettings(urls=NODES, ca_file="ca.pem", client_id="hes-1")
+    assert settings.addresses == NODES
+    assert settings.place == "mqtts://a.example:8883, mqtts://b.example:8884"
+    assert settings.at(NODES[1]) == BrokerSettings(
+        url=NODES[1], ca_file="ca.pem", client_id="hes-1"
+    )
+    assert BrokerSettings(url=NODES[0]).addresses == NODES[:1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"urls": NODES, "url": "mqtts://c.example"}, "url and urls are both given"),
+        ({"urls": ("mqtts://a.example", "mqtts://a.example:8883")}, "one address twice"),
+        ({"urls": ("mqtts://a.example", "mqtt://b.example")}, "mixes"),
+        ({"urls": ("mqtts://a.example", "b.example")}, "must begin with mqtt://"),
+        ({"urls": ("mqtt://a.example",), "ca_file": "ca.pem"}, "ca_file is for mqtts://"),
+        ({"urls": NODES, "keepalive_s": 1}, "keepalive_s is 1"),
+        ({"urls": tuple(f"mqtts://n{number}" for number in range(9))}, "at most 8"),
+    ],
+)
+def test_addresses_that_are_no_cluster_are_refused(given: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        msgspec.convert(given, BrokerSettings)
+
+
+def test_every_address_that_is_not_encrypted_is_cautioned_about() -> None:
+    urls = ("mqtt://127.0.0.1", "mqtt://a.example", "mqtt://b.example")
+    cautions = BrokerSettings(urls=urls).cautions()
+    assert [caution.split(" is ")[0] for caution in cautions] == [f"{u}:1883" for u in urls[1:]]

@@ -195,9 +195,8 @@ def _faults(config: BridgeConfig) -> Iterator[str]:
         yield f"pole: {len(config.pole)} poles, at most {POLES_MAX} on one bridge"
     if config.lost_after_s <= config.doubt_after_s:
         yield "lost_after_s: it must be longer than doubt_after_s"
-    if config.south.endpoint == config.north.endpoint and config.south.client_id == (
-        config.north.client_id
-    ):
+    shared = set(config.south.addresses) & set(config.north.addresses)
+    if shared and config.south.client_id == config.north.client_id:
         yield "south.client_id: one broker throws out the first of two clients of one name; name another"
     poles: set[str] = set()
     serials: dict[str, str] = {}

@@ -27,7 +27,7 @@ from openami.bridge.spool import Draft, Spool, SpoolError, open_spool
 from openami.bridge.translating import Poles, Told
 from openami.clock import Clock
 from openami.mqtt.backoff import Backoff
-from openami.mqtt.client import MqttPort
+from openami.mqtt.cluster import ClusterPort
 from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
 from openami.profile import EventTopic, ProfileError
 
@@ -75,8 +75,8 @@ async def run(
                 bridge = Bridge(config, spool, clock=clock, metrics=metrics, on_told=on_told)
                 await bridge.run(
                     stop,
-                    south=MqttPort(config.south),
-                    north=MqttPort(config.north),
+                    south=ClusterPort(config.south),
+                    north=ClusterPort(config.north),
                     on_ready=on_ready,
                 )
     except SpoolError as error:
@@ -167,8 +167,8 @@ class Bridge:
     def _note_connected(self, side: str, both: asyncio.Event) -> None:
         self._connected.add(side)
         self._metrics.connected.labels(side=side).set(1)
-        endpoint = (self._config.south if side == "south" else self._config.north).endpoint
-        _log.info("connected", side=side, broker=str(endpoint))
+        settings = self._config.south if side == "south" else self._config.north
+        _log.info("connected", side=side, broker=settings.place)
         if len(self._connected) == 2:
             both.set()
 

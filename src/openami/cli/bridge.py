@@ -76,8 +76,8 @@ def _summary_row(config: "BridgeConfig") -> dict[str, Any]:
     return {
         "poles": len(config.pole),
         "meters": sum(len(pole.meters) for pole in config.pole),
-        "south": str(config.south.endpoint),
-        "north": str(config.north.endpoint),
+        "south": config.south.place,
+        "north": config.north.place,
     }
 
 

@@ -267,7 +267,7 @@ def _summary(config: "GatewayConfig") -> str:
     page = f", status on {config.status.listen}" if config.status.address else ""
     return (
         f"{meters} meter{'s' * (meters != 1)} on {lines} line{'s' * (lines != 1)} "
-        f"→ {config.mqtt.endpoint}{page}"
+        f"→ {config.mqtt.place}{page}"
     )
 
 

@@ -133,9 +133,7 @@ def run(
             run_headend(
                 config,
                 clock=SystemClock(),
-                on_ready=lambda: say(
-                    f"ready: {config.mqtt.endpoint} → {_without_password(config)}"
-                ),
+                on_ready=lambda: say(f"ready: {config.mqtt.place} → {_without_password(config)}"),
                 on_listening=_say_listening,
                 service=ServiceSettings.of(os.environ),
             )
@@ -160,7 +158,9 @@ def _overlaid(
     config: HeadendConfig, broker: dict[str, str | None], **others: str | None
 ) -> HeadendConfig:
     """Return the configuration with the flags that were given in place of what the file says."""
-    given = {name: value for name, value in broker.items() if value is not None}
+    given: dict[str, object] = {name: value for name, value in broker.items() if value is not None}
+    if "url" in given:
+        given["urls"] = ()
     try:
         mqtt = BrokerSettings(**{**msgspec.structs.asdict(config.mqtt), **given})
     except ValueError as error:

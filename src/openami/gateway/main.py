@@ -65,7 +65,7 @@ from openami.gateway.status import WALK_HEADERS, serve, status_app
 from openami.gateway.timekeeping import Facts, read_boot_id
 from openami.keyfiles import KeyFileError, load_roots, load_signer
 from openami.mqtt.backoff import Backoff
-from openami.mqtt.client import MqttPort
+from openami.mqtt.cluster import ClusterPort
 from openami.mqtt.port import Connection, MessagePort
 from openami.profile import MeterSerial
 from openami.service_manager import ServiceManager
@@ -134,7 +134,7 @@ class Machine:
         """Return the machine this process runs on."""
         return cls(
             clock=clock,
-            port=MqttPort(config.mqtt),
+            port=ClusterPort(config.mqtt),
             boot_id=read_boot_id(),
             dice=random.SystemRandom(),
             fresh_nonce=secret_nonce,
@@ -198,7 +198,7 @@ class Gateway:
         self._source = Source(config.feeder_id, config.gateway_id)
         self._cap = cap
         self._uplink = UplinkView(
-            str(config.mqtt.endpoint),
+            config.mqtt.place,
             cap=cap.view if cap is not None and config.uplink.cap_bytes else None,
         )
         self._started_at = self._clock.now()

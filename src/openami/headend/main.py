@@ -5,6 +5,7 @@ leaves the broker; the persistent session keeps what comes meanwhile.
 """
 
 import asyncio
+import itertools
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -253,9 +254,11 @@ async def _probed_broker(config: HeadendConfig) -> Sequence[BrokerFinding]:
     """
     backoff = patient()
     said = False
+    settings = config.session(REST)
+    addresses = itertools.cycle(settings.addresses)
     while True:
         try:
-            return await probe(config.session(REST))
+            return await probe(settings.at(next(addresses)))
         except TransportError as error:
             if error.permanent:
                 raise

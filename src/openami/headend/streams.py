@@ -16,7 +16,7 @@ from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.tracing import Tracing
 from openami.headend.uplink import Uplink
-from openami.mqtt.client import MqttPort
+from openami.mqtt.cluster import ClusterPort
 
 CheckBroker = Callable[[], Coroutine[Any, Any, None]]
 
@@ -65,7 +65,7 @@ class Alone:
         self._clock = clock
         self._downlink = downlink_of(config, store, clock, tracing)
         self._uplink = Uplink(
-            MqttPort(config.session(REST)),
+            ClusterPort(config.session(REST)),
             store,
             catalogue=config.catalogue(),
             clock=clock,

@@ -40,7 +40,7 @@ from openami.headend.worker_life import (
     outlived,
     watched,
 )
-from openami.mqtt.client import MqttPort
+from openami.mqtt.cluster import ClusterPort
 
 # A slice that could not be served is left to the others for so long, before this worker tries it again.
 UNFIT_S: Final = 5.0
@@ -253,7 +253,7 @@ class Workers:
                 else SliceShare(store, fence.number, slices=self._settings.slices, clock=clock)
             )
             uplink = serving.uplink = Uplink(
-                SlicePort(MqttPort(config.session(fence.number)), store.prove_writable),
+                SlicePort(ClusterPort(config.session(fence.number)), store.prove_writable),
                 store,
                 catalogue=config.catalogue(),
                 clock=clock,

@@ -6,7 +6,7 @@ name, because a pattern that fits a head-end would fit whoever is called like on
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
@@ -68,6 +68,8 @@ class BrokerRights:
     observers: Sequence[str] = ()
     markets: Sequence[Market] = ()
     bridges: Sequence[BridgeName] = ()
+    gateways: Sequence[str] = ()
+    """As FEEDER/GATEWAY, for brokers whose rules know no pattern (RabbitMQ, NATS)."""
     denied: Sequence[str] = ()
     """Clients to be cut off although they are connected; see `openami headend revoke`."""
 
@@ -88,6 +90,11 @@ class BrokerRights:
         for name in self.denied:
             if not all(is_id(part) for part in name.split("/")) or name.count("/") > 1:
                 raise RightsError(f"{name[:80]!r} is neither an id nor FEEDER/GATEWAY")
+        for name in self.gateways:
+            if not all(is_id(part) for part in name.split("/")) or name.count("/") != 1:
+                raise RightsError(f"{name[:80]!r} is not FEEDER/GATEWAY")
+        if len(set(self.gateways)) != len(self.gateways):
+            raise RightsError("one gateway stands there twice")
 
 
 HEADEND: Final = (
@@ -125,6 +132,15 @@ def gateway_rules(own: str) -> tuple[Rule, ...]:
 def bridge_rules(own: str) -> tuple[Rule, ...]:
     """Return what a bridge may do for one of its gateways: no session, for it signs nothing."""
     return tuple(rule for rule in gateway_rules(own) if rule.filter != f"{_ROOT}{own}/session/+")
+
+
+def rules_by_name(rights: BrokerRights) -> Iterator[tuple[str, Sequence[Rule]]]:
+    """Yield everybody's rights, for brokers whose rules know no pattern: every gateway is named."""
+    yield from ((name, HEADEND) for name in rights.headends)
+    yield from ((name, OBSERVER) for name in rights.observers)
+    yield from _by_market(rights)
+    yield from _by_bridge(rights)
+    yield from ((name, gateway_rules(name)) for name in rights.gateways)
 
 
 # --- mosquitto -------------------------------------------------------------------------------------
@@ -250,11 +266,17 @@ def _allow(who: str, rules: Sequence[Rule]) -> list[str]:
 def _filled(template: str, *, port: int, certs: str, acl_file: str) -> str:
     if not 0 < port < 65536:
         raise RightsError(f"{port} is no port")
-    for path in (certs, acl_file):
+    return filled(template, paths={"certs": certs, "acl_file": acl_file}, port=str(port))
+
+
+def filled(template: str, *, paths: Mapping[str, str], **values: str) -> str:
+    """Return a template of a broker's configuration with its values. Raises RightsError for an odd path."""
+    for path in paths.values():
         if _is_plain_path(path) is None:
             raise RightsError(f"{path!r} is no plain path: write one without spaces and quotes")
     text = files("openami.mqtt").joinpath("broker_templates", template).read_text("utf-8")
-    return Template(text).substitute(port=port, certs=certs.rstrip("/"), acl_file=acl_file)
+    plain = {name: path.rstrip("/") for name, path in paths.items()}
+    return Template(text).substitute(plain, **values)
 
 
 _is_plain_path = re.compile(r"[A-Za-z0-9_./+@-]+").fullmatch

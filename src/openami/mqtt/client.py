@@ -18,7 +18,7 @@ import contextlib
 import itertools
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,12 @@ _PASSWORD_BYTES_MAX = 64 * 1024
 class MqttPort:
     """The way to a real broker. Raises ValueError when a session is asked for without a client id."""
 
-    def __init__(self, settings: BrokerSettings, limits: Limits = Limits()) -> None:
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        limits: Limits = Limits(),
+        epochs: Iterator[int] | None = None,
+    ) -> None:
         if settings.session_expiry_s and not settings.client_id:
             raise ValueError(
                 "client_id is empty: the broker keeps a session under the client's name, so it has "
@@ -93,7 +98,7 @@ class MqttPort:
         self._settings = settings
         self._limits = limits
         self._tls = BrokerTls(settings)
-        self._epochs = itertools.count(1)
+        self._epochs = epochs or itertools.count(1)
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator["MqttConnection"]:

@@ -21,6 +21,8 @@ CONNECT_TIMEOUT_S_MAX = 300
 # A broker that keeps the messages of a client gone for a year keeps them for nobody.
 SESSION_EXPIRY_DAYS_MAX = 365
 CLIENT_ID_CHARS_MAX = 256
+# A cluster has three or five nodes. Each address may cost a connect timeout before its turn is over.
+ADDRESSES_MAX = 8
 SECONDS_A_DAY = 86_400
 
 
@@ -54,12 +56,16 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     Certificates: over ``mqtts`` the broker's is always verified, against ``ca_file`` or, without one,
     against the authorities of the system. ``cert_file`` and ``key_file`` are ours.
 
+    ``urls`` in place of ``url`` are the addresses of one cluster, tried in turn (`ClusterPort`). What is not
+    a cluster must not stand there: a session left at one broker is not found at another.
+
     ``session_expiry_days`` is how long the broker keeps what we have not acknowledged after we have gone;
     0 asks for no session at all. It is the client's word in MQTT 5 only; in 3.1.1 the broker's
     configuration decides.
     """
 
     url: str = DEFAULT_URL
+    urls: tuple[str, ...] = ()
     client_id: str = ""
     ca_file: str | None = None
     cert_file: str | None = None
@@ -72,6 +78,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     session_expiry_days: float = 14.0
 
     def __post_init__(self) -> None:
+        if self.urls:
+            self._check_urls()
+            return
         endpoint = parse_url(self.url)
         self._check_tls_files(endpoint)
         self._check_login(endpoint)
@@ -108,9 +117,23 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         )
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """The URLs that lead to the broker; more than one where it is a cluster."""
+        return self.urls or (self.url,)
+
+    def at(self, url: str) -> "BrokerSettings":
+        """Return the settings for one of the addresses. Raises ValueError, naming the remedy."""
+        return msgspec.structs.replace(self, url=url, urls=())
+
+    @property
     def endpoint(self) -> Endpoint:
-        """The address in the URL."""
-        return parse_url(self.url)
+        """The address in the URL; of several, the first."""
+        return parse_url(self.addresses[0])
+
+    @property
+    def place(self) -> str:
+        """Where the broker is, for people: every address of it."""
+        return ", ".join(str(parse_url(url)) for url in self.addresses)
 
     @property
     def login(self) -> str | None:
@@ -124,13 +147,24 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def cautions(self) -> tuple[str, ...]:
         """Return what the operator should be told at start, in sentences; mostly nothing."""
-        endpoint = self.endpoint
-        if endpoint.tls or endpoint.is_loopback:
-            return ()
-        return (
+        endpoints = [parse_url(url) for url in self.addresses]
+        return tuple(
             f"{endpoint} is not encrypted and not on this machine: anybody on the way can read and "
-            "change readings, and the profile requires TLS in production; use mqtts:// and ca_file",
+            "change readings, and the profile requires TLS in production; use mqtts:// and ca_file"
+            for endpoint in endpoints
+            if not (endpoint.tls or endpoint.is_loopback)
         )
+
+    def _check_urls(self) -> None:
+        if self.url != DEFAULT_URL:
+            raise ValueError("url and urls are both given: write every address in urls")
+        if len(self.urls) > ADDRESSES_MAX:
+            raise ValueError(f"urls has {len(self.urls)} addresses, at most {ADDRESSES_MAX}")
+        endpoints = [self.at(url).endpoint for url in self.urls]
+        if len({(endpoint.host, endpoint.port) for endpoint in endpoints}) < len(endpoints):
+            raise ValueError("urls names one address twice: write each node of the cluster once")
+        if len({endpoint.tls for endpoint in endpoints}) > 1:
+            raise ValueError("urls mixes mqtt:// and mqtts://: write all of them with mqtts://")
 
     def _check_tls_files(self, endpoint: Endpoint) -> None:
         given = [n for n in ("ca_file", "cert_file", "key_file") if getattr(self, n) is not None]
