@@ -33,6 +33,7 @@ UNIT_SHIFT: Final = 4
 _QUALITIES: Final = (Quality.GOOD, Quality.SUSPECT, Quality.COMMS_LOST)
 _GOOD, _SUSPECT, _COMMS_LOST = range(3)
 COMMS_LOST_RANK: Final = _COMMS_LOST
+SUSPECT_RANK: Final = _SUSPECT
 _RANK_OF: Final = {quality: rank for rank, quality in enumerate(_QUALITIES)}
 
 Number = int | float
@@ -93,6 +94,11 @@ def rank_of(flags: int) -> int:
 def quality_of(flags: int) -> Quality:
     """Return the quality."""
     return _QUALITIES[flags & _QUALITY_MASK]
+
+
+def is_number(flags: int) -> bool:
+    """Return whether the value is a number: neither truth nor text."""
+    return (flags & _KIND_MASK) >> _KIND_SHIFT in (_FLOAT, _INT)
 
 
 def stored_value(value: Value) -> Stored:

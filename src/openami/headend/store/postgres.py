@@ -26,6 +26,7 @@ from openami.headend.store.alarm_ledger import AlarmLedger
 from openami.headend.store.arrivals import ArrivalQueries
 from openami.headend.store.asset_ledger import AssetLedger
 from openami.headend.store.bulk_ledger import BulkLedger
+from openami.headend.store.closed_ledger import ClosedLedger
 from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy_ledger import EnergyLedger
@@ -114,6 +115,7 @@ class PostgresStore(
     TrafficQueries,
     ArrivalQueries,
     BulkLedger,
+    ClosedLedger,
     RestoreLedger,
 ):
     """A database on a server. See the port for what its methods promise."""
@@ -324,6 +326,7 @@ def _statement(sql: str) -> str:
         sql.replace("?", "$")
         .replace("{value}", "r.number, r.text")
         .replace("{other}", "c.number, c.text")
+        .replace("{returned}", "number, text")
         .replace(
             "{differs}",
             "r.number IS DISTINCT FROM given.number OR r.text IS DISTINCT FROM given.text",

@@ -101,6 +101,34 @@ QUALITY = Given(
     "AND reading.series = given.series AND reading.ms = given.ms",
 )
 
+# The way out of the live table, and what the rows were. Each register's latest one stays, for `latest` points at it;
+# and one that has a conflict, for a person compares the two.
+READINGS_LEAVING = Given(
+    (("bucket", Type.INT), ("series", Type.INT)),
+    "DELETE FROM reading WHERE (bucket, series) IN (SELECT bucket, series FROM given) "
+    "AND NOT EXISTS (SELECT 1 FROM latest l WHERE l.series = reading.series "
+    "AND l.bucket = reading.bucket AND l.ms = reading.ms) "
+    "AND NOT EXISTS (SELECT 1 FROM conflict c WHERE c.bucket = reading.bucket "
+    "AND c.series = reading.series AND c.ms = reading.ms) "
+    "RETURNING bucket, series, ms, {returned}, flags, lag_ms",
+)
+CLOSED = Table(
+    "closed",
+    (
+        *_METER,
+        *(("first_bucket", Type.INT), ("last_bucket", Type.INT), ("readings", Type.INT)),
+        *(("closed_at", Type.LONG), ("sha256", Type.TEXT), ("content", Type.BYTES)),
+    ),
+    ("feeder_id", "meter_serial", "first_bucket"),
+    "DO NOTHING",
+)
+CLOSING_DUE = Table(
+    "closing_due",
+    (("bucket", Type.INT), *_METER),
+    ("bucket", "feeder_id", "meter_serial"),
+    "DO NOTHING",
+)
+
 CONFLICT = Table(
     "conflict",
     (
