@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from openami.headend.store import StoreError
-from openami.headend.store.identity import BUCKET_MS, from_ms, to_ms
+from openami.headend.store.identity import BUCKET_MS, from_ms, place, to_ms
 
 # Gateways keep for a week what they have sent, and a month without an uplink is a bad one: what comes later than
 # that is rare, and costs a file written again.
@@ -119,7 +119,7 @@ def month_around(bucket: int) -> Span:
 
 def ended_before(moment: datetime) -> int:
     """Return the last bucket of the last month that had ended at a moment."""
-    return month_around((to_ms(moment) - BUCKET_MS // 2) // BUCKET_MS)[0] - 1
+    return month_around(place(to_ms(moment))[0])[0] - 1
 
 
 def span_to_write(bucket: int, files: Sequence[Span]) -> tuple[Span, bool]:

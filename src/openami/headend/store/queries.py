@@ -232,7 +232,7 @@ class Queries(ABC):
             *(self._rows, *meter, after[0], until[0]),
             obis=None if obis is None else str(obis),
             since_ms=ms_at(after[0], after[1]),
-            until_ms=ms_at(until[0], until[1]) + 1,
+            until_ms=ms_at(until[0], max(until[1], -BUCKET_MS // 2)) + 1,
         )
         return [each for each in found if after < (each.bucket, each.ms, each.obis) <= until]
 
