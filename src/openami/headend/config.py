@@ -18,6 +18,9 @@ disconnects_per_hour_max = 50                           # our own threshold, bes
 grace_s = 120                                           # a gap is asked for when nothing has filled it for so long
 intervals_s = { feeder-a = 900 }                        # how often a feeder's meters report; learnt where left out
 
+[closing]                                               # months become Parquet; needs openami[parquet]
+after_days = 45                                         # so many days after their end; 0 for never
+
 [web]                                                   # the console and the API; without it there are none
 listen = "0.0.0.0:8443"
 cert_file = "/etc/openami/web.pem"
@@ -41,8 +44,10 @@ import msgspec
 
 from openami.headend.accounts.proxy import ProxyAuthSettings, ProxyRules
 from openami.headend.accounts.users import AccountError
+from openami.headend.closing import AFTER_DAYS, can_close
 from openami.headend.gap_life import GRACE_S
 from openami.headend.listening import Listening, ListeningError, WebSettings, listening_of
+from openami.headend.store.closed import AFTER_DAYS_MIN
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import CatalogueError, RegisterCatalogue, one_line, shipped_catalogue
 from openami.toml_text import read_toml
@@ -85,6 +90,13 @@ class CompletenessSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """How often the meters of a feeder report, in seconds, by feeder; learnt from each meter where left out."""
 
 
+class ClosingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When months are closed; the table ``[closing]``."""
+
+    after_days: Annotated[int, msgspec.Meta(ge=0)] = AFTER_DAYS
+    """So many days after a month's end; 0 is never."""
+
+
 class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a head-end has to know to run."""
 
@@ -98,8 +110,26 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     )
     signing: SigningSettings | None = None
     completeness: CompletenessSettings = CompletenessSettings()
+    closing: ClosingSettings | None = None
     web: WebSettings = WebSettings()
     proxy_auth: ProxyAuthSettings | None = None
+
+    def close_after_days(self) -> int | None:
+        """Return when months are closed, None for never. Raises ConfigError.
+
+        Where nothing is said, it is as soon as what writes Parquet is installed: a store that nobody tends must not
+        fill its disk.
+        """
+        asked = self.closing or ClosingSettings()
+        if not asked.after_days:
+            return None
+        if asked.after_days < AFTER_DAYS_MIN:
+            raise ConfigError(f"[closing] after_days is at least {AFTER_DAYS_MIN}, or 0 for never")
+        if self.closing is not None and not can_close():
+            raise ConfigError(
+                "[closing] needs pyarrow: pip install 'openami[parquet]', or after_days = 0"
+            )
+        return asked.after_days
 
     def listening(self) -> Listening | None:
         """Return where the console and the API are reached; None where they are not. Raises ConfigError."""
@@ -211,6 +241,7 @@ def _explain(path: Path, text: str, error: str) -> str:
             "mqtt": BrokerSettings,
             "signing": SigningSettings,
             "completeness": CompletenessSettings,
+            "closing": ClosingSettings,
             "web": WebSettings,
             "proxy_auth": ProxyAuthSettings,
         }

@@ -22,6 +22,7 @@ from openami.headend.alarm_watch import AlarmWatch
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
 from openami.headend.bulk_work import BulkWork
 from openami.headend.certificate_watch import watch_certificate
+from openami.headend.closing import Closing, can_close, refuse_unreadable
 from openami.headend.config import ConfigError, HeadendConfig
 from openami.headend.downlink import Downlink
 from openami.headend.folding import Folding
@@ -77,12 +78,14 @@ async def run(
     config.broker_config()  # a file that cannot be read is said before anything is opened
     listening = config.listening()
     config.proxy_rules()
+    config.close_after_days()
     tracing = _tracing()
     async with _told_to_end(stop), AsyncExitStack() as resources:
         resources.push_async_callback(asyncio.to_thread, tracing.close)
         store = await _opened_store(config.store, resources, stop)
         if store is None:
             return
+        await refuse_unreadable(store)
         await store.put_intervals(config.completeness.intervals_s)
         uplink = Uplink(
             MqttPort(config.mqtt),
@@ -95,6 +98,9 @@ async def run(
             tracing=tracing,
         )
         metrics = _metrics(uplink, downlink)
+        closing = _closing(config, store, clock)
+        if closing is not None:
+            metrics.closing = lambda: closing.seen
         try:
             resending = _resending(config, store, clock, can_command=downlink is not None)
             web, pulses = None, [uplink.pulse]
@@ -120,6 +126,7 @@ async def run(
                 resending,
                 web,
                 metrics,
+                closing,
                 life,
                 stop,
                 on_ready,
@@ -145,6 +152,17 @@ def _metrics(uplink: Uplink, downlink: Downlink | None) -> HeadendMetrics:
         uplink.statistics,
         refused_documents=lambda: 0 if downlink is None else downlink.refused_documents,
     )
+
+
+def _closing(config: HeadendConfig, store: HeadEndStore, clock: Clock) -> Closing | None:
+    """Return what closes months, where that is wanted and can be done. Raises ConfigError."""
+    after_days = config.close_after_days()
+    if after_days is None:
+        return None
+    if not can_close():
+        _log.info("months stay open", reason="pyarrow is missing", remedy="openami[parquet]")
+        return None
+    return Closing(store, clock, after_days=after_days)
 
 
 def _downlink(
@@ -267,6 +285,7 @@ async def _run_tasks(
     resending: Resending,
     web: Callable[[], Coroutine[Any, Any, None]] | None,
     metrics: HeadendMetrics,
+    closing: Closing | None,
     life: LifeSigns,
     stop: asyncio.Event,
     on_ready: Callable[[], None],
@@ -284,6 +303,8 @@ async def _run_tasks(
             group.create_task(Folding(store).run(), name="energy"),
             group.create_task(life.tell(), name="service manager"),
         ]
+        if closing is not None:
+            tasks.append(group.create_task(closing.run(), name="closing"))
         if downlink is not None:
             bulk = BulkWork(
                 store,

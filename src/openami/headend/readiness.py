@@ -48,6 +48,8 @@ class Facts:
     disk_free_bytes: int | None = None
     """None where the store is not on a disk of this machine."""
     certificate_until: datetime | None = None
+    closing_fault: str = ""
+    """Why months are not closed, or what of them is damaged."""
     now: datetime
 
 
@@ -58,6 +60,8 @@ def checks(facts: Facts) -> Sequence[Check]:
         found.append(_disk(facts.disk_free_bytes))
     if facts.certificate_until is not None:
         found.append(_certificate(facts.certificate_until - facts.now))
+    if facts.closing_fault:
+        found.append(Check("closing", CheckState.DEGRADED, facts.closing_fault))
     return sorted(found, key=lambda check: _WORST_FIRST.index(check.state))
 
 

@@ -170,13 +170,14 @@ class ArrivalQueries(ABC):
         self, of_billing: bool, span: _Span, meters: Sequence[str] | None
     ) -> list[Row]:
         """Return the same of months that are closed."""
-        places = span[2:]
+        feeder, gateway, *places = span
         named = "" if meters is None else f"AND m.meter_serial IN ({_places(5, len(meters))})"
         files = await self._rows(
             f"SELECT {CONTENT} FROM meter m JOIN closed c ON c.feeder_id = m.feeder_id "
             "AND c.meter_serial = m.meter_serial WHERE m.feeder_id = ?1 AND m.gateway_id = ?2 "
             f"AND c.first_bucket <= ?4 AND c.last_bucket >= ?3 {named}",
-            *(*span[:2], places[0], places[2], *(meters or ())),
+            *(feeder, gateway, places[0], places[2]),
+            *(meters or ()),
         )
         if not files:
             return []

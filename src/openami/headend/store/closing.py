@@ -1,9 +1,13 @@
 """What closing a month does, and what a late reading does to a closed one; the engine carries the steps out."""
 
 # Statements are put together from this program's own words; every value is bound.
+# ruff: noqa: S608
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+# Statements are put together from this program's own words; every value is bound.
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from itertools import groupby
@@ -24,17 +28,32 @@ from openami.headend.store.closed_content import OF_METER, SPANS, opened, parque
 from openami.headend.store.identity import UNIT_SHIFT, ms_at, stored_as_told, to_ms
 from openami.headend.store.plan import Cell, Key
 from openami.headend.store.steps import Row, Steps, ask, do, insert, look
-from openami.headend.store.tables import CLOSED, CLOSING_DUE, READING, READINGS_LEAVING
+from openami.headend.store.tables import (
+    CLOSED,
+    CLOSING_DUE,
+    MAY_LEAVE,
+    READING,
+    READINGS_LEAVING,
+)
 
 if TYPE_CHECKING:
     from openami.headend.store.closed_file import ClosedReading
 
-# Taken out of the live table by one statement: a day, some thousand readings of a meter.
+# Looked at in one go: a day, some thousand readings of a meter.
 _BUCKETS_AT_ONCE: Final = 6
 
 _SERIES: Final = (
     "SELECT s.id, s.obis, u.text FROM series s JOIN unit u ON u.id = s.unit "
     "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 ORDER BY s.id"
+)
+_LEAVING: Final = (
+    "WITH RECURSIVE slot (bucket) AS ("
+    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?3) "
+    "UNION ALL SELECT (SELECT min(bucket) FROM reading WHERE bucket > slot.bucket) "
+    "FROM slot WHERE slot.bucket < ?4) "
+    "SELECT r.bucket, r.series, r.ms, {value}, r.flags, r.lag_ms "
+    "FROM slot CROSS JOIN series s CROSS JOIN reading r WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 "
+    f"AND r.bucket = slot.bucket AND r.bucket <= ?4 AND r.series = s.id AND {MAY_LEAVE.format('r')}"
 )
 _FIRST_OPEN: Final = (
     "SELECT min(bucket) FROM reading WHERE bucket > coalesce((SELECT through FROM closing), ?1)"
@@ -68,69 +87,114 @@ def make_due(before: datetime) -> Steps[int]:
     )
 
 
-def close_month(due: Due, now: datetime) -> Steps[int]:
-    """Close one file of what is due; return how many readings left the live table."""
-    yield from do("UPDATE closing SET through = through")  # late readings wait for this transaction
+class Changed(StoreError):
+    """What was looked at to be closed is not there any more: something came late, or it was closed elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is to close, as it was when nobody was kept from writing."""
+
+    due: Due
+    span: Span
+    """What is looked at: to its end, or to where a file is full."""
+    live: Sequence[Row]
+    """The readings to be closed: bucket, series, ms, value, flags, lag_ms."""
+    named: Sequence["ClosedReading"]
+    """The same, by name."""
+    file: Row | None
+    """The file that they belong into, where there is one; it has the whole span."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that is to be put in the store."""
+
+    span: Span
+    readings: int
+    content: bytes
+
+
+def find(due: Due) -> Steps[Found]:
+    """Look at what is due, up to a full file; outside a transaction."""
     meter = (due.feeder_id, due.meter_serial)
     month = month_around(due.bucket)
     spans = [(row[0], row[1]) for row in cast(Any, (yield from ask(SPANS, *meter, *month)))]
-    span, is_there = span_to_write(due.bucket, spans)
-    series = {row[0]: Named(row[1], row[2]) for row in cast(Any, (yield from ask(_SERIES, *meter)))}
-    live, last = yield from _taken(series, span)
-    if live:
-        rows: dict[tuple[str, int, int], ClosedReading] = {}
-        if is_there:
-            [file] = yield from ask(OF_METER, *meter, span[0], span[0])
-            rows = {(row.obis, row.bucket, row.ms): row for row in opened(file)}
-        for row in (yield from _named(live, series)):
-            rows[row.obis, row.bucket, row.ms] = row
-        written = (span[0], span[1] if is_there else last)
-        yield from _write(meter, written, list(rows.values()), now)
-    yield from do(
-        "DELETE FROM closing_due WHERE feeder_id = ?1 AND meter_serial = ?2 AND bucket >= ?3 AND bucket <= ?4",
-        *(*meter, due.bucket, last),
-    )
-    if last < month[1]:
-        yield from insert(CLOSING_DUE, [last + 1, *meter])
-    return len(live)
+    (first, end), is_there = span_to_write(due.bucket, spans)
+    live: list[Row] = []
+    last = first - 1
+    while last < end and len(live) < READINGS_PER_FILE_MAX:
+        begin, last = last + 1, min(last + _BUCKETS_AT_ONCE, end)
+        live += [tuple(row) for row in (yield from ask(_LEAVING, *meter, begin, last))]
+    named = (yield from _named(meter, live)) if live else []
+    files = (yield from ask(OF_METER, *meter, first, first)) if is_there else []
+    return Found(due, (first, last), live, named, files[0] if files else None)
 
 
-def _write(
-    meter: tuple[str, str], span: Span, rows: Sequence["ClosedReading"], now: datetime
-) -> Steps[None]:
-    """Write a file in place of the one of this time, if there is one; read back before anything is committed."""
-    files = parquet_files()
-    yield from do(
-        "DELETE FROM closed WHERE feeder_id = ?1 AND meter_serial = ?2 AND first_bucket = ?3",
-        *(*meter, span[0]),
-    )
-    for (first, last), part in _parts(span, rows):
-        content = files.written(*meter, part)
-        if files.read(content) != part:
+def files_of(found: Found) -> Sequence[File]:
+    """Return the files to be written, each of them read back and compared. Raises ClosedDamaged, StoreError.
+
+    Two, where what came late makes too much of one. Where both tell a reading, the live one stands.
+    """
+    if not found.live:
+        return []
+    old = [] if found.file is None else opened(found.file)
+    rows = {(row.obis, row.bucket, row.ms): row for row in (*old, *found.named)}
+    span = found.span if found.file is None else cast(Span, tuple(found.file[2:4]))
+    meter = (found.due.feeder_id, found.due.meter_serial)
+    files = []
+    for each, part in _parts(span, rows.values()):
+        content = parquet_files().written(*meter, part)
+        if parquet_files().read(content) != part:
             raise StoreError(
                 f"{' '.join(meter)}: what was to be closed is not what can be read again",
                 remedy="nothing was changed, and it stays open: tell whoever maintains this program",
             )
-        digest = sha256(content).hexdigest()
-        yield from insert(CLOSED, [*meter, first, last, len(part), to_ms(now), digest, content])
+        files.append(File(each, len(part), content))
+    return files
 
 
-def _taken(series: Mapping[int, Named], span: Span) -> Steps[tuple[list[Row], int]]:
-    """Take readings out of the live table until a file is full; return them, and up to which bucket they go."""
-    live: list[Row] = []
-    last = span[0] - 1
-    while last < span[1] and len(live) < READINGS_PER_FILE_MAX:
-        buckets = range(last + 1, min(last + _BUCKETS_AT_ONCE, span[1]) + 1)
-        live += yield from look(
-            READINGS_LEAVING,
-            [cell for bucket in buckets for id_ in series for cell in (bucket, id_)],
+def close_month(found: Found, files: Sequence[File], now: datetime) -> Steps[int]:
+    """Put files in the store and take out what is in them; return how many readings left the live table.
+
+    Raises Changed when what leaves is not what was found: then nothing is changed.
+    """
+    yield from do("UPDATE closing SET through = through")  # late readings wait for this transaction
+    due, (first, last) = found.due, found.span
+    meter = (due.feeder_id, due.meter_serial)
+    ids = [row[0] for row in (yield from ask(_SERIES, *meter))]
+    keys = [cell for bucket in range(first, last + 1) for id_ in ids for cell in (bucket, id_)]
+    left = yield from look(READINGS_LEAVING, cast(list[Cell], keys))
+    if sorted(map(tuple, left), key=_key) != sorted(found.live, key=_key):
+        raise Changed(f"what is there of {' '.join(meter)} changes just now", remedy="close again")
+    if files and found.file is not None:
+        gone = yield from do(
+            "DELETE FROM closed WHERE feeder_id = ?1 AND meter_serial = ?2 AND first_bucket = ?3 "
+            "AND sha256 = ?4",
+            *(*meter, cast(int, found.file[2]), cast(str, found.file[4])),
         )
-        last = buckets[-1]
-    return live, last
+        if not gone:
+            raise Changed(f"{' '.join(meter)} is closed elsewhere just now", remedy="close again")
+    for file in files:
+        about = (*file.span, file.readings, to_ms(now), sha256(file.content).hexdigest())
+        if not (yield from insert(CLOSED, [*meter, *about, file.content])):
+            raise Changed(f"{' '.join(meter)} is closed elsewhere just now", remedy="close again")
+    yield from do(
+        "DELETE FROM closing_due WHERE feeder_id = ?1 AND meter_serial = ?2 AND bucket >= ?3 AND bucket <= ?4",
+        *(*meter, due.bucket, last),
+    )
+    if last < month_around(due.bucket)[1]:
+        yield from insert(CLOSING_DUE, [last + 1, *meter])
+    return len(left)
 
 
-def _named(live: Sequence[Row], series: Mapping[int, Named]) -> Steps[list["ClosedReading"]]:
+def _key(row: Row) -> Any:
+    return row[:3]
+
+
+def _named(meter: tuple[str, str], live: Sequence[Row]) -> Steps[list["ClosedReading"]]:
     """Return live rows with their registers and units by name."""
+    series = {row[0]: Named(row[1], row[2]) for row in cast(Any, (yield from ask(_SERIES, *meter)))}
     others = sorted({cast(int, row[5]) >> UNIT_SHIFT for row in live} - {0})
     units: dict[int, str] = {}
     for unit in others:

@@ -101,15 +101,18 @@ QUALITY = Given(
     "AND reading.series = given.series AND reading.ms = given.ms",
 )
 
-# The way out of the live table, and what the rows were. Each register's latest one stays, for `latest` points at it;
-# and one that has a conflict, for a person compares the two.
+# Each register's latest reading stays live, for `latest` points at it; and one that has a conflict, for a person
+# compares the two.
+MAY_LEAVE: Final = (
+    "NOT EXISTS (SELECT 1 FROM latest l WHERE l.series = {0}.series AND l.bucket = {0}.bucket AND l.ms = {0}.ms) "
+    "AND NOT EXISTS (SELECT 1 FROM conflict c "
+    "WHERE c.bucket = {0}.bucket AND c.series = {0}.series AND c.ms = {0}.ms)"
+)
+# The one way out of the live table, and what left by it.
 READINGS_LEAVING = Given(
     (("bucket", Type.INT), ("series", Type.INT)),
     "DELETE FROM reading WHERE (bucket, series) IN (SELECT bucket, series FROM given) "
-    "AND NOT EXISTS (SELECT 1 FROM latest l WHERE l.series = reading.series "
-    "AND l.bucket = reading.bucket AND l.ms = reading.ms) "
-    "AND NOT EXISTS (SELECT 1 FROM conflict c WHERE c.bucket = reading.bucket "
-    "AND c.series = reading.series AND c.ms = reading.ms) "
+    f"AND {MAY_LEAVE.format('reading')} "  # noqa: S608 – our own words
     "RETURNING bucket, series, ms, {returned}, flags, lag_ms",
 )
 CLOSED = Table(

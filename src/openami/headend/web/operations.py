@@ -120,12 +120,14 @@ class _Readiness:
     async def _facts(self) -> Facts:
         site = self._site
         link = site.link()
+        closing = site.metrics.closing()
         return Facts(
             store_fault=await self._store_fault(),
             broker_heard=link.heard,
             broker_reason=link.reason,
             disk_free_bytes=_free_bytes(site),
             certificate_until=site.metrics.certificate_until,
+            closing_fault="; ".join(filter(None, (closing.fault, *closing.damaged))),
             now=site.clock.now(),
         )
 
