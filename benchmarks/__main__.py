@@ -18,10 +18,11 @@ ALWAYS = (
     ("bench_world",),
     ("bench_theft",),
     ("bench_pages", "sqlite"),
+    ("bench_closed", "sqlite"),
     ("bench_judge",),
     ("bench_door",),
 )
-WITH_POSTGRES = (("bench_ingest", "postgres"), ("bench_pages", "postgres"))
+WITH_POSTGRES = (("bench_ingest", "postgres"), ("bench_pages", "postgres"), ("bench_closed", "postgres"))
 
 
 def main() -> int:

@@ -143,13 +143,17 @@ def read(
     Raises ValueError if it is none of our files.
     """
     try:
-        table = pq.read_table(pa.BufferReader(content), columns=_TOLD, use_threads=False)
+        # One thread: a page must not take both cores from whoever receives.
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=_WORDS)
+        table = file.read(columns=_TOLD, use_threads=False)
         return _rows(_chosen(table, obis, since_ms, until_ms, at))
-    except (pa.ArrowException, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise ValueError(str(error)) from None
 
 
-_TOLD: Final = [*("obis", "ts", "digits", "decimals", "number", "text", "unit", "lag_ms", "flags")]
+_WORDS: Final = ["obis", "text", "unit"]
+_TOLD: Final = [*_WORDS, "ts", "digits", "decimals", "number", "lag_ms", "flags"]
+_POWERS: Final = [10**n for n in range(DECIMALS_MAX + 1)]
 
 
 def _chosen(
@@ -177,37 +181,44 @@ def _chosen(
 def _rows(table: pa.Table) -> list[ClosedReading]:
     if not table.num_rows:
         return []
-    places = [place(ms) for ms in _whole(table, "ts")]
-    names = {name: _words(table, name) for name in ("obis", "text", "unit")}
-    numbers = (
-        table["number"].to_pylist()
-        if table["number"].null_count < table.num_rows
-        else [None] * table.num_rows
-    )
+    places = list(map(place, _whole(table, "ts")))
     flags = _whole(table, "flags")
-    values = map(
-        _value,
-        *(_whole(table, "digits"), _whole(table, "decimals", -1), numbers, names["text"], flags),
+    return list(
+        map(
+            ClosedReading,
+            _words(table, "obis"),
+            [bucket for bucket, _ in places],
+            [ms for _, ms in places],
+            _values(table, flags),
+            flags,
+            _whole(table, "lag_ms"),
+            _words(table, "unit"),
+        )
     )
-    return [
-        ClosedReading(obis, bucket, ms, value, its_flags, lag_ms, unit)
-        for obis, (bucket, ms), value, its_flags, lag_ms, unit in zip(
-            *(names["obis"], places, values, flags, _whole(table, "lag_ms"), names["unit"]),
-            strict=True,
+
+
+def _values(table: pa.Table, flags: Sequence[int]) -> list[Stored]:
+    """Return values as a column of any type holds them."""
+    values: list[Any] = [
+        digits / _POWERS[decimals] if decimals > 0 else digits
+        for digits, decimals in zip(
+            _whole(table, "digits"), _whole(table, "decimals", _ELSEWHERE), strict=True
         )
     ]
+    numbers, texts = table["number"], _words(table, "text")
+    for n, decimals in enumerate(_whole(table, "decimals", _ELSEWHERE)):
+        if decimals == 0:
+            values[n] = stored_as_told(values[n], flags[n])
+        elif decimals == _ELSEWHERE:
+            value = texts[n] if texts[n] is not None else numbers[n].as_py()
+            if value is None:
+                raise ValueError("a row without a value")
+            values[n] = stored_as_told(value, flags[n])
+    return values
 
 
-def _value(
-    digits: int, decimals: int, number: float | None, text: str | None, flags: int
-) -> Stored:
-    if decimals >= 0:
-        return stored_as_told(digits / 10**decimals if decimals else digits, flags)
-    if text is not None:
-        return text
-    if number is None:
-        raise ValueError("a row without a value")
-    return stored_as_told(number, flags)
+_ELSEWHERE: Final = -1
+"""Of how many decimals a value is that is not told by its digits."""
 
 
 def _whole(table: pa.Table, name: str, instead: int = 0) -> list[int]:
@@ -220,8 +231,8 @@ def _whole(table: pa.Table, name: str, instead: int = 0) -> list[int]:
 
 def _words(table: pa.Table, name: str) -> list[Any]:
     """Return a column of few different words, each made once."""
-    column: Any = table[name].combine_chunks().dictionary_encode()
+    column: Any = table[name].combine_chunks()
     words = [*column.dictionary.to_pylist(), None]
-    codes = column.indices.cast(pa.int64()).fill_null(-1)
+    codes = pc.fill_null(column.indices.cast(pa.int64()), -1)
     cells = memoryview(codes.buffers()[1]).cast("q")
     return [words[code] for code in cells[codes.offset : codes.offset + len(codes)].tolist()]

@@ -3,8 +3,6 @@
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
-# Statements are put together from this program's own words; every value is bound.
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass

@@ -111,9 +111,9 @@ MAY_LEAVE: Final = (
 # The one way out of the live table, and what left by it.
 READINGS_LEAVING = Given(
     (("bucket", Type.INT), ("series", Type.INT)),
-    "DELETE FROM reading WHERE (bucket, series) IN (SELECT bucket, series FROM given) "
-    f"AND {MAY_LEAVE.format('reading')} "  # noqa: S608 – our own words
-    "RETURNING bucket, series, ms, {returned}, flags, lag_ms",
+    "DELETE FROM reading WHERE "  # noqa: S608 – this program's own words
+    "(bucket, series) IN (SELECT bucket, series FROM given) "
+    f"AND {MAY_LEAVE.format('reading')} RETURNING bucket, series, ms, {{returned}}, flags, lag_ms",
 )
 CLOSED = Table(
     "closed",
