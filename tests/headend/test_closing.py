@@ -308,7 +308,7 @@ async def test_a_damaged_file_is_said_and_stops_nothing_else(store: HeadEndStore
         await store.commit([*hourly(meter, APRIL, 24), *hourly(meter, JUNE, 1)])
     await close_all(store)
     [spoilt, sound] = await store.closed_files()
-    await store._write(lambda: _spoil("M-1"))  # type: ignore[attr-defined]
+    await store._write(lambda: spoil("M-1"))  # type: ignore[attr-defined]
     with pytest.raises(ClosedDamaged, match="feeder-1 M-1 from 2026-04-01 on are damaged") as told:
         await readings(store, "M-1")
     assert "backup" in told.value.remedy
@@ -327,12 +327,19 @@ async def test_a_damaged_file_is_said_and_stops_nothing_else(store: HeadEndStore
     assert [due.meter_serial for due in await store.closing_due()] == ["M-1"]
 
 
-def _spoil(meter: str) -> Steps[None]:
-    [(content,)] = cast(
-        Any, (yield from ask("SELECT content FROM closed WHERE meter_serial = ?1", meter))
+def spoil(meter: str) -> Steps[None]:
+    """Change a byte of a meter's first file."""
+    [first, *_] = cast(
+        Any,
+        (
+            yield from ask(
+                "SELECT sha256, content FROM closed WHERE meter_serial = ?1 ORDER BY first_bucket",
+                meter,
+            )
+        ),
     )
-    spoilt = bytes(content)[:-9] + b"?" + bytes(content)[-8:]
-    yield from do("UPDATE closed SET content = ?2 WHERE meter_serial = ?1", meter, spoilt)
+    spoilt = bytes(first[1])[:-9] + b"?" + bytes(first[1])[-8:]
+    yield from do("UPDATE closed SET content = ?2 WHERE sha256 = ?1", first[0], spoilt)
 
 
 # --- months --------------------------------------------------------------------------------------

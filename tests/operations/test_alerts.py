@@ -121,7 +121,10 @@ STORIES: Final = (
     ),
     *(
         Story(
-            "HeadendClosingFails", 121, told(f"{H}closing_{what}", "1x200"), told(f"{H}closing_{what}", "0x200")
+            "HeadendClosingFails",
+            121,
+            told(f"{H}closing_{what}", "1x200"),
+            told(f"{H}closing_{what}", "0x200"),
         )
         for what in ("damaged", "failed")
     ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from openami.cli.logs import configure_logs
 from openami.cli.options import store_option
 from openami.cli.report import Exit, print_json, print_table, say
 from openami.cli.rows import Row
@@ -47,6 +48,8 @@ def close(after_days: int, dry_run: bool, store: str, as_json: bool) -> None:
             print_json({"month": month}) if as_json else click.echo(month)
         say(f"{len(months)} months would be closed" if months else "nothing is to be closed")
         return
+
+    configure_logs()
 
     async def pass_over(open_store: "HeadEndStore") -> "ClosingSeen":
         return await Closing(open_store, SystemClock(), after_days=after_days).pass_over()

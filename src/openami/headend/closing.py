@@ -85,19 +85,21 @@ class Closing:
     async def pass_over(self) -> ClosingSeen:
         """Close everything that is due, and return what there is then. Raises StoreError."""
         damaged: list[str] = []
-        while True:
-            await self._close_due(damaged)
-            if not await self._store.make_due(self._clock.now() - self._after):
-                break
+        left = await self._close_due(damaged)
+        while await self._store.make_due(self._clock.now() - self._after):
+            left += await self._close_due(damaged)
         for sentence in damaged:
             if sentence not in self._told:
                 _log.error("a closed month is damaged", error=sentence)
         self._told = set(damaged)
+        if left:
+            _log.info("months were closed", readings=left)
         return ClosingSeen(await self._store.closed_totals(), tuple(damaged))
 
-    async def _close_due(self, damaged: list[str]) -> None:
-        """Close what is due; what is damaged stays so, and holds up nothing else."""
+    async def _close_due(self, damaged: list[str]) -> int:
+        """Close what is due; return how many readings that were. What is damaged stays, and holds up nothing else."""
         loop = asyncio.get_running_loop()
+        total = 0
         last: Due | None = None
         while several := await self._store.closing_due(last):
             for last in several:
@@ -109,6 +111,6 @@ class Closing:
                         damaged.append(str(error))
                     continue
                 if left:
-                    meter = {"feeder_id": last.feeder_id, "meter_serial": last.meter_serial}
-                    _log.debug("closed", **meter, readings=left)
+                    total += left
                     await asyncio.sleep((loop.time() - began) * (1 / SHARE_OF_THE_STORE - 1))
+        return total
