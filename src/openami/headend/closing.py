@@ -97,7 +97,7 @@ class Closing:
         return ClosingSeen(await self._store.closed_totals(), tuple(damaged))
 
     async def _close_due(self, damaged: list[str]) -> int:
-        """Close what is due; return how many readings that were. What is damaged stays, and holds up nothing else."""
+        """Close what is due; return how many readings that were. What is damaged stays, and holds up nothing."""
         loop = asyncio.get_running_loop()
         total = 0
         last: Due | None = None

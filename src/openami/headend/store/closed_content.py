@@ -60,6 +60,16 @@ def opened(row: Row, **chosen: Any) -> list["ClosedReading"]:
         raise _damaged(feeder_id, meter_serial, first, str(error)) from None
 
 
+def charted(row: Row, *of: Any, **steps: Any) -> list[Row]:
+    """Return a register's steps in a row of CONTENT, proved by its hash. Raises ClosedDamaged."""
+    feeder_id, meter_serial, first, _, digest, content = cast(Any, row[:6])
+    prove(content, digest, feeder_id, meter_serial, first)
+    try:
+        return cast(list[Row], parquet_files().charted(bytes(content), *of, **steps))
+    except ValueError as error:
+        raise _damaged(feeder_id, meter_serial, first, str(error)) from None
+
+
 def prove(content: bytes, digest: str, feeder_id: str, meter_serial: str, first: int) -> None:
     """Raise ClosedDamaged unless a file's bytes are those that were written."""
     if sha256(content).hexdigest() != digest:

@@ -16,7 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openami.headend.store.identity import Stored, ms_at, place, quality_of, stored_as_told
+from openami.headend.store.identity import (
+    COMMS_LOST_RANK,
+    FIRST_KIND_OF_NO_NUMBER,
+    KIND_MASK,
+    QUALITY_MASK,
+    SUSPECT_RANK,
+    Stored,
+    ms_at,
+    place,
+    quality_of,
+    stored_as_told,
+)
 
 _NAME: Final = pa.dictionary(pa.int32(), pa.string())
 _TIME: Final = pa.timestamp("ms", tz="UTC")
@@ -151,6 +162,48 @@ def read(
         raise ValueError(str(error)) from None
 
 
+def charted(
+    content: bytes, obis: str, since_ms: int, until_ms: int, *, step_ms: int, late_ms: int
+) -> list[tuple[Any, ...]]:
+    """Return the numbers of a register by steps from a moment on, as the engines chart live ones.
+
+    Step, count, least, mean, greatest, how many are suspect, lost and late, and when the last was measured. It is
+    reckoned in columns, a tenth of what it costs row by row. Raises ValueError if it is none of our files.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=["obis"])
+        table = file.read(columns=_CHARTED, use_threads=False)
+        table = _chosen(table, obis, since_ms, until_ms, None)
+        flags: Any = table["flags"]
+        table = table.filter(
+            pc.less(pc.bit_wise_and(flags, KIND_MASK), pa.scalar(FIRST_KIND_OF_NO_NUMBER))
+        )
+        return _by_step(table, since_ms, step_ms, late_ms)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _by_step(table: Any, since_ms: int, step_ms: int, late_ms: int) -> list[tuple[Any, ...]]:
+    ts = table["ts"].cast(pa.int64())
+    rank = pc.bit_wise_and(table["flags"], QUALITY_MASK)
+    scale = pc.power(pa.scalar(10.0), table["decimals"].cast(pa.float64()))
+    value = pc.divide(table["digits"].cast(pa.float64()), scale)
+    columns: dict[str, Any] = {
+        "step": pc.divide(pc.subtract(ts, since_ms), step_ms),
+        "value": pc.coalesce(value, table["number"]),
+        "suspect": pc.equal(rank, pa.scalar(SUSPECT_RANK)).cast(pa.int64()),
+        "lost": pc.equal(rank, pa.scalar(COMMS_LOST_RANK)).cast(pa.int64()),
+        "late": pc.greater(table["lag_ms"], pa.scalar(late_ms)).cast(pa.int64()),
+        "ts": ts,
+    }
+    wanted: Any = [("value", how) for how in ("count", "min", "mean", "max")]
+    wanted += [(name, "sum") for name in ("suspect", "lost", "late")] + [("ts", "max")]
+    steps: Any = pa.table(columns).group_by("step", use_threads=False).aggregate(wanted)
+    names = ["step", *(f"{name}_{how}" for name, how in wanted)]
+    return list(zip(*(steps[name].to_pylist() for name in names), strict=True))
+
+
+_CHARTED: Final = ["obis", "ts", "digits", "decimals", "number", "lag_ms", "flags"]
 _WORDS: Final = ["obis", "text", "unit"]
 _TOLD: Final = [*_WORDS, "ts", "digits", "decimals", "number", "lag_ms", "flags"]
 _POWERS: Final = [10**n for n in range(DECIMALS_MAX + 1)]

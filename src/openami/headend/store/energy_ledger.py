@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 from openami.headend.consumption import DAY_MS, GAP_MS, DayFold, Sample, fold_day
 from openami.headend.periods import Course, Grid, Step, boundaries, course, register_at
 from openami.headend.store import MeterRow, Reading, StoreError
-from openami.headend.store.closed_chart import Window, chart_points, gaps
-from openami.headend.store.closed_content import closed_days, with_live
-from openami.headend.store.closed_reading import asked, closed_readings, closed_spans
+from openami.headend.store.closed_chart import Window, chart_points, charted_files, gaps
+from openami.headend.store.closed_content import OF_METER, closed_days, with_live
+from openami.headend.store.closed_reading import asked, closed_spans
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy import (
     ACTIVE_IMPORT,
@@ -273,21 +273,16 @@ class EnergyLedger(ABC):
             first, last = place(begin)[0], place(end - 1)[0]
             spans = await closed_spans(self._rows, feeder_id, meter_serial, first, last)
             told = [await self._charted(of, window, *gap) for gap in gaps((first, last), spans)]
-            live = [await self._rows(_LIVE_OF, *of, *span) for span in spans]
-            files, closed = await closed_readings(
-                *(self._rows, feeder_id, meter_serial, first, last),
-                obis=str(obis),
-                since_ms=begin,
-                until_ms=end,
-            )
-            if files == spans:
+            beside = await self._rows(_LIVE_OF, *of, spans[0][0], spans[-1][1]) if spans else []
+            files = cast(Any, await self._rows(OF_METER, feeder_id, meter_serial, first, last))
+            if [(file[2], file[3]) for file in files] == spans:
                 break
         else:
             raise StoreError(
                 f"{feeder_id} {meter_serial} is being closed just now", remedy="ask again"
             )
         return await asyncio.to_thread(
-            lambda: chart_points(window, chain(*told), closed, chain(*live))
+            lambda: chart_points(window, *told, charted_files(window, files, beside, str(obis)))
         )
 
     async def _charted(
