@@ -22,7 +22,11 @@ ALWAYS = (
     ("bench_judge",),
     ("bench_door",),
 )
-WITH_POSTGRES = (("bench_ingest", "postgres"), ("bench_pages", "postgres"), ("bench_closed", "postgres"))
+WITH_POSTGRES = (
+    ("bench_ingest", "postgres"),
+    ("bench_pages", "postgres"),
+    ("bench_closed", "postgres"),
+)
 
 
 def main() -> int:

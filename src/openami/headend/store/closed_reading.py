@@ -42,12 +42,11 @@ async def closed_spans(
 
 async def closed_readings(
     rows: Rows, feeder_id: str, meter_serial: str, first: int, last: int, **chosen: Any
-) -> tuple[Sequence[Span], Sequence["ClosedReading"]]:
-    """Return a meter's files that reach into buckets, and what is chosen of them. Raises ClosedDamaged."""
+) -> Sequence["ClosedReading"]:
+    """Return what is chosen of a meter's files that reach into buckets. Raises ClosedDamaged."""
     files = await rows(OF_METER, feeder_id, meter_serial, first, last)
     if not files:
-        return [], []
-    told = await asyncio.to_thread(
+        return []
+    return await asyncio.to_thread(
         lambda: [row for file in files for row in opened(file, **chosen)]
     )
-    return [(file[2], file[3]) for file in cast(Any, files)], told

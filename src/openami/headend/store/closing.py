@@ -157,7 +157,7 @@ def close_month(found: Found, files: Sequence[File], now: datetime) -> Steps[int
 
     Raises Changed when what leaves is not what was found: then nothing is changed.
     """
-    yield from do("UPDATE closing SET through = through")  # late readings wait for this transaction
+    yield from _in_turn()
     due, (first, last) = found.due, found.span
     meter = (due.feeder_id, due.meter_serial)
     ids = [row[0] for row in (yield from ask(_SERIES, *meter))]
@@ -184,6 +184,11 @@ def close_month(found: Found, files: Sequence[File], now: datetime) -> Steps[int
     if last < month_around(due.bucket)[1]:
         yield from insert(CLOSING_DUE, [last + 1, *meter])
     return len(left)
+
+
+def _in_turn() -> Steps[None]:
+    """Let closing and late readings wait for one another, whichever processes they are of."""
+    yield from do("UPDATE closing SET through = through")
 
 
 def _key(row: Row) -> Any:
@@ -263,9 +268,7 @@ def bring_back(readings: Sequence[Cell]) -> Steps[None]:
     }
     if not pending:
         return
-    yield from do(
-        "UPDATE closing SET through = through"
-    )  # a month that is being closed first becomes so
+    yield from _in_turn()
     while pending:
         bucket, series, _ = next(iter(pending))
         [meter] = yield from ask("SELECT feeder_id, meter_serial FROM series WHERE id = ?1", series)

@@ -228,7 +228,7 @@ class Queries(ABC):
         """Return closed readings behind one key and not behind another."""
         if until[0] < after[0]:
             return []
-        _, found = await closed_readings(
+        found = await closed_readings(
             *(self._rows, *meter, after[0], until[0]),
             obis=None if obis is None else str(obis),
             since_ms=ms_at(after[0], after[1]),
