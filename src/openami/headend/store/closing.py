@@ -37,9 +37,6 @@ from openami.headend.store.tables import (
 if TYPE_CHECKING:
     from openami.headend.store.closed_file import ClosedReading
 
-# Looked at in one go: a day, some thousand readings of a meter.
-_BUCKETS_AT_ONCE: Final = 6
-
 _SERIES: Final = (
     "SELECT s.id, s.obis, u.text FROM series s JOIN unit u ON u.id = s.unit "
     "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 ORDER BY s.id"
@@ -51,11 +48,14 @@ _LEAVING: Final = (
     "FROM slot WHERE slot.bucket < ?4) "
     "SELECT r.bucket, r.series, r.ms, {value}, r.flags, r.lag_ms "
     "FROM slot CROSS JOIN series s CROSS JOIN reading r WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 "
-    f"AND r.bucket = slot.bucket AND r.bucket <= ?4 AND r.series = s.id AND {MAY_LEAVE.format('r')}"
+    f"AND r.bucket = slot.bucket AND r.bucket <= ?4 AND r.series = s.id AND {MAY_LEAVE.format('r')} "
+    "ORDER BY r.bucket LIMIT ?5"
 )
 _FIRST_OPEN: Final = (
     "SELECT min(bucket) FROM reading WHERE bucket > coalesce((SELECT through FROM closing), ?1)"
 )
+# No bucket is cut in two, however much somebody has put into it.
+_WHOLE_BUCKET: Final = 2**31 - 1
 # Before every bucket there can be.
 BEFORE_ALL: Final = -(2**31)
 
@@ -118,15 +118,21 @@ def find(due: Due) -> Steps[Found]:
     meter = (due.feeder_id, due.meter_serial)
     month = month_around(due.bucket)
     spans = [(row[0], row[1]) for row in cast(Any, (yield from ask(SPANS, *meter, *month)))]
-    (first, end), is_there = span_to_write(due.bucket, spans)
-    live: list[Row] = []
-    last = first - 1
-    while last < end and len(live) < READINGS_PER_FILE_MAX:
-        begin, last = last + 1, min(last + _BUCKETS_AT_ONCE, end)
-        live += [tuple(row) for row in (yield from ask(_LEAVING, *meter, begin, last))]
+    (first, last), is_there = span_to_write(due.bucket, spans)
+    live = yield from ask(_LEAVING, *meter, first, last, READINGS_PER_FILE_MAX + 1)
+    if len(live) > READINGS_PER_FILE_MAX:
+        full = cast(
+            int, live[-1][0]
+        )  # there may be more of this bucket: the next file begins with it
+        if live[0][0] != full:
+            live, last = [row for row in live if row[0] != full], full - 1
+        else:
+            live, last = (yield from ask(_LEAVING, *meter, full, full, _WHOLE_BUCKET)), full
     named = (yield from _named(meter, live)) if live else []
     files = (yield from ask(OF_METER, *meter, first, first)) if is_there else []
-    return Found(due, (first, last), live, named, files[0] if files else None)
+    return Found(
+        due, (first, last), [tuple(row) for row in live], named, files[0] if files else None
+    )
 
 
 def files_of(found: Found) -> Sequence[File]:
