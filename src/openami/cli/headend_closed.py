@@ -44,8 +44,11 @@ def close(after_days: int, dry_run: bool, store: str, as_json: bool) -> None:
     if dry_run:
         before = SystemClock().now() - timedelta(days=after_days)
         months = with_store(store, lambda open_store: open_store.months_to_close(before))
-        for month in months:
-            print_json({"month": month}) if as_json else click.echo(month)
+        if as_json:
+            for month in months:
+                print_json({"month": month})
+        else:
+            print_table(["month"], [[month] for month in months])
         say(f"{len(months)} months would be closed" if months else "nothing is to be closed")
         return
 
