@@ -76,7 +76,7 @@ class ClosedLedger(ABC):
 
     async def close_month(self, due: Due, now: datetime) -> int:
         for _ in range(_TRIES_MAX):
-            # Written and proved before anybody has to wait: a file is a quarter of a second of reckoning.
+            # Written and proved before anybody has to wait: a file is some tenths of a second of reckoning.
             found = await asked(self._rows, closing.find(due))
             files = await asyncio.to_thread(closing.files_of, found)
             with suppress(closing.Changed):
