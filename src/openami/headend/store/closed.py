@@ -19,7 +19,7 @@ from openami.headend.store.identity import BUCKET_MS, from_ms, place, to_ms
 # Gateways keep for a week what they have sent, and a month without an uplink is a bad one: what comes later than
 # that is rare, and costs a file written again.
 AFTER_DAYS_MIN: Final = 31
-# Of one file, at which a month is cut: a month of eleven registers every quarter hour, and some tenths of a second to
+# Of one file, at which a month is cut: a month of eleven registers every quarter hour, some tenths of a second to
 # close. Of a register told each minute it is two days.
 READINGS_PER_FILE_MAX: Final = 32_768
 # Rows of one answer about files, each a hundred bytes without its content: eight years of a thousand meters.
