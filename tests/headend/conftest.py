@@ -33,7 +33,7 @@ _TABLES = (
     *("unit", "series", "reading", "conflict", "latest", "meter", "gateway", "event"),
     "latest_kept",
     *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
-    *("energy_day", "energy_due"),
+    *("energy_day", "energy_due", "closed", "closing_due"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
     *("alarm", "traffic", "bandwidth_budget", "bulk", "bulk_meter"),
     *("account", "sign_in", "api_token", "first_link", "sign_in_attempt"),
@@ -44,7 +44,7 @@ _EMPTY = (
     "DO $$ BEGIN IF to_regclass('openami.tally') IS NOT NULL THEN "
     + "".join(f"DELETE FROM openami.{table};" for table in _TABLES)
     + "INSERT INTO openami.tally DEFAULT VALUES; TRUNCATE openami.audit; "
-    + "UPDATE openami.alarm_look SET looked_to = 0; "
+    + "UPDATE openami.alarm_look SET looked_to = 0; UPDATE openami.closing SET through = NULL; "
     + f"UPDATE openami.audit_end SET number = 0, hash = '{GENESIS}'; END IF; END $$"
 )
 

@@ -125,6 +125,15 @@ STORIES: Final = (
         told(f"{H}store_free_bytes", f"{100 * GIB}-{10 * GIB // 144}x150"),
         step_m=10,
     ),
+    *(
+        Story(
+            "HeadendClosingFails",
+            121,
+            told(f"{H}closing_{what}", "1x200"),
+            told(f"{H}closing_{what}", "0x200"),
+        )
+        for what in ("damaged", "failed")
+    ),
     Story(
         "HeadendCertificateEnds",
         1,

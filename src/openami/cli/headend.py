@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from openami.cli.headend_backup import backup, restore, settle
+from openami.cli.headend_closed import close, closed
 from openami.cli.headend_enrolment import (
     certificates,
     enroll,
@@ -64,6 +65,8 @@ for _command in (
     retention,
     workers,
     certify_slices,
+    close,
+    closed,
 ):
     headend.add_command(_command)
 

@@ -101,6 +101,7 @@ def _told(manifest: "Manifest") -> Row:
         "schema": manifest.db_schema,
         "bytes": manifest.bytes,
         "readings": manifest.tables["reading"].rows,
+        "closedFiles": manifest.tables["closed"].rows if "closed" in manifest.tables else 0,
         "sha256": manifest.sha256,
     }
 

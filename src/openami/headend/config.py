@@ -26,6 +26,9 @@ slices = 8                                              # into how many shares t
 name = "hes-a"                                          # what people call this one; the machine's where left out
 lease_s = 10                                            # who does not show itself for so long is replaced
 
+[closing]                                               # months become Parquet; needs openami[parquet]
+after_days = 45                                         # so many days after their end; 0 for never
+
 [web]                                                   # the console and the API; without it there are none
 listen = "0.0.0.0:8443"
 cert_file = "/etc/openami/web.pem"
@@ -49,10 +52,12 @@ import msgspec
 
 from openami.headend.accounts.proxy import ProxyAuthSettings, ProxyRules
 from openami.headend.accounts.users import AccountError
+from openami.headend.closing import AFTER_DAYS, can_close
 from openami.headend.gap_life import GRACE_S
 from openami.headend.horizon import KEEP_MONTHS_MIN
 from openami.headend.listening import Listening, ListeningError, WebSettings, listening_of
 from openami.headend.slices import SLICES_DEFAULT, SLICES_MAX, session_name
+from openami.headend.store.closed import AFTER_DAYS_MIN
 from openami.headend.worker_life import LEASE_MAX_S, LEASE_MIN_S, LEASE_S
 from openami.mqtt.settings import CLIENT_ID_CHARS_MAX, BrokerSettings
 from openami.profile import CatalogueError, RegisterCatalogue, one_line, shipped_catalogue
@@ -119,6 +124,13 @@ class WorkersSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Who has not shown itself for so long is replaced."""
 
 
+class ClosingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When months are closed; the table ``[closing]``."""
+
+    after_days: Annotated[int, msgspec.Meta(ge=0)] = AFTER_DAYS
+    """So many days after a month's end; 0 is never."""
+
+
 class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a head-end has to know to run."""
 
@@ -134,8 +146,21 @@ class HeadendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     completeness: CompletenessSettings = CompletenessSettings()
     retention: RetentionSettings = RetentionSettings()
     workers: WorkersSettings | None = None
+    closing: ClosingSettings | None = None
     web: WebSettings = WebSettings()
     proxy_auth: ProxyAuthSettings | None = None
+
+    def close_after_days(self) -> int | None:
+        """Return when months are closed, None for never. Raises ConfigError."""
+        if self.closing is None or not self.closing.after_days:
+            return None
+        if self.closing.after_days < AFTER_DAYS_MIN:
+            raise ConfigError(f"[closing] after_days is at least {AFTER_DAYS_MIN}, or 0 for never")
+        if not can_close():
+            raise ConfigError(
+                "[closing] needs pyarrow: pip install 'openami[parquet]', or after_days = 0"
+            )
+        return self.closing.after_days
 
     def listening(self) -> Listening | None:
         """Return where the console and the API are reached; None where they are not. Raises ConfigError."""
@@ -283,6 +308,7 @@ def _explain(path: Path, text: str, error: str) -> str:
             "completeness": CompletenessSettings,
             "retention": RetentionSettings,
             "workers": WorkersSettings,
+            "closing": ClosingSettings,
             "web": WebSettings,
             "proxy_auth": ProxyAuthSettings,
         }

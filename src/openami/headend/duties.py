@@ -17,6 +17,7 @@ from openami.clock import Clock
 from openami.headend.alarm_watch import AlarmWatch
 from openami.headend.broker_link import BrokerLink
 from openami.headend.bulk_work import BulkWork
+from openami.headend.closing import Closing
 from openami.headend.config import HeadendConfig
 from openami.headend.downlink import Downlink
 from openami.headend.folding import Folding
@@ -62,6 +63,11 @@ def duties(village: Village, downlink: Downlink | None) -> Mapping[str, Coroutin
         "alarms": AlarmWatch(store, clock, village.link).run(),
         "energy": Folding(store).run(),
     }
+    after_days = village.config.close_after_days()
+    if after_days is not None:
+        closing = Closing(store, clock, after_days=after_days)
+        village.statistics.closing = lambda: closing.seen
+        found["closing"] = closing.run()
     if downlink is not None:
         bulk = BulkWork(
             store,

@@ -20,6 +20,7 @@ import structlog
 from openami.clock import Clock
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
 from openami.headend.certificate_watch import watch_certificate
+from openami.headend.closing import refuse_unreadable
 from openami.headend.config import ConfigError, HeadendConfig
 from openami.headend.duties import patient
 from openami.headend.links import new_first_link
@@ -69,12 +70,14 @@ async def run(
     config.check_workers()
     listening = config.listening()
     config.proxy_rules()
+    config.close_after_days()
     tracing = _tracing()
     async with _told_to_end(stop), AsyncExitStack() as resources:
         resources.push_async_callback(asyncio.to_thread, tracing.close)
         store = await _opened_store(config.store, resources, stop)
         if store is None:
             return
+        await refuse_unreadable(store)
         streams = _streams(config, store, clock, tracing)
         metrics = HeadendMetrics(
             streams.statistics, refused_documents=lambda: streams.refused_documents

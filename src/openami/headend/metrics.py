@@ -28,6 +28,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from openami import __version__
+from openami.headend.closing import ClosingSeen
 from openami.headend.feeder_losses import Loss
 from openami.headend.standing import Standing
 from openami.headend.statistics import LAG_CLASSES_S, Statistics
@@ -136,6 +137,7 @@ class _LookedAt(Collector):
             "End of the head-end's own certificate; NaN without one",
             float("nan") if until is None else until.timestamp(),
         )
+        yield from _closed(self._metrics.statistics.closing())
         look = self.look
         if look is None:  # the registry asks for names when it is given a collector
             return
@@ -194,6 +196,14 @@ def _stream(done: Statistics) -> Iterator[Metric]:
         buckets=buckets,
         sum_value=done.lags.total_s,
     )
+
+
+def _closed(seen: ClosingSeen) -> Iterator[Metric]:
+    yield _gauge("closed_readings", "Readings in closed months", seen.totals.readings)
+    yield _gauge("closed_bytes", "Bytes of closed months", seen.totals.bytes)
+    yield _gauge("closing_due", "Months of meters that wait to be closed", seen.totals.due)
+    yield _gauge("closing_damaged", "Closed months that are damaged", len(seen.damaged))
+    yield _gauge("closing_failed", "1 when the last pass of closing failed", bool(seen.fault))
 
 
 def _village(survey: Survey) -> Iterator[Metric]:

@@ -52,6 +52,8 @@ class Facts:
     certificate_until: datetime | None = None
     standing: Standing | None = None
     """None where one head-end takes everything."""
+    closing_fault: str = ""
+    """Why months are not closed, or what of them is damaged."""
     now: datetime
 
 
@@ -64,6 +66,8 @@ def checks(facts: Facts) -> Sequence[Check]:
         found.append(_certificate(facts.certificate_until - facts.now))
     if facts.standing is not None:
         found.append(_slices(facts.standing))
+    if facts.closing_fault:
+        found.append(Check("closing", CheckState.DEGRADED, facts.closing_fault))
     return sorted(found, key=lambda check: _WORST_FIRST.index(check.state))
 
 

@@ -2,10 +2,11 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from openami.headend.closing import ClosingSeen
 from openami.headend.ingest import Accepted, Decision
 from openami.headend.store import Tally
 
@@ -40,6 +41,8 @@ class Statistics:
     """How often the broker had forgotten us, and what waited for us with it."""
     store_losses: int = 0
     pruned: int = 0
+    closing: Callable[[], ClosingSeen] = ClosingSeen
+    """What closing months has found (decision 0075)."""
     readings_removed: int = 0
     """Because of their age (decision 0074)."""
     left_to_slices: int = 0

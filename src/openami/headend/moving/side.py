@@ -7,8 +7,8 @@ from openami.headend.moving.rows import Layout, MoveError, Row
 from openami.headend.store.marks import Mark
 from openami.headend.store.steps import Steps
 
-# Read, hashed and written at a time. The widest rows are rejected messages, at most 128 KiB each: 128 MiB at the
-# very worst, and some hundred KiB of readings.
+# Read, hashed and written at a time. The widest rows are rejected messages, at most 128 KiB each, and closed
+# months, mostly 40 to 90 KiB: 128 MiB at the very worst, and some hundred KiB of live readings.
 BATCH_ROWS: Final = 1_000
 # How an engine's own schema came about is its own story, and a mark is about one store.
 NOT_MOVED: Final = frozenset({"migration", *Mark})

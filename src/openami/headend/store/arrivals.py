@@ -6,13 +6,23 @@ A page asks for all of them at once: a question for each meter would take a thir
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from openami.headend.store.identity import BUCKET_MS, from_ms, place, quality_of, to_ms
+from openami.headend.store.closed_content import CONTENT, opened
+from openami.headend.store.identity import (
+    BUCKET_MS,
+    from_ms,
+    ms_at,
+    place,
+    quality_of,
+    rank_of,
+    to_ms,
+)
 from openami.headend.store.plan import Cell
 from openami.headend.store.steps import Row
 from openami.profile import Obis, Quality
@@ -151,7 +161,29 @@ class ArrivalQueries(ABC):
         buckets = range(span[2], span[4] + 1)
         cells: list[Cell] = [*span, *buckets, *(meters or ())]
         count = None if meters is None else len(meters)
-        return _by_series(await self._rows(put_together(sql, len(buckets), count), *cells))
+        live = await self._rows(put_together(sql, len(buckets), count), *cells)
+        closed = await self._closed_arrivals(sql is ARRIVALS_OF_BILLING, span, meters)
+        # A reading that is both closed and live is one: what came late, and what was told of it since.
+        return _by_series({row[:3]: row for row in (*closed, *live)}.values() if closed else live)
+
+    async def _closed_arrivals(
+        self, of_billing: bool, span: _Span, meters: Sequence[str] | None
+    ) -> list[Row]:
+        """Return the same of months that are closed."""
+        feeder, gateway, *places = span
+        named = "" if meters is None else f"AND m.meter_serial IN ({_places(5, len(meters))})"
+        files = await self._rows(
+            f"SELECT {CONTENT} FROM meter m JOIN closed c ON c.feeder_id = m.feeder_id "
+            "AND c.meter_serial = m.meter_serial WHERE m.feeder_id = ?1 AND m.gateway_id = ?2 "
+            f"AND c.first_bucket <= ?4 AND c.last_bucket >= ?3 {named}",
+            *(feeder, gateway, places[0], places[2]),
+            *(meters or ()),
+        )
+        if not files:
+            return []
+        return await asyncio.to_thread(
+            lambda: [row for file in files for row in _told_in(file, of_billing, places)]
+        )
 
     async def _behind(self, feeder_id: str, gateway_id: str) -> list[str]:
         rows = await self._rows(
@@ -182,7 +214,16 @@ def _places(first: int, count: int) -> str:
     return ", ".join(f"?{number}" for number in range(first, first + count))
 
 
-def _by_series(rows: Sequence[Row]) -> dict[tuple[str, str], list[Arrival]]:
+def _told_in(file: Row, of_billing: bool, places: Sequence[int]) -> Iterator[Row]:
+    """Yield a file's readings of the billing register, or of all others, as _ARRIVALS tells live ones."""
+    begin, end = ms_at(places[0], places[1]), ms_at(places[2], places[3])
+    chosen = str(BILLING) if of_billing else None
+    for row in opened(file, obis=chosen, since_ms=begin, until_ms=end):
+        if of_billing or row.obis != str(BILLING):
+            yield file[1], row.obis, ms_at(row.bucket, row.ms), row.lag_ms, rank_of(row.flags)
+
+
+def _by_series(rows: Iterable[Row]) -> dict[tuple[str, str], list[Arrival]]:
     found: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
     for serial, obis, at, lag_ms, rank in cast(Any, rows):
         found[serial, obis].append(Arrival(at, lag_ms, quality_of(rank)))

@@ -28,6 +28,7 @@ from openami.headend.store.alarms import AlarmStore
 from openami.headend.store.arrivals import ArrivalStore
 from openami.headend.store.assets import AssetStore
 from openami.headend.store.bulks import BulkStore
+from openami.headend.store.closed import ClosedStore
 from openami.headend.store.counts import CountStore
 from openami.headend.store.energy import EnergyStore
 from openami.headend.store.gaps import GapStore
@@ -252,6 +253,7 @@ class HeadEndStore(
     TrafficStore,
     ArrivalStore,
     BulkStore,
+    ClosedStore,
     RestoreStore,
     RetentionStore,
     WorkerStore,

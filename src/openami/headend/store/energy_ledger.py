@@ -14,6 +14,9 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 from openami.headend.consumption import DAY_MS, GAP_MS, DayFold, Sample, fold_day
 from openami.headend.periods import Course, Grid, Step, boundaries, course, register_at
 from openami.headend.store import MeterRow, Reading, StoreError
+from openami.headend.store.closed_chart import Window, chart_points, charted_files, gaps
+from openami.headend.store.closed_content import OF_METER, closed_days, with_live
+from openami.headend.store.closed_reading import asked, closed_spans
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy import (
     ACTIVE_IMPORT,
@@ -28,7 +31,7 @@ from openami.headend.store.energy import (
     SeriesEnergy,
 )
 from openami.headend.store.energy_rows import DAY_COLUMNS, day_cells, read_day, sample_of
-from openami.headend.store.identity import BUCKET_MS, from_ms, place, to_ms
+from openami.headend.store.identity import BUCKET_MS, from_ms, ms_at, place, to_ms
 from openami.headend.store.plan import Cell
 from openami.headend.store.queries import reading_of
 from openami.headend.store.steps import Row, Steps, ask, change, insert, look
@@ -106,6 +109,19 @@ _CHART: Final = (
     "GROUP BY step ORDER BY step"
 )
 
+# Beside a file lies little: one row of each silence, each conflict, and what came late.
+_LIVE_OF: Final = (
+    "WITH RECURSIVE slot (bucket) AS ("
+    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?4) "
+    "UNION ALL SELECT (SELECT min(bucket) FROM reading WHERE bucket > slot.bucket) "
+    "FROM slot WHERE slot.bucket < ?5) "
+    "SELECT r.bucket, r.ms, {value}, r.flags, r.lag_ms FROM slot CROSS JOIN series s CROSS JOIN reading r "
+    "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 AND s.obis = ?3 "
+    "AND r.bucket = slot.bucket AND r.bucket <= ?5 AND r.series = s.id"
+)
+# A month is closed in a quarter of a second, and the next one a second later.
+_LOOKS_MAX: Final = 3
+
 
 class _Of(NamedTuple):
     """Which series are meant."""
@@ -137,7 +153,7 @@ def fold_due(directory: Directory, at_most: int) -> Steps[int]:
         for number in range(_BUCKETS_A_DAY + 1)
     )
     rows = yield from look(ENERGY_READINGS, list(buckets))
-    folds = _folded(due, rows)
+    folds = _folded(due, with_live((yield from closed_days(due)), rows))
     yield from insert(
         ENERGY_DAY,
         list(chain.from_iterable(day_cells(series, fold) for (series, _), fold in folds.items())),
@@ -259,15 +275,32 @@ class EnergyLedger(ABC):
         begin, end, step_ms = to_ms(since), to_ms(until), step_s * 1000
         if step_s < 1 or (end - begin) > PERIODS_MAX * step_ms:
             raise ValueError(f"a chart has 1 to {PERIODS_MAX} steps of a second or more")
-        rows = await self._rows(
-            _CHART,
-            *(place(begin)[0], place(end)[0], feeder_id, meter_serial, str(obis)),
-            *(begin, end, step_ms, _LATE_MS),
+        window = Window(begin, end, step_ms)
+        of = (feeder_id, meter_serial, str(obis))
+        for _ in range(_LOOKS_MAX):
+            first, last = place(begin)[0], place(end - 1)[0]
+            spans = await closed_spans(self._rows, feeder_id, meter_serial, first, last)
+            told = [await self._charted(of, window, *gap) for gap in gaps((first, last), spans)]
+            beside = await self._rows(_LIVE_OF, *of, spans[0][0], spans[-1][1]) if spans else []
+            files = cast(Any, await self._rows(OF_METER, feeder_id, meter_serial, first, last))
+            if [(file[2], file[3]) for file in files] == spans:
+                break
+        else:
+            raise StoreError(
+                f"{feeder_id} {meter_serial} is being closed just now", remedy="ask again"
+            )
+        return await asyncio.to_thread(
+            lambda: chart_points(window, *told, charted_files(window, files, beside, str(obis)))
         )
-        return [
-            ChartPoint(from_ms(begin + step * step_ms), from_ms(last_ms), *told)
-            for step, *told, last_ms in cast(Any, rows)
-        ]
+
+    async def _charted(
+        self, of: tuple[str, str, str], window: Window, first: int, last: int
+    ) -> list[Row]:
+        """Return what lies live in buckets of which there is no file, by step."""
+        end = min(window.end, ms_at(last + 1, 0) - BUCKET_MS // 2)
+        return await self._rows(
+            _CHART, first, last, *of, window.begin, end, window.step_ms, _LATE_MS
+        )
 
     async def _folds(self, of: _Of, first: int, last: int) -> dict[str, list[DayFold]]:
         """Return the days of a window and their sound neighbours, by serial; those that are due folded anew."""
@@ -294,7 +327,9 @@ class EnergyLedger(ABC):
         days = [day for _, _, day in wanted]
         rows = await self._rows(_DUE_READINGS, *of, min(days), max(days))
         keys = {(series, day): serial for series, serial, day in wanted}
-        fresh = _folded(keys, (row for row in rows if row[:2] in keys))
+        # After the live ones: what is closed meanwhile is then told twice, and not left out.
+        closed = await asked(self._rows, closed_days(keys))
+        fresh = _folded(keys, with_live(closed, [row for row in rows if row[:2] in keys]))
         for (series, day), fold in fresh.items():
             folds[keys[series, day]][day] = fold
         return {

@@ -24,19 +24,22 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 # flags: bits 0 and 1 the quality, bits 2 and 3 the JSON type, from bit 4 the number of the unit, 0 when it is
 # the series' own: a good float in its usual unit is 0, which takes no byte. The view `readings` reads them.
-_QUALITY_MASK: Final = 0b11
+QUALITY_MASK: Final = 0b11
 _KIND_SHIFT: Final = 2
-_KIND_MASK: Final = 0b1100
+KIND_MASK: Final = 0b1100
 UNIT_SHIFT: Final = 4
 
 # Worst last: the latest reading shows the worst that was told of its moment.
 _QUALITIES: Final = (Quality.GOOD, Quality.SUSPECT, Quality.COMMS_LOST)
 _GOOD, _SUSPECT, _COMMS_LOST = range(3)
 COMMS_LOST_RANK: Final = _COMMS_LOST
+SUSPECT_RANK: Final = _SUSPECT
 _RANK_OF: Final = {quality: rank for rank, quality in enumerate(_QUALITIES)}
 
 Number = int | float
 _FLOAT, _INT, _BOOL, _TEXT = range(4)
+# Numbers as they lie in the flags are less than this.
+FIRST_KIND_OF_NO_NUMBER: Final = _BOOL << _KIND_SHIFT
 _KIND_OF: Final[dict[type, int]] = {float: _FLOAT, int: _INT, bool: _BOOL, str: _TEXT}
 
 _OF_KIND: Final[tuple[Callable[[Number], Value], ...]] = (float, int, bool)
@@ -87,12 +90,17 @@ def in_own_unit(flags: int, unit_id: int) -> int:
 
 def rank_of(flags: int) -> int:
     """Return how bad the quality is; 0 is good."""
-    return flags & _QUALITY_MASK
+    return flags & QUALITY_MASK
 
 
 def quality_of(flags: int) -> Quality:
     """Return the quality."""
-    return _QUALITIES[flags & _QUALITY_MASK]
+    return _QUALITIES[flags & QUALITY_MASK]
+
+
+def is_number(flags: int) -> bool:
+    """Return whether the value is a number: neither truth nor text."""
+    return (flags & KIND_MASK) < FIRST_KIND_OF_NO_NUMBER
 
 
 def stored_value(value: Value) -> Stored:
@@ -105,7 +113,7 @@ def stored_value(value: Value) -> Stored:
 def value_of(number: Stored | None, text: str | None, flags: int) -> Value:
     """Return the value that was told, in its JSON type. SQLite gives both kinds as ``number``."""
     stored = number if text is None else text
-    kind = (flags & _KIND_MASK) >> _KIND_SHIFT
+    kind = (flags & KIND_MASK) >> _KIND_SHIFT
     if kind == _TEXT:
         assert isinstance(stored, str)
         return stored
@@ -120,7 +128,7 @@ def stored_as_told(stored: Stored, flags: int) -> Stored:
     """
     if isinstance(stored, str):
         return stored
-    if (flags & _KIND_MASK) >> _KIND_SHIFT == _FLOAT:
+    if (flags & KIND_MASK) >> _KIND_SHIFT == _FLOAT:
         return float(stored) if float(stored) == stored else stored
     return int(stored) if isinstance(stored, int) or stored.is_integer() else stored
 
@@ -135,7 +143,7 @@ def same_value(one: Stored, its_flags: int, other: Stored, other_flags: int) -> 
 
 def sort_of(flags: int) -> int:
     """Return unit and kind of a value, in which an int and a float are one kind: a number."""
-    kind = (flags & _KIND_MASK) >> _KIND_SHIFT
+    kind = (flags & KIND_MASK) >> _KIND_SHIFT
     return flags >> UNIT_SHIFT << _KIND_SHIFT | (_FLOAT if kind == _INT else kind)
 
 
@@ -147,7 +155,7 @@ def settled(flags: int, told: int) -> int:
     """
     ranks = {rank_of(flags), rank_of(told)} - {_COMMS_LOST}
     rank = max(ranks, default=_COMMS_LOST)
-    return flags & ~_QUALITY_MASK | rank
+    return flags & ~QUALITY_MASK | rank
 
 
 def storable_text(text: str) -> str:

@@ -33,6 +33,7 @@ from openami.headend.store.alarm_ledger import AlarmLedger
 from openami.headend.store.arrivals import ArrivalQueries
 from openami.headend.store.asset_ledger import AssetLedger
 from openami.headend.store.bulk_ledger import BulkLedger
+from openami.headend.store.closed_ledger import ClosedLedger
 from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy_ledger import EnergyLedger
@@ -161,6 +162,7 @@ class PostgresStore(
     TrafficQueries,
     ArrivalQueries,
     BulkLedger,
+    ClosedLedger,
     RestoreLedger,
     RetentionLedger,
     WorkerLedger,
@@ -472,6 +474,7 @@ def _statement(sql: str) -> str:
         sql.replace("?", "$")
         .replace("{value}", "r.number, r.text")
         .replace("{other}", "c.number, c.text")
+        .replace("{returned}", "number, text")
         .replace(
             "{differs}",
             "r.number IS DISTINCT FROM given.number OR r.text IS DISTINCT FROM given.text",

@@ -6,7 +6,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from openami.headend.store import (
     ROWS_MAX,
@@ -21,6 +21,8 @@ from openami.headend.store import (
     StoredFinding,
     Tally,
 )
+from openami.headend.store.closed_content import split
+from openami.headend.store.closed_reading import closed_readings, closed_spans
 from openami.headend.store.identity import (
     BUCKET_MS,
     from_ms,
@@ -35,10 +37,15 @@ from openami.headend.store.steps import Row
 from openami.headend.store.writing import TALLY_COLUMNS
 from openami.profile import Obis
 
+if TYPE_CHECKING:
+    from openami.headend.store.closed_file import ClosedReading
+
 # One page of readings: a megabyte of objects, and a few milliseconds of the database.
 PAGE_ROWS_MAX: Final = 4_000
 # A week of four-hour buckets at a time: what has to be sorted for one page stays small.
 PAGE_BUCKETS_MAX: Final = 42
+# Where a month is closed there is little beside its file, so one page is the whole of it.
+MONTH_BUCKETS_MAX: Final = 31 * 6
 
 # Later than every bucket there can be (year 9999), and within four bytes.
 _LAST_BUCKET: Final = 2**31 - 1
@@ -185,27 +192,60 @@ class Queries(ABC):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> AsyncIterator[Reading]:
-        # A page ends where a row was left out or a week of buckets ends; the next begins behind it.
+        # A page ends where a row was left out, a week of buckets or a file ends; the next begins behind it.
         after = (_FIRST_BUCKET, _FIRST_MS, "") if since is None else (*place(to_ms(since)), "")
         end = (_LAST_BUCKET, _FIRST_MS) if until is None else place(to_ms(until))
         of = ("", "\x7f") if obis is None else (str(obis), str(obis))
-        while True:
-            slots = await self._rows(SLOTS, after[0], end[0], PAGE_BUCKETS_MAX)
-            if not slots:
-                return
-            last = cast(int, slots[-1][0])
-            rows = await self._rows(
+        meter = (feeder_id, meter_serial)
+        while after[0] <= end[0]:
+            reach, at_once = await self._reach(*meter, after[0], end[0])
+            slots = await self._rows(SLOTS, after[0], reach, at_once)
+            last = cast(int, slots[-1][0]) if slots else reach
+            rows = slots and await self._rows(
                 PAGE,
-                *(after[0], last, PAGE_BUCKETS_MAX, feeder_id, meter_serial, *of),
+                *(after[0], last, at_once, *meter, *of),
                 *(*after, *end, PAGE_ROWS_MAX),
             )
-            for *told, name in cast(Any, rows):
-                yield reading_of(feeder_id, meter_serial, name, told)
+            told = {(row[0], row[1], row[-1]): row[:-1] for row in cast(Any, rows)}
             if len(rows) == PAGE_ROWS_MAX:
-                bucket, ms, *_, name = cast(Any, rows[-1])
-                after = (bucket, ms, name)
+                following = list(told)[-1]
             else:
-                after = (last + 1, _FIRST_MS, "")
+                following = ((last if len(slots) == at_once else reach) + 1, _FIRST_MS, "")
+            for each in await self._closed(meter, obis, after, min(following, (*end, ""))):
+                told.setdefault((each.bucket, each.ms, each.obis), _told(each))
+            for key in sorted(told):
+                yield reading_of(*meter, key[2], told[key])
+            if not slots and reach == end[0]:
+                return
+            after = following
+
+    async def _reach(
+        self, feeder_id: str, meter_serial: str, first: int, last: int
+    ) -> tuple[int, int]:
+        """Return up to which bucket a page may go, and how many it may have: within a file, or before the next."""
+        for begin, end in await closed_spans(self._rows, feeder_id, meter_serial, first, last):
+            if begin <= first:
+                return min(end, last), MONTH_BUCKETS_MAX
+            return begin - 1, PAGE_BUCKETS_MAX
+        return last, PAGE_BUCKETS_MAX
+
+    async def _closed(
+        self,
+        meter: tuple[str, str],
+        obis: Obis | None,
+        after: tuple[int, int, str],
+        until: tuple[int, int, str],
+    ) -> Sequence["ClosedReading"]:
+        """Return closed readings behind one key and not behind another."""
+        if until[0] < after[0]:
+            return []
+        found = await closed_readings(
+            *(self._rows, *meter, after[0], until[0]),
+            obis=None if obis is None else str(obis),
+            since_ms=ms_at(after[0], after[1]),
+            until_ms=ms_at(until[0], max(until[1], -BUCKET_MS // 2)) + 1,
+        )
+        return [each for each in found if after < (each.bucket, each.ms, each.obis) <= until]
 
     async def conflicts(self, feeder_id: str, meter_serial: str) -> Sequence[Conflict]:
         rows = await self._rows(_CONFLICTS, feeder_id, meter_serial, ROWS_MAX)
@@ -276,6 +316,14 @@ def reading_of(
         unit,
         quality_of(flags if quality is None else quality),
         from_ms(ts + lag_ms),
+    )
+
+
+def _told(closed: "ClosedReading") -> tuple[Any, ...]:
+    """Return a closed reading as a row of ``bucket, ms, value, flags, lag_ms, unit``."""
+    return (
+        *(closed.bucket, closed.ms, *split(closed.value)),
+        *(closed.flags, closed.lag_ms, closed.unit),
     )
 
 

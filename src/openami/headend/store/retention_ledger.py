@@ -23,11 +23,25 @@ T = TypeVar("T")
 
 # One step holds the store for a tenth of a second, which is what a commit of the stream waits for it at most.
 REMOVED_AT_ONCE_MAX: Final = 10_000
+# Of some 40 kB each: as much for the disk as those rows.
+FILES_AT_ONCE_MAX: Final = 50
 
 _LATEST_WITHIN: Final = (
     "SELECT r.bucket, r.series, r.ms, {value}, r.flags, r.lag_ms FROM latest l "
     "JOIN reading r ON r.bucket = l.bucket AND r.series = l.series AND r.ms = l.ms "
     "WHERE l.bucket >= ?1 AND (l.bucket, l.series, l.ms) < (?2, ?3, ?4)"
+)
+_NEWEST: Final = (
+    "SELECT max(bucket) FROM (SELECT max(bucket) AS bucket FROM reading WHERE bucket < ?1 "
+    "UNION ALL SELECT max(last_bucket) FROM closed WHERE last_bucket < ?1) AS newest"
+)
+_COUNT: Final = (
+    "SELECT (SELECT count(*) FROM reading WHERE bucket >= ?1 AND bucket <= ?2) + "
+    "(SELECT coalesce(sum(readings), 0) FROM closed WHERE first_bucket >= ?1 AND last_bucket <= ?2)"
+)
+_FILES_WITHIN: Final = (
+    "SELECT feeder_id, meter_serial, first_bucket, readings FROM closed "
+    "WHERE first_bucket >= ?1 AND last_bucket <= ?2 LIMIT ?3"
 )
 _NEXT_PLACE: Final = (
     "SELECT bucket, series, ms FROM {table} WHERE bucket >= ?1 AND bucket <= ?2 "
@@ -56,13 +70,28 @@ def keep_latest(first: int, until: Place) -> Steps[None]:
 
 
 def remove_rows(first: int, last: int) -> Steps[Removed]:
-    """Remove the first rows of buckets: readings, and when there are none, conflicts."""
+    """Remove the first rows of buckets: closed months, then readings, and when there are none, conflicts."""
+    if closed := (yield from _remove_files(first, last)):
+        return Removed(readings=closed)
     until = yield from _until("reading", first, last)
     yield from keep_latest(first, until)
     if readings := (yield from _remove("reading", first, until)):
         return Removed(readings=readings)
     until = yield from _until("conflict", first, last)
     return Removed(conflicts=(yield from _remove("conflict", first, until)))
+
+
+def _remove_files(first: int, last: int) -> Steps[int]:
+    """Remove some of the closed months that lie wholly within buckets; return how many readings they had."""
+    files = cast(Any, (yield from ask(_FILES_WITHIN, first, last, FILES_AT_ONCE_MAX)))
+    for feeder_id, meter_serial, first_bucket, _ in files:
+        yield from do(
+            "DELETE FROM closed WHERE feeder_id = ?1 AND meter_serial = ?2 AND first_bucket = ?3",
+            *(feeder_id, meter_serial, first_bucket),
+        )
+    if files:
+        yield from do("DELETE FROM closing_due WHERE bucket >= ?1 AND bucket <= ?2", first, last)
+    return sum(readings for *_, readings in files)
 
 
 def _until(table: str, first: int, last: int) -> Steps[Place]:
@@ -119,7 +148,7 @@ class RetentionLedger(ABC):
         found: list[int] = []
         before = 2**31 - 1
         while len(found) < at_most:
-            rows = await self._rows("SELECT max(bucket) FROM reading WHERE bucket < ?1", before)
+            rows = await self._rows(_NEWEST, before)
             if rows[0][0] is None:
                 break
             found.append(month_of_bucket(cast(int, rows[0][0])))
@@ -127,10 +156,8 @@ class RetentionLedger(ABC):
         return found
 
     async def readings_in(self, first: int, last: int) -> int:
-        rows = await self._rows(
-            "SELECT count(*) FROM reading WHERE bucket >= ?1 AND bucket <= ?2", first, last
-        )
-        return cast(int, rows[0][0])
+        rows = await self._rows(_COUNT, first, last)
+        return int(cast(int, rows[0][0]))
 
     async def unfolded_days(self, before: date) -> int:
         day = before.toordinal() - date(1970, 1, 1).toordinal()

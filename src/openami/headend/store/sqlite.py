@@ -33,6 +33,7 @@ from openami.headend.store.alarm_ledger import AlarmLedger
 from openami.headend.store.arrivals import ArrivalQueries
 from openami.headend.store.asset_ledger import AssetLedger
 from openami.headend.store.bulk_ledger import BulkLedger
+from openami.headend.store.closed_ledger import ClosedLedger
 from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
 from openami.headend.store.energy_ledger import EnergyLedger
@@ -122,6 +123,7 @@ class SqliteStore(
     TrafficQueries,
     ArrivalQueries,
     BulkLedger,
+    ClosedLedger,
     RestoreLedger,
     RetentionLedger,
     WorkerLedger,
@@ -310,6 +312,7 @@ def _with_values(sql: str) -> str:
     return (
         sql.replace("{value}", "r.value, NULL")
         .replace("{other}", "c.value, NULL")
+        .replace("{returned}", "value, NULL")
         .replace("{differs}", "r.value <> given.value")
         .replace("{number}", "r.value")
     )

@@ -101,6 +101,37 @@ QUALITY = Given(
     "AND reading.series = given.series AND reading.ms = given.ms",
 )
 
+# Each register's latest reading stays live, for `latest` points at it; and one that has a conflict, for a person
+# compares the two.
+MAY_LEAVE: Final = (
+    "NOT EXISTS (SELECT 1 FROM latest l WHERE l.series = {0}.series AND l.bucket = {0}.bucket AND l.ms = {0}.ms) "
+    "AND NOT EXISTS (SELECT 1 FROM conflict c "
+    "WHERE c.bucket = {0}.bucket AND c.series = {0}.series AND c.ms = {0}.ms)"
+)
+# The one way out of the live table, and what left by it.
+READINGS_LEAVING = Given(
+    (("bucket", Type.INT), ("series", Type.INT)),
+    "DELETE FROM reading WHERE "  # noqa: S608 – this program's own words
+    "(bucket, series) IN (SELECT bucket, series FROM given) "
+    f"AND {MAY_LEAVE.format('reading')} RETURNING bucket, series, ms, {{returned}}, flags, lag_ms",
+)
+CLOSED = Table(
+    "closed",
+    (
+        *_METER,
+        *(("first_bucket", Type.INT), ("last_bucket", Type.INT), ("readings", Type.INT)),
+        *(("closed_at", Type.LONG), ("sha256", Type.TEXT), ("content", Type.BYTES)),
+    ),
+    ("feeder_id", "meter_serial", "first_bucket"),
+    "DO NOTHING",
+)
+CLOSING_DUE = Table(
+    "closing_due",
+    (("bucket", Type.INT), *_METER),
+    ("bucket", "feeder_id", "meter_serial"),
+    "DO NOTHING",
+)
+
 CONFLICT = Table(
     "conflict",
     (

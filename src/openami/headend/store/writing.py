@@ -26,6 +26,7 @@ from openami.headend.store import (
     Tally,
 )
 from openami.headend.store.chain import append, in_turn
+from openami.headend.store.closing import bring_back
 from openami.headend.store.collisions import NewConflict, Told, differing_values, judge
 from openami.headend.store.directory import Directory, Series, SeriesKey
 from openami.headend.store.identity import from_ms, ms_at, storable_text, to_ms
@@ -211,6 +212,7 @@ def _fields(seen: Any) -> tuple[Cell, ...]:
 def _store_readings(plan: Plan, directory: Directory) -> Steps[Tally]:
     cells = plan.readings
     count = len(cells) // READING.width
+    yield from bring_back(cells)
     stored = yield from insert(READING, cells)
     if stored == count:
         return Tally(stored=stored)

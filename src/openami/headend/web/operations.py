@@ -121,6 +121,7 @@ class _Readiness:
     async def _facts(self) -> Facts:
         site = self._site
         link = site.link()
+        closing = site.metrics.statistics.closing()
         return Facts(
             store_fault=await self._store_fault(),
             broker_heard=link.heard,
@@ -128,6 +129,7 @@ class _Readiness:
             disk_free_bytes=_free_bytes(site),
             certificate_until=site.metrics.certificate_until,
             standing=site.standing(),
+            closing_fault="; ".join(filter(None, (closing.fault, *closing.damaged))),
             now=site.clock.now(),
         )
 
