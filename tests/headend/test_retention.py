@@ -32,6 +32,7 @@ from openami.clock import SystemClock
 from openami.headend import duties
 from openami.headend.accounting import day_accounts
 from openami.headend.audit import Entry
+from openami.headend.closing import Closing
 from openami.headend.day_certificates import compose
 from openami.headend.ingest import Accepted
 from openami.headend.intake import Intake
@@ -40,6 +41,7 @@ from openami.headend.replay import replay
 from openami.headend.retention import Retention
 from openami.headend.statistics import Statistics
 from openami.headend.store import Access, BeyondRetentionError, StoreError, retention_ledger
+from openami.headend.store.closed import AFTER_DAYS_MIN
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.months import FIRST_BUCKET, buckets_of, midnight_of, month_of
 from openami.headend.store.open import open_store
@@ -103,6 +105,26 @@ async def energy_of(store: HeadEndStore, meter: str) -> Sequence[object]:
     return await store.energy(
         FEEDER, until - timedelta(days=300), until, Step.DAY, meter_serial=meter
     )
+
+
+async def test_closed_months_go_as_open_ones_do(store: HeadEndStore) -> None:
+    await fill(store)
+    latest = [await store.latest(FEEDER, meter) for meter in (METER, GONE)]
+    told = await readings(store)
+    await Closing(store, At(), after_days=AFTER_DAYS_MIN).pass_over()
+    assert (await store.closed_totals()).files > KEEP
+    first, last = FIRST_BUCKET, buckets_of(month_of(SINCE)).start - 1
+    old = [each for meter in (METER, GONE) for each in await readings(store, meter)]
+    old = [each for each in old if each.ts < SINCE - 2 * HOUR]
+    assert await store.readings_in(first, last) == len(old)
+
+    assert await kept_months(store).remove()
+    assert await store.kept_since() == SINCE
+    assert await readings(store) == [each for each in told if each.ts >= SINCE - 2 * HOUR]
+    assert await readings(store, GONE) == []
+    assert await store.readings_in(first, last) == 0
+    assert {file.month for file in await store.closed_files()} == {"2026-03", "2026-04"}
+    assert [await store.latest(FEEDER, meter) for meter in (METER, GONE)] == latest
 
 
 async def test_old_months_go_and_what_must_remain_does(store: HeadEndStore) -> None:
