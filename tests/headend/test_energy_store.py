@@ -17,7 +17,7 @@ from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.energy import FEEDER_DAYS_MAX
 from openami.headend.store.identity import to_ms
 from openami.headend.store.open import open_store
-from openami.headend.store.postgres import _statement
+from openami.headend.store.postgres_steps import statement
 from openami.profile import Obis, Quality
 
 MIDNIGHT = datetime(2026, 6, 22, tzinfo=UTC)
@@ -235,7 +235,7 @@ async def test_a_month_of_a_feeder_is_found_by_key(empty_database: str) -> None:
         )
         await connection.execute("ANALYZE energy_day, series")
         rows = await connection.fetch(
-            f"EXPLAIN (ANALYZE, TIMING OFF) {_statement(energy_ledger.DAYS)}",
+            f"EXPLAIN (ANALYZE, TIMING OFF) {statement(energy_ledger.DAYS)}",
             *(FEEDER, "1.8.0", "", 20300, 20330),
         )
     finally:

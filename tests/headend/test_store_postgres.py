@@ -30,8 +30,9 @@ from openami.headend.store import Access, Store, StoreError, Tally
 from openami.headend.store.arrivals import ARRIVALS_OF_BILLING, put_together
 from openami.headend.store.migrations import SCHEMA, migrations
 from openami.headend.store.open import open_store
-from openami.headend.store.postgres import READERS_MAX, _statement, open_postgres
+from openami.headend.store.postgres import READERS_MAX, open_postgres
 from openami.headend.store.postgres_errors import where
+from openami.headend.store.postgres_steps import statement
 from openami.headend.store.queries import PAGE, PAGE_BUCKETS_MAX, PAGE_ROWS_MAX, SLOTS
 
 pytestmark = pytest.mark.postgres
@@ -349,7 +350,7 @@ async def test_no_question_scans_the_readings(postgres_url: str) -> None:
         first = int(NOON.timestamp()) // (4 * 3600)
 
         async def plan(sql: str, *arguments: object) -> str:
-            rows = await connection.fetch(f"EXPLAIN {_statement(sql)}", *arguments)
+            rows = await connection.fetch(f"EXPLAIN {statement(sql)}", *arguments)
             return "\n".join(row[0] for row in rows)
 
         slots = await plan(SLOTS, first, first + 40, PAGE_BUCKETS_MAX)

@@ -12,7 +12,7 @@ from tests.headend.decisions import NOON, accepted
 
 from openami.headend.ingest import Accepted, Kind
 from openami.headend.slices import REST
-from openami.headend.store import Access, LeaseLost, StoreError, postgres
+from openami.headend.store import Access, LeaseLost, StoreError, postgres, postgres_steps
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
 from openami.headend.store.steps import Insert
@@ -190,7 +190,7 @@ async def _held_up(
     write: Callable[[], Coroutine[Any, Any, T]], began: asyncio.Event, on: asyncio.Event
 ) -> T:
     """Write with a pause within the transaction."""
-    real = postgres.carried_out
+    real = postgres_steps.carried_out
 
     async def slowly(connection: Any, steps: Any) -> Any:
         done = await real(connection, steps)
@@ -269,7 +269,7 @@ async def test_an_event_that_is_committed_late_is_not_passed_over_by_who_looks_f
 ) -> None:
     """Its number is lower than that of one committed before it, unless writers with events take turns."""
     began, on = asyncio.Event(), asyncio.Event()
-    real = postgres._done
+    real = postgres_steps._done
 
     async def slowly_after_events(connection: Any, step: Any) -> Any:
         done = await real(connection, step)
@@ -280,7 +280,7 @@ async def test_an_event_that_is_committed_late_is_not_passed_over_by_who_looks_f
 
     async with open_store(empty_database) as one, open_store(empty_database) as other:
         await one.commit([accepted()])  # a new unit is waited for, too
-        monkeypatch.setattr(postgres, "_done", slowly_after_events)
+        monkeypatch.setattr(postgres_steps, "_done", slowly_after_events)
         first = asyncio.create_task(one.commit([told("e-1")]))
         await began.wait()
         second = asyncio.create_task(other.commit([told("e-2")]))

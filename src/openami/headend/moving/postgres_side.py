@@ -31,11 +31,11 @@ from openami.headend.store.postgres import (
     SCHEMA_NAME,
     SESSION,
     applied,
-    carried_out,
     marks,
 )
 from openami.headend.store.postgres_errors import explained, where
 from openami.headend.store.postgres_servers import connect
+from openami.headend.store.postgres_steps import carried_out
 from openami.headend.store.steps import Steps
 from openami.headend.store.tables import READING
 

@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -63,12 +63,12 @@ from openami.headend.store.partitions import (
 from openami.headend.store.plan import Cell, envelopes_of
 from openami.headend.store.postgres_errors import explained, not_replicated, where
 from openami.headend.store.postgres_servers import CONNECT_TIMEOUT_S, Connection, connect
+from openami.headend.store.postgres_steps import asked, carried_out, statement
 from openami.headend.store.queries import Queries
 from openami.headend.store.retaining import Partition, Removed
 from openami.headend.store.retention_ledger import RetentionLedger, beginning_of, keep_latest
 from openami.headend.store.settle_ledger import RestoreLedger
-from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
-from openami.headend.store.tables import Columns, Given, Table, Type
+from openami.headend.store.steps import Row, Steps
 from openami.headend.store.traffic import TrafficQueries
 from openami.headend.store.waiting import WaitingQueries
 from openami.headend.store.worker_ledger import WorkerLedger, held
@@ -260,7 +260,7 @@ class PostgresStore(
             readers = await self._readers
             connection = await readers.acquire(timeout=STATEMENT_TIMEOUT_S)
             try:
-                return await _ask(connection, sql, arguments)
+                return await asked(connection, sql, arguments)
             finally:
                 await readers.release(connection, timeout=ROLLBACK_TIMEOUT_S)
 
@@ -373,116 +373,6 @@ async def _drop_one(connection: Connection, first: int, last: int) -> Removed:
     return Removed(readings=await drop(connection, found), tables=(found.table,))
 
 
-# --- steps ---------------------------------------------------------------------------------------
-
-
-async def carried_out(connection: Connection, steps: Steps[T]) -> T:
-    """Carry out steps in the transaction that is open."""
-    try:
-        step = next(steps)
-        while True:
-            step = steps.send(await _done(connection, step))
-    except StopIteration as end:
-        done: T = end.value
-        return done
-
-
-async def _done(connection: Connection, step: Step) -> Result:
-    match step:
-        case Insert(table, cells):
-            return _count(await connection.execute(_insert(table), *_arrays(table.columns, cells)))
-        case Change(given, cells):
-            return _count(await connection.execute(_given(given), *_arrays(given.columns, cells)))
-        case Look(given, cells):
-            return cast(
-                list[Row], await connection.fetch(_given(given), *_arrays(given.columns, cells))
-            )
-        case Ask(sql, arguments):
-            return await _ask(connection, sql, arguments)
-        case Do(sql, arguments):
-            return _count(await connection.execute(_statement(sql), *arguments))
-
-
-async def _ask(connection: Connection, sql: str, arguments: Sequence[Cell]) -> list[Row]:
-    return cast(list[Row], await connection.fetch(_statement(sql), *arguments))
-
-
-def _count(status: str) -> int:
-    """Return the number of rows from a statement's status: ``INSERT 0 1500``; ``DROP TABLE`` has none."""
-    count = status.rpartition(" ")[2]
-    return int(count) if count.isdecimal() else 0
-
-
-def _arrays(columns: Columns, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
-    """Turn rows into columns; a value into a number or a text."""
-    width = len(columns)
-    arrays: list[Sequence[Cell]] = []
-    for at, (_, kind) in enumerate(columns):
-        column = cells[at::width]
-        if kind is Type.VALUE:
-            arrays.append([None if isinstance(cell, str) else cell for cell in column])
-            arrays.append([cell if isinstance(cell, str) else None for cell in column])
-        else:
-            arrays.append(column)
-    return arrays
-
-
-# COPY into a temporary table and an insert from there was measured as fast as arrays at these sizes, and is
-# three round trips instead of one.
-@cache
-def _insert(table: Table) -> str:
-    names, key = _names(table.columns), ", ".join(table.key)
-    order = "at" if table.in_order else f"{key}, at"
-    return (
-        f"INSERT INTO {table.name} ({names}) SELECT {names} "
-        f"FROM unnest({_arguments(table.columns)}) WITH ORDINALITY AS given ({names}, at) "
-        f"ORDER BY {order} ON CONFLICT ({key}) {table.then}"
-    )
-
-
-@cache
-def _given(given: Given) -> str:
-    return (
-        f"WITH given ({_names(given.columns)}) AS "
-        f"(SELECT * FROM unnest({_arguments(given.columns)})) {_statement(given.sql)}"
-    )
-
-
-def _split(columns: Columns) -> list[tuple[str, str]]:
-    """Return the columns as this engine has them, by name and type."""
-    return [
-        column
-        for name, kind in columns
-        for column in (
-            [("number", "float8"), ("text", "text")] if kind is Type.VALUE else [(name, str(kind))]
-        )
-    ]
-
-
-def _names(columns: Columns) -> str:
-    return ", ".join(name for name, _ in _split(columns))
-
-
-def _arguments(columns: Columns) -> str:
-    return ", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(_split(columns), 1))
-
-
-@cache
-def _statement(sql: str) -> str:
-    """Fill in how this engine counts arguments and holds a value: as a number or a text."""
-    return (
-        sql.replace("?", "$")
-        .replace("{value}", "r.number, r.text")
-        .replace("{other}", "c.number, c.text")
-        .replace("{returned}", "number, text")
-        .replace(
-            "{differs}",
-            "r.number IS DISTINCT FROM given.number OR r.text IS DISTINCT FROM given.text",
-        )
-        .replace("{number}", "r.number")
-    )
-
-
 # --- opening -------------------------------------------------------------------------------------
 
 
@@ -506,7 +396,7 @@ async def _migrate(connection: Connection, steps: list[Migration], place: str) -
             if step.number == 1:
                 await connection.execute(NOTE_TABLE)
             await connection.execute(step.script, timeout=MIGRATION_TIMEOUT_S)
-            await connection.execute(_statement(NOTE), step.number, step.name)
+            await connection.execute(statement(NOTE), step.number, step.name)
 
 
 async def marks(connection: Connection) -> Found:
