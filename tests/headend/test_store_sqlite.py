@@ -356,7 +356,7 @@ async def test_no_question_scans_the_readings(store: SqliteStore) -> None:
     slots = await store.run(lambda c: plan(c, SLOTS, 3))
     page = await store.run(lambda c: plan(c, PAGE, 13))
     assert [line for line in slots if "reading" in line] == [
-        "SEARCH reading USING PRIMARY KEY (bucket>?)"
+        "SEARCH reading USING PRIMARY KEY (bucket>? AND bucket<?)"
     ] * 2
     assert "SEARCH r USING PRIMARY KEY (bucket=? AND series=?)" in page
     assert not [line for line in page + slots if re.match("SCAN (?!slot|CONSTANT)", line)]

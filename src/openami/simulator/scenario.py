@@ -71,7 +71,9 @@ def story_length_s(duration_s: float | None) -> float:
 def village_tonight(*, meters: int, seed: int, now: datetime) -> VillagePlan:
     """Return the village of this seed, where it is now seven in the evening."""
     minute = now.hour * 60 + now.minute
-    offset = (_EVENING_MINUTE - minute) % MINUTES_PER_DAY
+    # East or west of Greenwich by half a day at most, as clocks on earth are.
+    half = MINUTES_PER_DAY // 2
+    offset = (_EVENING_MINUTE - minute + half) % MINUTES_PER_DAY - half
     return plan_village(meters=meters, seed=seed, start=now, utc_offset_minutes=offset)
 
 

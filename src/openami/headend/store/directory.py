@@ -40,7 +40,8 @@ class Series:
         self.rank = rank
 
 
-_NONE: Final[Mapping[Obis, Series]] = {}
+# Of a meter nobody has heard a register of; an event let in from an archive has none.
+NO_SERIES: Final[Mapping[Obis, Series]] = {}
 
 
 class Directory:
@@ -86,7 +87,7 @@ class Directory:
         units: dict[str, None] = {}
         known_units = self.units
         for envelope in envelopes:
-            known = self.meters.get((envelope.feeder_id, envelope.meter_serial), _NONE)
+            known = self.meters.get((envelope.feeder_id, envelope.meter_serial), NO_SERIES)
             for reading in envelope.registers:
                 if reading.obis not in known:
                     key = (envelope.feeder_id, envelope.meter_serial, reading.obis)

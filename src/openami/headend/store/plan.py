@@ -21,7 +21,7 @@ from openami.headend.ingest import (
 )
 from openami.headend.seq_gaps import Numbered, rejected_number
 from openami.headend.store import REJECT_PAYLOAD_BYTES_MAX
-from openami.headend.store.directory import Directory, MeterKey
+from openami.headend.store.directory import NO_SERIES, Directory, MeterKey
 from openami.headend.store.identity import (
     COMMS_LOST_RANK,
     Stored,
@@ -168,7 +168,7 @@ def _add_readings(
     bucket, ms = place(ts)
     lag = received - ts
     meter = (envelope.feeder_id, envelope.meter_serial)
-    series_of = directory.meters[meter]
+    series_of = directory.meters.get(meter, NO_SERIES)
     flags_of, latest, cells = directory.flags, plan.latest, plan.readings
     good = False
     rank = 0
