@@ -19,8 +19,9 @@ check: .venv/ready          ## format, lint, types, import contracts, all tests
 types:                      # half a minute of one core, while most of the first tests wait
 	$(BIN)/mypy
 
-all-tests:                  # more processes than cores: many tests wait for a clock or a line
-	$(BIN)/pytest -q -n 4 --dist loadgroup
+all-tests:                  # compiled once, and not by each process; more of those than cores: many tests wait for a clock
+	$(BIN)/pytest -q -n 0 --collect-only >/dev/null
+	$(BIN)/pytest -q -n 5 --dist loadgroup
 
 test: .venv/ready           ## the tests alone; T=tests/profile for a part
 	$(BIN)/pytest -q $(T)

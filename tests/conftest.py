@@ -16,7 +16,7 @@ from openami.clock import SystemClock
 
 # The same examples every time, so that a failure is everybody's; `HYPOTHESIS_PROFILE=explore` looks further.
 settings.register_profile(
-    "check", derandomize=True, deadline=None, print_blob=True, max_examples=45
+    "check", derandomize=True, deadline=None, print_blob=True, max_examples=30
 )
 settings.register_profile("explore", deadline=None, print_blob=True, max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "check"))

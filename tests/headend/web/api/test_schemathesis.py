@@ -24,7 +24,7 @@ from openami.headend.web.app import API, build_app
 from openami.profile import utc_text
 
 # All operations together stay below 25 s on two cores.
-EXAMPLES = 5
+EXAMPLES = 3
 SEED = 5
 # Fewer would mean that it did not try.
 CASES_MIN = 500
