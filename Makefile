@@ -20,8 +20,8 @@ types:                      # half a minute of one core, while most of the first
 	$(BIN)/mypy
 
 all-tests:                  # compiled once, and not by each process; more of those than cores: many tests wait for a clock
-	$(BIN)/pytest -q -n 0 --collect-only >/dev/null
-	$(BIN)/pytest -q -n 5 --dist loadgroup
+	-$(BIN)/pytest -q -n 0 --collect-only >/dev/null
+	$(BIN)/pytest -q -n 4 --dist loadgroup
 
 test: .venv/ready           ## the tests alone; T=tests/profile for a part
 	$(BIN)/pytest -q $(T)

@@ -22,6 +22,9 @@ from openami.simulator.mixed_plan import CAPTURE_PERIOD, LineName, MixedVillage,
 from openami.simulator.scenario import village_tonight
 
 SEED = 1
+# One demo for all of them, and not one in each process.
+pytestmark = pytest.mark.xdist_group("mixed")
+
 METERS = 20
 # Alone on a machine it is over within 40 s; in the whole suite, on two cores, it waits for its turn.
 END_S = 180.0
