@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 from tests.mosquitto import Mosquitto
 from tests.pki import Pki
@@ -20,6 +21,14 @@ settings.register_profile(
 )
 settings.register_profile("explore", deadline=None, print_blob=True, max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "check"))
+
+
+@pytest.fixture(autouse=True)
+def log_settings_end_with_their_test() -> Iterator[None]:
+    """Whoever runs a command in our process sets up logs, and would decide what the next test hears."""
+    yield
+    structlog.reset_defaults()
+
 
 StartMosquitto = Callable[..., Mosquitto]
 
