@@ -6,13 +6,14 @@ Where OPENAMI_BENCH_POSTGRES names a server, that one is measured instead; its d
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from benchmarks.processes import free_port
 
 GIVEN = "OPENAMI_BENCH_POSTGRES"
 _USER = "postgres"
@@ -48,7 +49,7 @@ def postgres_server(directory: Path | None = None) -> Iterator[str | None]:
         _run(
             programs / "initdb", "-D", data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C"
         )
-        port = _free_port()
+        port = free_port()
         with (data / "postgresql.conf").open("a") as conf:
             conf.write(
                 f"listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{folder}'\n"
@@ -79,13 +80,6 @@ async def _execute(server: str, statement: str) -> None:
     connection = await asyncpg.connect(server)
     await connection.execute(statement)
     await connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _owned_by_its_user(folder: Path) -> None:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.broker
 def test_after_a_kill_nothing_is_lost_and_what_came_twice_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bench_peers, "STILL_S", 0.5)
+    monkeypatch.setattr(bench_peers, "STILL_S", 0.5)  # 8 s in life
     assert bench_peers.kill_once(RAW, None, 1_500)["lost"] == 0
 
 

@@ -296,7 +296,7 @@ async def test_what_one_batch_of_a_cycle_tells_is_not_remembered_with_another_of
     village: Pole, meter: LoggingMeter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A power cut follows, so that only what was committed is known."""
-    monkeypatch.setattr("openami.gateway.collector.APPEND_ENTRIES_MAX", 1)
+    monkeypatch.setattr("openami.gateway.collector.APPEND_ENTRIES_MAX", 1)  # every entry a batch
     await village.run(60)
     village.around(store=_Eventless(village.outbox))
     meter.values[VOLTAGE] = Decimal(260)
