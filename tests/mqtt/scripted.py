@@ -22,6 +22,16 @@ def publish_311(topic: bytes, payload: bytes, packet_id: int) -> bytes:
     return bytes([0x32]) + _length(len(body)) + body
 
 
+def publish_5(
+    topic: bytes, payload: bytes, packet_id: int, *, first: int = 0x32, properties: bytes = b""
+) -> bytes:
+    """A PUBLISH of MQTT 5; ``first`` is its first byte, which says QoS and retain. At QoS 0 it has no packet id."""
+    number = packet_id.to_bytes(2, "big") if first & 0x06 else b""
+    head = len(topic).to_bytes(2, "big") + topic + number
+    body = head + _length(len(properties)) + properties + payload
+    return bytes([first]) + _length(len(body)) + body
+
+
 def suback_311(packet_id: bytes) -> bytes:
     return bytes([0x90, 3]) + packet_id + b"\x01"
 

@@ -1,8 +1,8 @@
 """The real message port: paho-mqtt inside the asyncio loop, acknowledging by hand (decision 0010).
 
 paho knows MQTT, the `Wire` knows the socket, and what is here knows when: when to read on, when to ping,
-when to give up waiting. Three things differ from paho's own loops, each because something was lost or
-killed without it:
+when to give up waiting. Messages of MQTT 5 are read past paho (`publishes`, decision 0079). Three things
+differ from paho's own loops, each because something was lost or killed without it:
 
 * Deliveries wait in a bounded queue. When it is full we stop reading, and TCP makes the broker wait; a
   broker's in-flight window alone is no bound (mosquitto 2.0.11 sends 533 messages for 27
@@ -31,6 +31,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from openami.mqtt import failures
 from openami.mqtt.port import Connection, Delivery, TransportError
+from openami.mqtt.publishes import CAN_READ, packet_bytes, read_publishes
 from openami.mqtt.settings import BrokerSettings
 from openami.mqtt.tls import BrokerTls, ResumingContext
 from openami.mqtt.topic_aliases import TopicAliases
@@ -74,6 +75,8 @@ _TOPIC_ALIAS_BYTES = 3
 # A broker next door refuses within a millisecond. Further away we have written long before its refusal
 # arrives, and read it before we write again.
 _ALERT_WAIT_S = 0.02
+# By so many messages the queue may be over its bound: it is looked at after as many.
+_READ_AT_ONCE_MAX = 64
 _PINGREQ = b"\xc0\x00"
 _PUBACK = b"\x40\x02"  # and the packet id: in MQTT 5, too, without more it says success
 _Wanted = list[tuple[str, int]] | list[tuple[str, SubscribeOptions]]
@@ -172,6 +175,7 @@ class MqttConnection:
         self._loop = asyncio.get_running_loop()
         self._wire = Wire(self._loop, self._read, self._on_lost)
         self._paho = _Paho(settings, self._wire)
+        self._past_paho = CAN_READ and settings.protocol == "5"
         self._keepalive_s = float(settings.keepalive_s)
         self._pinged_s: float | None = None
         self._ended: TransportError | None = None
@@ -391,11 +395,31 @@ class MqttConnection:
     # --- reading
 
     def _read(self) -> None:
-        """Give paho what has arrived, packet by packet, until the queue is full."""
+        """Read what has arrived, packet by packet, until the queue is full."""
         loop_read, wire = self._paho.loop_read, self._wire
-        while wire.unread and not self._paused:
+        while wire.has_unread and not self._paused:
+            if self._past_paho:
+                deliveries, nbytes = read_publishes(wire.unread, self.epoch, _READ_AT_ONCE_MAX)
+                wire.skip(nbytes)
+                if deliveries:
+                    self._enqueue(deliveries)
+                    continue
+                if not self._next_is_whole():
+                    return
             if loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return  # on_disconnect has said why
+
+    def _next_is_whole(self) -> bool:
+        """Return whether all of the next packet is there: of a half paho keeps, the rest could look like a PUBLISH.
+
+        What is waited for is bounded: a broker that sends more than it was asked for is left.
+        """
+        unread = self._wire.unread
+        nbytes = packet_bytes(unread)
+        if nbytes is not None and nbytes > PACKET_BYTES_MAX:
+            self._end(failures.oversize(nbytes, PACKET_BYTES_MAX, self._settings))
+            return False
+        return nbytes is not None and nbytes <= len(unread)
 
     def _pause(self) -> None:
         self._paused = True
@@ -438,9 +462,12 @@ class MqttConnection:
     def _on_message(
         self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage
     ) -> None:
-        topic, payload = _topic(message), bytes(message.payload)
-        self._queue.append(Delivery(topic, payload, message.retain, message.mid, self.epoch))
-        self._queued_bytes += len(payload) + len(topic)
+        payload = bytes(message.payload)
+        self._enqueue([Delivery(_topic(message), payload, message.retain, message.mid, self.epoch)])
+
+    def _enqueue(self, deliveries: Sequence[Delivery]) -> None:
+        self._queue.extend(deliveries)
+        self._queued_bytes += sum(len(each.payload) + len(each.topic) for each in deliveries)
         if self._receivers:
             self._wake_receivers()
         if self._is_full():

@@ -322,6 +322,14 @@ def not_mqtt(settings: BrokerSettings) -> TransportError:
     )
 
 
+def oversize(nbytes: int, most: int, settings: BrokerSettings) -> TransportError:
+    """Return what it means that a packet comes which is larger than we told the broker to send."""
+    return TransportError(
+        f"{settings.endpoint} sends a packet of {nbytes} bytes, and was told to send {most} at most",
+        remedy="let the broker refuse what is larger (mosquitto: max_packet_size)",
+    )
+
+
 def silent(silent_s: float, settings: BrokerSettings) -> TransportError:
     """Return what it means that a ping was not answered."""
     return TransportError(

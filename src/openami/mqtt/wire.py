@@ -103,9 +103,18 @@ class Wire(asyncio.BufferedProtocol):
         return self._transport is not None and not self._transport.is_closing()
 
     @property
-    def unread(self) -> bool:
-        """Whether bytes are waiting for paho."""
+    def has_unread(self) -> bool:
+        """Whether bytes are waiting to be read."""
         return self._position < len(self._unread)
+
+    @property
+    def unread(self) -> memoryview:
+        """The bytes that are waiting to be read; `skip` those that were, or let paho receive them."""
+        return memoryview(self._unread)[self._position :]
+
+    def skip(self, nbytes: int) -> None:
+        """Let go of what was read without paho."""
+        self._position += nbytes
 
     def flush(self) -> None:
         """Hand everything paho has sent to the kernel."""
