@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from tests.drivers.dlms_double import DlmsBus, DlmsDouble, named, number, scaler, text
-from tests.drivers.line_double import Port, Pty, on_port, on_pty
+from tests.drivers.line_double import Cable, Port, Pty, on_port, on_pty
 
 from openami.gateway.driver import Driver, LineSettings, MeterSettings, RelayPosition
 from openami.gateway.driver_contract import Value
@@ -47,7 +47,7 @@ def bench_meter(name: str) -> DlmsDouble:
     )
 
 
-class DlmsBench:
+class DlmsBench(Cable):
     driver: type[Driver] = DlmsDriver
     deadline_s = 5.0
     pause_s = 0.05
@@ -55,9 +55,9 @@ class DlmsBench:
     def __init__(
         self, settings: LineSettings, bus: DlmsBus, end: Pty | Port, transport: str
     ) -> None:
+        super().__init__(end)
         self.settings = settings
         self.bus = bus
-        self._end = end
         self._transport = transport
 
     def values(self, serial: MeterSerial) -> Mapping[Obis, Value]:
@@ -93,18 +93,6 @@ class DlmsBench:
     async def exchange(self, serial: MeterSerial) -> bool:
         self.bus.meters[address(UNITS[serial], self._transport)] = bench_meter("KS-999")
         return True
-
-    async def cut(self) -> None:
-        if isinstance(self._end, Pty):
-            self._end.unplug()
-        else:
-            await self._end.close()
-
-    async def mend(self) -> None:
-        if isinstance(self._end, Pty):
-            self._end.plug()
-        else:
-            await self._end.listen()
 
 
 @asynccontextmanager

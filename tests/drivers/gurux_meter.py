@@ -120,8 +120,8 @@ class Meter(GXDLMSServer):
     def handleCommand(self, cmd, data, sr):
         try:
             return super().handleCommand(cmd, data, sr)
-        except Exception:
-            traceback.print_exc()  # it would be answered as a hardware fault, and not be seen
+        except Exception:  # it would be answered as a hardware fault, and not be seen
+            traceback.print_exc()
             raise
 
     # What the port's own classes call, and do not have.

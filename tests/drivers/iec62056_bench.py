@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from tests.drivers.iec62056_double import ReadOutBus, ReadOutDouble
-from tests.drivers.line_double import Port, Pty, on_port, on_pty
+from tests.drivers.line_double import Cable, Port, Pty, on_port, on_pty
 
 from openami.gateway.driver import Driver, LineSettings, MeterSettings
 from openami.gateway.driver_contract import Value
@@ -32,15 +32,15 @@ def bench_meter(number: str) -> ReadOutDouble:
     return ReadOutDouble(lines)
 
 
-class ReadOutBench:
+class ReadOutBench(Cable):
     driver: type[Driver] = Iec62056Driver
     deadline_s = 5.0
     pause_s = 0.05
 
     def __init__(self, settings: LineSettings, bus: ReadOutBus, end: Pty | Port) -> None:
+        super().__init__(end)
         self.settings = settings
         self.bus = bus
-        self._end = end
 
     def values(self, serial: MeterSerial) -> Mapping[Obis, Value]:
         unit = UNITS[serial]
@@ -65,18 +65,6 @@ class ReadOutBench:
     async def exchange(self, serial: MeterSerial) -> bool:
         self.bus.put(f"{UNITS[serial]:03}", bench_meter("KS-999"))
         return True
-
-    async def cut(self) -> None:
-        if isinstance(self._end, Pty):
-            self._end.unplug()
-        else:
-            await self._end.close()
-
-    async def mend(self) -> None:
-        if isinstance(self._end, Pty):
-            self._end.plug()
-        else:
-            await self._end.listen()
 
     @property
     def end(self) -> Pty | Port:

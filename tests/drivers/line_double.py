@@ -294,6 +294,25 @@ class Port:
             writer.close()
 
 
+class Cable:
+    """What a bench hangs on, for the driver contract to cut and mend."""
+
+    def __init__(self, end: Pty | Port) -> None:
+        self._end = end
+
+    async def cut(self) -> None:
+        if isinstance(self._end, Pty):
+            self._end.unplug()
+        else:
+            await self._end.close()
+
+    async def mend(self) -> None:
+        if isinstance(self._end, Pty):
+            self._end.plug()
+        else:
+            await self._end.listen()
+
+
 @asynccontextmanager
 async def on_pty(line: Bus, path: str) -> AsyncIterator[Pty]:
     pty = Pty(line, path)

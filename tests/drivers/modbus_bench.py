@@ -1,11 +1,11 @@
 """Two Modbus meters on one line, as the driver contract wants them."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
-from tests.drivers.line_double import DoubleMeter, LineDouble, Port, Pty, on_port, on_pty
+from tests.drivers.line_double import Cable, DoubleMeter, LineDouble, Port, Pty, on_port, on_pty
 
 from openami.gateway.driver import Driver, LineSettings, MeterSettings, RelayPosition
 from openami.gateway.driver_contract import Value
@@ -72,15 +72,15 @@ def _meter(name: str) -> DoubleMeter:
     return DoubleMeter(lambda address, _: words[address])
 
 
-class ModbusBench:
+class ModbusBench(Cable):
     driver: type[Driver] = ModbusDriver
     deadline_s = 5.0
     pause_s = 0.05
 
     def __init__(self, settings: LineSettings, double: LineDouble, end: Pty | Port) -> None:
+        super().__init__(end)
         self.settings = settings
         self._double = double
-        self._end = end
 
     def values(self, serial: MeterSerial) -> Mapping[Obis, Value]:
         settings = next(meter for meter in self.settings.meters if meter.serial == serial)
@@ -120,23 +120,24 @@ class ModbusBench:
         self._double.meters[_SERIALS[serial]] = _meter("KS-999")
         return True
 
-    async def cut(self) -> None:
-        if isinstance(self._end, Pty):
-            self._end.unplug()
-        else:
-            await self._end.close()
-
-    async def mend(self) -> None:
-        if isinstance(self._end, Pty):
-            self._end.plug()
-        else:
-            await self._end.listen()
-
 
 @asynccontextmanager
 async def modbus_bench(transport: str, place: Path) -> AsyncIterator[ModbusBench]:
     (place / "bench.toml").write_text(_MAP)
     double = LineDouble({unit: _meter(f"KS-00{unit}") for unit in _SERIALS.values()})
+    meters = [
+        MeterSettings(serial, {"unit": unit, "map": "bench.toml", "identity": f"KS-00{unit}"})
+        for serial, unit in _SERIALS.items()
+    ]
+    async with on_a_line(transport, place, double, meters) as (settings, end):
+        yield ModbusBench(settings, double, end)
+
+
+@asynccontextmanager
+async def on_a_line(
+    transport: str, place: Path, double: LineDouble, meters: Sequence[MeterSettings]
+) -> AsyncIterator[tuple[LineSettings, Pty | Port]]:
+    """Put meters on a line that answers fast, so that what it gives up on is told soon."""
     double.mbap = transport == "tcp"
     double.turnaround_s = 0.002
     options: dict[str, object] = {
@@ -146,16 +147,12 @@ async def modbus_bench(transport: str, place: Path) -> AsyncIterator[ModbusBench
         "late_reply_s": 0.2,
         "silent_share": 0.5,
     }
-    meters = [
-        MeterSettings(serial, {"unit": unit, "map": "bench.toml", "identity": f"KS-00{unit}"})
-        for serial, unit in _SERIALS.items()
-    ]
     settings = LineSettings("bench", meters, options, place, cycle_s=1.0)
     if transport == "rtu":
         options["device"] = str(place / "tty")
         async with on_pty(double, str(place / "tty")) as pty:
-            yield ModbusBench(settings, double, pty)
+            yield settings, pty
     else:
         async with on_port(double) as port:
             options.update(host="127.0.0.1", port=port.number)
-            yield ModbusBench(settings, double, port)
+            yield settings, port

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
-from tests.drivers.line_double import DoubleMeter, LineDouble, on_port, on_pty
-from tests.drivers.modbus_bench import ModbusBench
+from tests.drivers.line_double import DoubleMeter, LineDouble
+from tests.drivers.modbus_bench import ModbusBench, on_a_line
 
-from openami.gateway.driver import LineSettings, MeterSettings
+from openami.gateway.driver import MeterSettings
 from openami.gateway.driver_contract import Value
 from openami.profile import MeterSerial, Obis
 
@@ -111,25 +111,9 @@ class SunSpecBench(ModbusBench):
 @asynccontextmanager
 async def sunspec_bench(transport: str, place: Path) -> AsyncIterator[SunSpecBench]:
     bus = LineDouble({unit: _meter(f"SN-00{unit}") for unit in _SERIALS.values()})
-    bus.mbap = transport == "tcp"
-    bus.turnaround_s = 0.002
-    options: dict[str, object] = {
-        "transport": transport,
-        "timeout_s": 0.05,
-        "silence_s": 0.02,
-        "late_reply_s": 0.2,
-        "silent_share": 0.5,
-    }
     meters = [
         MeterSettings(serial, {"unit": unit, "map": "sunspec", "identity": f"SN-00{unit}"})
         for serial, unit in _SERIALS.items()
     ]
-    settings = LineSettings("bench", meters, options, place, cycle_s=1.0)
-    if transport == "rtu":
-        options["device"] = str(place / "tty")
-        async with on_pty(bus, str(place / "tty")) as pty:
-            yield SunSpecBench(settings, bus, pty)
-    else:
-        async with on_port(bus) as port:
-            options.update(host="127.0.0.1", port=port.number)
-            yield SunSpecBench(settings, bus, port)
+    async with on_a_line(transport, place, bus, meters) as (settings, end):
+        yield SunSpecBench(settings, bus, end)

@@ -13,16 +13,15 @@ from functools import partial
 from typing import Final
 
 import pytest
+from tests.drivers.dead_meter import CYCLE_S, Shares, assert_it_costs_no_more, shares_of_time
 from tests.drivers.dlms_bench import address, meter_options
 from tests.drivers.dlms_double import DlmsBus, DlmsDouble, Fault, Read, number, scaler
 
-from openami.gateway.breaker import SILENT_SHARE
 from openami.gateway.driver import (
     DriverError,
     LineDown,
     LineSettings,
     MeterSettings,
-    MeterSilent,
 )
 from openami.gateway.drivers.dlms.line import DlmsLine
 from openami.gateway.drivers.dlms.options import line_plan
@@ -146,12 +145,7 @@ async def _poll(transport: str, seed: int) -> Tally:
     return tally
 
 
-_CYCLE_S: Final = 60.0
-_CYCLES: Final = 200
-
-
-async def _share_of_a_dead_meter(transport: str) -> tuple[float, float]:
-    """Return what part of all time a silent meter took, and its neighbour, which is read each cycle."""
+async def _share_of_a_dead_meter(transport: str) -> Shares:
     bus = DlmsBus(
         {address(unit, transport): _tell_tale(unit) for unit in (2, 3)},
         hdlc=transport != "tcp",
@@ -163,35 +157,16 @@ async def _share_of_a_dead_meter(transport: str) -> tuple[float, float]:
     ]
     options: dict[str, object] = {"transport": transport}
     options |= {"host": "x"} if transport == "tcp" else {"device": "x"}
-    settings = LineSettings("line", meters, options, cycle_s=_CYCLE_S)
+    settings = LineSettings("line", meters, options, cycle_s=CYCLE_S)
     line = DlmsLine(line_plan(settings), BusWire(bus))
-    loop = asyncio.get_running_loop()
-    taken = {"M2": 0.0, "M3": 0.0}
-    for _ in range(_CYCLES):
-        next_at = loop.time() + _CYCLE_S
-        for name in taken:
-            began_at = loop.time()
-            if name == "M2":
-                with pytest.raises(MeterSilent):
-                    await line.read(MeterSerial(name), _CODES)
-            else:
-                assert len(await line.read(MeterSerial(name), _CODES)) == len(_CODES)
-            taken[name] += loop.time() - began_at
-        await asyncio.sleep(next_at - loop.time())
+    shares = await shares_of_time(line.read, "M2", "M3", _CODES)
     await bus.rest()
-    return taken["M2"] / (_CYCLES * _CYCLE_S), taken["M3"] / (_CYCLES * _CYCLE_S)
+    return shares
 
 
 @pytest.mark.parametrize("transport", ["tcp", "hdlc"])
 def test_a_dead_meter_costs_its_neighbours_no_more_than_its_share(transport: str) -> None:
-    loop = VirtualTimeLoop()
-    try:
-        dead, alive = loop.run_until_complete(_share_of_a_dead_meter(transport))
-    finally:
-        loop.close()
-    print(f"{transport}: dead {dead:.4f}, alive {alive:.4f}")
-    assert 0 < dead <= SILENT_SHARE
-    assert alive < 0.05
+    assert_it_costs_no_more(_share_of_a_dead_meter(transport))
 
 
 @pytest.mark.parametrize("transport", ["tcp", "hdlc"])

@@ -5,6 +5,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.cases import in_one_test
 
 from openami.gateway.drivers.modbus.frames import (
     FrameError,
@@ -54,7 +55,7 @@ def test_a_truncated_answer_is_none(size: int) -> None:
     assert mbap_answer(whole[: size + len(whole) - len(_ANSWER)], _ASKED) == b""
 
 
-@pytest.mark.parametrize("at", range(8 * len(_ANSWER)))
+@in_one_test(range(8 * len(_ANSWER)))
 def test_an_answer_with_one_wrong_bit_is_none(at: int) -> None:
     frame = bytearray(_ANSWER)
     frame[at // 8] ^= 1 << at % 8

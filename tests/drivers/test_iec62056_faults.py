@@ -15,15 +15,14 @@ from functools import partial
 from typing import Final
 
 import pytest
+from tests.drivers.dead_meter import Shares, assert_it_costs_no_more, shares_of_time
 from tests.drivers.iec62056_double import Fault, ReadOutBus, ReadOutDouble
 
-from openami.gateway.breaker import SILENT_SHARE
 from openami.gateway.driver import (
     DriverError,
     LineDown,
     LineSettings,
     MeterSettings,
-    MeterSilent,
 )
 from openami.gateway.drivers.iec62056.line import ReadOutLine
 from openami.gateway.drivers.iec62056.options import line_plan
@@ -195,42 +194,18 @@ def test_no_value_is_wrong_on_a_bad_line(name: str) -> None:
     assert "IdentityMismatch" not in tally.failed
 
 
-_CYCLE_S: Final = 60.0
-_CYCLES: Final = 200
-
-
-async def _share_of_a_dead_meter(transport: str) -> tuple[float, float]:
-    """Return what part of all time a silent meter took, and its neighbour, which is read each cycle."""
+async def _share_of_a_dead_meter(transport: str) -> Shares:
     bus = ReadOutBus(
         {str(unit): ReadOutDouble(partial(_lines, unit)) for unit in (1, 2)},
         baudrate=300 if transport == "serial" else 9600,
     )
     bus.meters["1"].silent = True
     line = _a_line((1, 2), bus, {"transport": transport})
-    loop = asyncio.get_running_loop()
-    taken = {"M1": 0.0, "M2": 0.0}
-    for _ in range(_CYCLES):
-        next_at = loop.time() + _CYCLE_S
-        for name in taken:
-            began_at = loop.time()
-            if name == "M1":
-                with pytest.raises(MeterSilent):
-                    await line.read(MeterSerial(name), _WANTED)
-            else:
-                assert len(await line.read(MeterSerial(name), _WANTED)) == len(_CODES)
-            taken[name] += loop.time() - began_at
-        await asyncio.sleep(next_at - loop.time())
+    shares = await shares_of_time(line.read, "M1", "M2", _WANTED)
     await bus.rest()
-    return taken["M1"] / (_CYCLES * _CYCLE_S), taken["M2"] / (_CYCLES * _CYCLE_S)
+    return shares
 
 
 @pytest.mark.parametrize("transport", ["serial", "tcp"])
 def test_a_dead_meter_costs_its_neighbours_no_more_than_its_share(transport: str) -> None:
-    loop = VirtualTimeLoop()
-    try:
-        dead, alive = loop.run_until_complete(_share_of_a_dead_meter(transport))
-    finally:
-        loop.close()
-    print(f"{transport}: dead {dead:.4f}, alive {alive:.4f}")
-    assert 0 < dead <= SILENT_SHARE
-    assert alive < 0.05
+    assert_it_costs_no_more(_share_of_a_dead_meter(transport))

@@ -17,7 +17,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from tests.tools import free_port
 
 from openami.gateway.backlog import read_figures
-from openami.gateway.main import DATABASE_FILE
+from openami.gateway.config import DATABASE_FILE
 from openami.gateway.outbox_books import Figures
 from openami.gateway.room import OutboxLimits
 

@@ -67,3 +67,16 @@ async def test_a_meter_that_is_silent_is_not_ordered(meter: SwitchedMeter) -> No
     meter.silent = True
     assert (await move_relay(meter, DISCONNECTED, no_wait)).status is ReportStatus.FAILED
     assert meter.moves == []
+
+
+async def test_an_answer_lost_before_the_order_is_asked_for_again(meter: SwitchedMeter) -> None:
+    """One garbled frame on a line of forty meters is an ordinary day."""
+    meter.silent = True
+
+    async def noise_passes(seconds: float) -> None:
+        assert seconds > 0
+        meter.silent = False
+
+    outcome = await move_relay(meter, DISCONNECTED, noise_passes)
+    assert (outcome.status, outcome.position) == (ReportStatus.DONE, DISCONNECTED)
+    assert meter.moves == [DISCONNECTED]

@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
+from tests.cases import in_one_test
 from tests.conftest import StartMosquitto
 from tests.gateway.pole import GatewayProgram, modbus_meters
 from tests.pki import Pki
 
-from openami.cli.gateway import budget as budget_command
+from openami.cli.gateway_budget import budget as budget_command
 from openami.gateway.budget import Budget, MeterPlan, Plan, budget
 from openami.gateway.config import ScheduleSettings
 from openami.gateway.driver import PollGroup, RegisterInfo
@@ -151,7 +152,7 @@ def test_pings_are_paid_where_polls_are_further_apart_than_the_keep_alive() -> N
     assert budget(seldom).idle_bytes < budget(plan(meter(), schedule=quiet)).idle_bytes
 
 
-@pytest.mark.parametrize("entry", list(CATALOGUE), ids=lambda entry: entry.obis)
+@in_one_test(CATALOGUE, name=lambda entry: entry.obis)
 def test_plausible_values_are_possible(entry: Any) -> None:
     value = plausible_value(RegisterInfo(entry.code, entry.unit, PollGroup.FAST), entry)
     match entry.type:

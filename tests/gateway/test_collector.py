@@ -22,7 +22,6 @@ from tests.gateway.scripted_driver import (
 
 from openami.gateway.collector import (
     LINE_REOPEN_AFTER_CYCLES,
-    Keep,
     LineCollector,
     Surroundings,
 )
@@ -35,7 +34,7 @@ from openami.gateway.driver import (
     RegisterInfo,
 )
 from openami.gateway.driver_contract import CHECKS, Check
-from openami.gateway.entries import AppendResult, Draft, OutboxError
+from openami.gateway.entries import AppendResult, Draft, OutboxError, Within
 from openami.gateway.memory import MeterMemories
 from openami.gateway.meter_record import MeterRecord, MeterState
 from openami.gateway.metrics import GatewayMetrics
@@ -467,7 +466,9 @@ class FullStore:
         self.outbox = outbox
         self.full = True
 
-    async def append(self, drafts: Sequence[Draft], *, within: Keep | None = None) -> AppendResult:
+    async def append(
+        self, drafts: Sequence[Draft], *, within: Within | None = None
+    ) -> AppendResult:
         if self.full:
             raise OutboxError("the disk is full", remedy="free some space", permanent=False)
         return await self.outbox.append(drafts, within=within)

@@ -31,7 +31,7 @@ from openami.gateway.commissioning.web import Walk
 from openami.gateway.config import load_config
 from openami.gateway.database import Database, open_database
 from openami.gateway.driver import MeterSilent, RawReading
-from openami.gateway.main import InstalledDrivers
+from openami.gateway.installed_drivers import InstalledDrivers
 from openami.gateway.meter_record import MeterRecord
 from openami.gateway.normalise import KnownValue, Remembered
 from openami.gateway.snapshot import Snapshot

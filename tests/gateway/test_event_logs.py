@@ -11,7 +11,6 @@ from tests.gateway.clock_double import ClockDouble
 from tests.gateway.scripted_driver import IMPORT, POWER, VOLTAGE, LoggingMeter
 from tests.gateway.test_collector import START, A, B, FullStore, Pole, codes, pole, told
 
-from openami.gateway.collector import Keep
 from openami.gateway.driver import (
     EventLog,
     LoggedEvent,
@@ -20,7 +19,7 @@ from openami.gateway.driver import (
     PollGroup,
     RegisterInfo,
 )
-from openami.gateway.entries import AppendResult, Draft
+from openami.gateway.entries import AppendResult, Draft, Within
 from openami.gateway.event_limits import EventLimits
 from openami.gateway.event_logs import LOG_READ_TIMEOUT_S
 from openami.gateway.log_position import FIRST_LOOK, OVERLAP
@@ -286,7 +285,9 @@ async def test_what_the_disk_did_not_take_is_told_when_it_does(
 class _Eventless(FullStore):
     """An outbox that takes readings and refuses whatever tells an event."""
 
-    async def append(self, drafts: Sequence[Draft], *, within: Keep | None = None) -> AppendResult:
+    async def append(
+        self, drafts: Sequence[Draft], *, within: Within | None = None
+    ) -> AppendResult:
         if self.full and not any(draft.envelope.event for draft in drafts):
             return await self.outbox.append(drafts, within=within)
         return await super().append(drafts, within=within)

@@ -13,9 +13,9 @@ from tests.gateway.pole import GatewayProgram, modbus_meters
 from tests.gateway.scripted_driver import IMPORT, POWER, VOLTAGE
 from tests.gateway.test_collector import SOURCE, FullStore, Pole, pole
 
+from openami.gateway.config import DATABASE_FILE
 from openami.gateway.database import read_only
 from openami.gateway.driver import PollGroup, RegisterInfo
-from openami.gateway.main import DATABASE_FILE
 from openami.gateway.normalise import TimedReading
 from openami.gateway.on_change import Deadband, GroupReport, OnChange, Reported
 from openami.headend.completeness import Told, account, usual_interval

@@ -4,7 +4,8 @@ import tomllib
 
 import pytest
 
-from openami.gateway.toml_lines import KeyLines, Path
+from openami.gateway.driver import KeyPath
+from openami.gateway.toml_lines import KeyLines
 
 TEXT = '''\
 # a comment = not a key
@@ -72,7 +73,7 @@ name = "two"
         (("x",), 1),
     ],
 )
-def test_each_key_has_its_line(path: Path, line: int) -> None:
+def test_each_key_has_its_line(path: KeyPath, line: int) -> None:
     assert tomllib.loads(TEXT)
     assert KeyLines(TEXT)[path] == line
 

@@ -1,11 +1,12 @@
 """The uplink: what order, how fast, what is marked when, and what a bad link or an ACL can spoil."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from tests.conftest import StartMosquitto
@@ -421,6 +422,17 @@ async def test_sending_goes_on_while_the_disk_takes_no_marks(
             assert sorted(connection.published) == list(range(1, 101))
 
 
+def slowed(look_up: Callable[..., Awaitable[Any]], by_s: float) -> Callable[..., Awaitable[Any]]:
+    """Look up as a disk does that others keep busy."""
+
+    async def look_up_slowly(*given: Any, **named: Any) -> Any:
+        found = await look_up(*given, **named)
+        await asyncio.sleep(by_s)
+        return found
+
+    return look_up_slowly
+
+
 async def test_what_a_full_disk_kept_from_being_set_aside_is_tried_again(
     small_disk: Path, world: World, clock: ClockDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,7 +441,11 @@ async def test_what_a_full_disk_kept_from_being_set_aside_is_tried_again(
     world.denied = {"DS1000-00002"}
     async with open_outbox(small_disk / "gateway.db", OutboxLimits(), clock) as outbox:
         await outbox.append([telemetry(START, 2)])
+        with closing(sqlite3.connect(small_disk / "gateway.db")) as other:
+            # Or what is set aside finds room in a log that was just written back.
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         fill(small_disk)
+        monkeypatch.setattr(outbox, "pending", slowed(outbox.pending, 0.05))  # longer than it rests
         async with world.connected() as connection, running(outbox, connection):
             async with asyncio.timeout(DEADLINE_S):
                 while len(connection.published) < 2:

@@ -28,9 +28,9 @@ from openami.sip.reports import ReportStatus
 
 # A driver keeps its own deadlines (half a minute for a meter's turn); this one is for a driver that does not.
 METER_TIMEOUT_S: Final = 60.0
-# A contactor moves in tens of milliseconds and its meter shows it at its next measurement, within a second or two.
-READ_BACK_TRIES_MAX: Final = 4
-READ_BACK_PAUSE_S: Final = 0.5
+# Between one look at a contactor and the next. It moves in tens of milliseconds, and its meter shows it at its next
+# measurement, within a second or two; before an order, so many answers in a row are not lost to noise.
+LOOK_PAUSES_S: Final = (0.5, 1.0, 1.5)
 # A range of weeks is taken in passes; more than this is an archive, not a gap.
 RESEND_PASSES_MAX: Final = 20
 
@@ -68,8 +68,7 @@ async def move_relay(meter: Meter | None, wanted: RelayPosition, sleep: Sleep) -
     if not isinstance(meter, RelayControl):
         return _FAILED
     try:
-        async with asyncio.timeout(METER_TIMEOUT_S):
-            position = await meter.relay_position()
+        position = await _look_before(meter, meter.serial, sleep)
     except (DriverError, TimeoutError) as error:
         _log.warning("relay not ordered", meter=meter.serial, reason=str(error))
         return _FAILED  # nothing was ordered, so nothing has moved
@@ -84,14 +83,29 @@ async def move_relay(meter: Meter | None, wanted: RelayPosition, sleep: Sleep) -
     return await read_back(meter, wanted, sleep)
 
 
+async def _look_before(meter: RelayControl, serial: str, sleep: Sleep) -> RelayPosition:
+    """Return where the contactor stands before an order. Raises DriverError, TimeoutError.
+
+    Looking moves nothing, so answers lost to noise on the line are asked for again.
+    """
+    async with asyncio.timeout(METER_TIMEOUT_S):
+        for pause_s in LOOK_PAUSES_S:
+            try:
+                return await meter.relay_position()
+            except DriverError as error:
+                _log.info("relay looked at again", meter=serial, reason=str(error))
+            await sleep(pause_s)
+        return await meter.relay_position()
+
+
 async def read_back(meter: Meter | None, wanted: RelayPosition, sleep: Sleep) -> Outcome:
     """Tell where the contactor stands after an order: done, failed, or unknown when it cannot be seen."""
     if not isinstance(meter, RelayControl):
         return _UNKNOWN
     position: RelayPosition | None = None
-    for attempt in range(READ_BACK_TRIES_MAX):
-        if attempt:
-            await sleep(READ_BACK_PAUSE_S)
+    for pause_s in (0.0, *LOOK_PAUSES_S):
+        if pause_s:
+            await sleep(pause_s)
         try:
             async with asyncio.timeout(METER_TIMEOUT_S):
                 position = await meter.relay_position()

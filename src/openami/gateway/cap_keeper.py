@@ -24,7 +24,7 @@ from openami.gateway.cap_forecast import SIGN_OF_LIFE_S, bytes_per_day
 from openami.gateway.cap_table import Series
 from openami.gateway.database import DatabaseError
 from openami.gateway.driver import PollGroup
-from openami.gateway.entries import Draft, OutboxError
+from openami.gateway.entries import Draft, OutboxError, Within
 from openami.gateway.link_account import LinkAccount
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.monthly_cap import (
@@ -127,7 +127,7 @@ class CapKeeper:
         if self.account.used_bytes - self._looked_at_bytes >= LOOK_BYTES:
             self._stirred.set()
 
-    def keeping(self) -> Callable[[sqlite3.Connection], None]:
+    def keeping(self) -> Within:
         """Return the work of storing what is counted, for the transaction of what it was spent on."""
         return partial(cap_table.store, standing=self._as_counted())
 

@@ -9,7 +9,6 @@ to stop reading would lose the counters' history too, and help nobody.
 """
 
 import asyncio
-import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -37,7 +36,7 @@ from openami.gateway.driver import (
     PollGroup,
     RawReading,
 )
-from openami.gateway.entries import AppendResult, Draft, OutboxError, OutboxFull
+from openami.gateway.entries import AppendResult, Draft, OutboxError, OutboxFull, Within
 from openami.gateway.event_logs import LogReader
 from openami.gateway.event_types import EventType
 from openami.gateway.meter_record import (
@@ -79,13 +78,12 @@ LAST_SAVE_TIMEOUT_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
-Keep = Callable[[sqlite3.Connection], None]
-
-
 class Store(Protocol):
     """Where a cycle's drafts go: the outbox."""
 
-    async def append(self, drafts: Sequence[Draft], *, within: Keep | None = None) -> AppendResult:
+    async def append(
+        self, drafts: Sequence[Draft], *, within: Within | None = None
+    ) -> AppendResult:
         """Store a batch durably, with other work in the same transaction. Raises OutboxError."""
         ...
 
@@ -97,12 +95,12 @@ class Memories(Protocol):
         """Remember these meters. Raises DatabaseError."""
         ...
 
-    def keeping(self, records: Iterable[MeterRecord]) -> Keep:
+    def keeping(self, records: Iterable[MeterRecord]) -> Within:
         """Return the work of remembering these meters, for the transaction that tells of them."""
         ...
 
 
-class Outcome(StrEnum):
+class PollOutcome(StrEnum):
     """How a poll of one meter ended."""
 
     ANSWER = "answer"
@@ -344,11 +342,11 @@ class LineCollector:
         record = self.records[serial]
         match outcome:
             case IdentityMismatch():
-                result, how = after_clash(record, outcome, poll), Outcome.CLASH
+                result, how = after_clash(record, outcome, poll), PollOutcome.CLASH
             case DriverError():
-                result, how = after_miss(record, str(outcome), poll), Outcome.MISS
+                result, how = after_miss(record, str(outcome), poll), PollOutcome.MISS
             case _:
-                result, how = after_answer(record, outcome, poll), Outcome.ANSWER
+                result, how = after_answer(record, outcome, poll), PollOutcome.ANSWER
         self.records[serial] = result.record
         self._count(result, how)
         return result.drafts
@@ -439,7 +437,7 @@ class LineCollector:
 
     # --- telling ---------------------------------------------------------------------------------
 
-    def _count(self, result: PollResult, how: Outcome) -> None:
+    def _count(self, result: PollResult, how: PollOutcome) -> None:
         metrics, record = self._around.metrics, result.record
         metrics.polls.labels(outcome=how).inc()
         for kind, state in result.told:

@@ -78,7 +78,7 @@ from openami.sip.command import Command
 from openami.sip.errors import SipCode
 from openami.sip.freshness import TimeFacts
 from openami.sip.interlocks import RelayFacts
-from openami.sip.keyring import KEYRING_PREFIX, Roots
+from openami.sip.keyring import Roots, keyring_session_id
 from openami.sip.keys import Signer
 from openami.sip.reports import ReportStatus
 
@@ -88,9 +88,8 @@ TICK_S: Final = 1.0
 TIME_STORED_EVERY_S: Final = 600.0
 # MQTT promises no order between topics: a command may overtake its session's offer, but not by more than this.
 EARLY_COMMAND_WAIT_S: Final = 2.0
-EARLY_COMMANDS_MAX: Final = (
-    32  # a few head-ends' commands in flight; more is not an accident of order
-)
+# A few head-ends' commands in flight; more is not an accident of order.
+EARLY_COMMANDS_MAX: Final = 32
 # Refusals that were told, so that the same command cannot run after all: a head-end holds it for ended. In memory,
 # because after a restart no nonce of before is good.
 TOLD_REFUSALS_MAX: Final = 1_000
@@ -345,7 +344,7 @@ class Commanding:
         """Say which keyring is in force, at every connection: an accept that got lost is told again."""
         keyring, document = self._state.keyring, self._keyring_document
         if keyring is not None and document is not None:
-            session_id = f"{KEYRING_PREFIX}{keyring.version:010d}"
+            session_id = keyring_session_id(keyring.version)
             nonce = self._around.fresh_nonce()
             self._publish_act(PublishAct(document, session_id, ActType.ACCEPT, nonce=nonce))
 
@@ -513,7 +512,7 @@ class Commanding:
         report = await self._tell(intent, outcome, within=nothing_else)
         if report is None:
             # The disk takes nothing: at least those who listen now hear it.
-            report = self._sealing(intent, outcome)(None)
+            report = self._sealing(intent, outcome, self._told_now())(None)
             self._announce(self._event_topic(intent.meter), report)
         if command.ticket is None:
             self._told[command.document.digest] = report
@@ -657,8 +656,9 @@ class Commanding:
             within(connection, payload)
             told.append(payload)
 
+        now = self._told_now()
         topic = self._event_topic(intent.meter)
-        sealed = Sealed(str(topic), self._told_now(), self._sealing(intent, outcome))
+        sealed = Sealed(str(topic), now, self._sealing(intent, outcome, now))
         try:
             await self._around.outbox.append_sealed(sealed, within=keep)
         except OutboxError as error:
@@ -666,7 +666,9 @@ class Commanding:
             return None
         return told[-1]
 
-    def _sealing(self, intent: Intent, outcome: Outcome) -> Callable[[int | None], bytes]:
+    def _sealing(
+        self, intent: Intent, outcome: Outcome, now: datetime
+    ) -> Callable[[int | None], bytes]:
         session = self._session(intent.session_id)
         nonces = None if session is None else session.nonces
         return reporting(
@@ -675,7 +677,7 @@ class Commanding:
             outcome,
             signer=self._around.signer,
             nonce=None if nonces is None else nonces.current.text,
-            ts=self._told_now(),
+            ts=now,
         )
 
     def _event_topic(self, meter: str) -> EventTopic:

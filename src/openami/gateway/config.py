@@ -24,6 +24,7 @@ from msgspec import Meta
 
 from openami.gateway.driver import (
     Driver,
+    KeyPath,
     LineSettings,
     MeterSettings,
     OptionsError,
@@ -39,7 +40,6 @@ from openami.gateway.room import OutboxLimits
 from openami.gateway.schedule import Schedule
 from openami.gateway.timekeeping import ClockSource
 from openami.gateway.toml_lines import KeyLines
-from openami.gateway.toml_lines import Path as KeyPath
 from openami.gateway.uplink import UplinkSettings
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import (
@@ -58,6 +58,7 @@ from openami.service_manager import ServiceSettings
 from openami.toml_text import TomlError, read_toml
 
 ENVIRONMENT_PREFIX = "OPENAMI_GATEWAY__"
+DATABASE_FILE = "gateway.db"
 # 500 meters with ten lines each are 150 kB; a megabyte is another file.
 CONFIG_BYTES_MAX = 1024 * 1024
 # A gateway of one feeder serves at most this many; the bounds of its outbox are reckoned for it.
@@ -210,6 +211,11 @@ class GatewayConfig:
     enrolment: EnrolmentSettings
     service: ServiceSettings
     lines: tuple[LineConfig, ...]
+
+    @property
+    def database(self) -> Path:
+        """The file that holds all the gateway must not forget."""
+        return self.data_dir / DATABASE_FILE
 
     @property
     def lock_out(self) -> Path:

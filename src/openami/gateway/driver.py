@@ -266,6 +266,10 @@ class Line(Protocol):
     def meters(self) -> Mapping[MeterSerial, Meter]: ...
 
 
+KeyPath = tuple[str | int, ...]
+"""Where a key stands below a table: ``("meter", 2, "map")``."""
+
+
 class OptionsError(ValueError):
     """A driver option is unknown or wrong.
 
@@ -273,9 +277,7 @@ class OptionsError(ValueError):
     that would have been understood, for the "did you mean".
     """
 
-    def __init__(
-        self, message: str, *, path: tuple[str | int, ...], known: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, message: str, *, path: KeyPath, known: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.path = path
         self.known = tuple(known)

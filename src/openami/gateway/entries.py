@@ -58,8 +58,10 @@ class Sealed:
     seal: Callable[[int], bytes]
 
 
-Within = Callable[[sqlite3.Connection, bytes], None]
-"""Work that is to be in the same transaction as a sealed event; it is given the event's payload."""
+Within = Callable[[sqlite3.Connection], None]
+"""Other work that is to be in the same transaction as what is done to the outbox."""
+WithinSealed = Callable[[sqlite3.Connection, bytes], None]
+"""The same beside a sealed event; it is given the event's payload."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

@@ -145,10 +145,9 @@ def new_file(out: Path) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.rename(out)
-        except BaseException:  # Ctrl-C as well: no unfinished file stays
-            with suppress(OSError):
+        finally:
+            with suppress(OSError):  # when it is whole it has its name, and this one is gone
                 unfinished.unlink()
-            raise
         sync_directory(out.parent)
     except OSError as error:
         raise ExportError(

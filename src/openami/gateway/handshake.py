@@ -26,7 +26,7 @@ from openami.sip.authorise import HeldSession
 from openami.sip.canonical import Document, read_document
 from openami.sip.errors import SipCode, SipError
 from openami.sip.freshness import Nonce, Nonces, TimeFacts
-from openami.sip.keyring import KEYRING_PREFIX, Keyring, Roots, admit_keyring
+from openami.sip.keyring import KEYRING_PREFIX, Keyring, Roots, admit_keyring, keyring_session_id
 from openami.sip.session import SESSION_LIFE, SessionEvent, SessionState
 from openami.sip.session_document import (
     SessionDocument,
@@ -158,7 +158,7 @@ def _receive_keyring(state: Handshake, document: Document, *, me: Self, fresh_no
         gateway_id=me.gateway_id,
     )
     accepted = PublishAct(
-        document, f"{KEYRING_PREFIX}{keyring.version:010d}", ActType.ACCEPT, nonce=fresh_nonce
+        document, keyring_session_id(keyring.version), ActType.ACCEPT, nonce=fresh_nonce
     )
     after = replace(
         state, keyring=keyring, roots=keyring.roots, sessions=_under(keyring, state.sessions)

@@ -33,9 +33,8 @@ DONE_ROWS_MAX: Final = 8_000
 TRADES_MAX: Final = 100_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FULL_BUDGET: Final = Budget(
-    float(DISCONNECTS_PER_HOUR_MAX), 0.0
-)  # cut down to the limits' hour when it is used
+# Cut down to the limits' hour when it is used.
+FULL_BUDGET: Final = Budget(float(DISCONNECTS_PER_HOUR_MAX), 0.0)
 
 
 @dataclass(frozen=True, slots=True)

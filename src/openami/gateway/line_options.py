@@ -6,14 +6,14 @@ from typing import TypeVar
 
 import msgspec
 
-from openami.gateway.driver import OptionsError
-from openami.gateway.strict import Path, TableError, convert, did_you_mean
+from openami.gateway.driver import KeyPath, OptionsError
+from openami.gateway.strict import TableError, convert, did_you_mean
 
 T = TypeVar("T", bound=msgspec.Struct)
 K = TypeVar("K", bound=StrEnum)
 
 
-def converted(table: object, kind: type[T], path: Path = ()) -> T:
+def converted(table: object, kind: type[T], path: KeyPath = ()) -> T:
     """Convert a table strictly; ``path`` is where it stands. Raises OptionsError."""
     try:
         return convert(table, kind)

@@ -11,20 +11,19 @@ manager starts it again. SIGTERM and SIGINT end it clean.
 import asyncio
 import errno
 import random
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from openami.clock import Clock
+from openami.end_signals import told_to_end
 from openami.gateway import cap_table, commanding, downlink, tickets
 from openami.gateway.budget import Plan
 from openami.gateway.cap_keeper import CapKeeper
@@ -72,8 +71,6 @@ from openami.service_manager import ServiceManager
 from openami.sip.errors import SipError
 from openami.sip.keys import Signer
 
-DATABASE_FILE: Final = "gateway.db"
-DRIVERS_GROUP: Final = "openami.drivers"
 # Without a watchdog time of the service manager's own, signs of life are looked for so often.
 LIFE_LOOK_INTERVAL_S: Final = 30.0
 # A snapshot serves everybody who asks within this time: no number of browsers slows the disk down.
@@ -84,29 +81,6 @@ ASK_TIMEOUT_S: Final = 20.0
 LISTEN_BACKLOG: Final = 16
 
 _log = structlog.get_logger(__name__)
-
-
-class InstalledDrivers(Mapping[str, type[Driver]]):
-    """The drivers that are installed, ours and others', by name (decision 0013).
-
-    One is loaded when it is asked for, so that a driver nobody uses cannot keep the gateway from starting.
-    """
-
-    def __init__(self) -> None:
-        self._entries = {entry.name: entry for entry in entry_points(group=DRIVERS_GROUP)}
-
-    def __getitem__(self, name: str) -> type[Driver]:
-        driver: type[Driver] = self._entries[name].load()
-        return driver
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +130,7 @@ async def run(
     """
     stop = stop or asyncio.Event()
     async with AsyncExitStack() as resources:
-        resources.enter_context(_told_to_end(stop))
+        resources.enter_context(told_to_end(stop.set))
         listener = resources.enter_context(_listening(config))
         machine = Machine.here(config, clock)
         outbox = await resources.enter_async_context(opened_outbox(config, machine))
@@ -577,18 +551,6 @@ def _certificate_until(cert_file: str | None) -> datetime | None:
 
 
 @contextmanager
-def _told_to_end(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    try:
-        yield
-    finally:
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(name)
-
-
-@contextmanager
 def _listening(config: GatewayConfig) -> Iterator[socket.socket | None]:
     """Take the status server's port. Raises ConfigError when it cannot be had."""
     address = config.status.address
@@ -627,12 +589,11 @@ def _cannot_listen(error: OSError, config: GatewayConfig) -> ConfigError:
 @asynccontextmanager
 async def opened_outbox(config: GatewayConfig, machine: Machine) -> AsyncIterator[Outbox]:
     """Open the gateway's database. Raises ConfigError when its place cannot be used."""
-    database = config.data_dir / DATABASE_FILE
     async with AsyncExitStack() as stack:
         try:
             config.data_dir.mkdir(parents=True, exist_ok=True)
             opening = open_outbox(
-                database,
+                config.database,
                 config.outbox,
                 machine.clock,
                 clock_source=config.clock,

@@ -1,15 +1,17 @@
-"""Where drivers' maps are: shipped ones beside the driver, an operator's own with his configuration."""
+"""Drivers' maps: shipped ones beside the driver, an operator's own with his configuration; and what they share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
+from msgspec import Meta
 
+from openami.gateway.driver import PollGroup, RegisterInfo
 from openami.gateway.strict import TableError, convert
-from openami.profile import one_line
+from openami.profile import Obis, one_line
 from openami.toml_text import TomlError, read_toml
 
 SUFFIX: Final = ".toml"
@@ -21,6 +23,46 @@ Table = TypeVar("Table", bound=msgspec.Struct)
 
 class MapError(ValueError):
     """A map cannot be used; the message says what is wrong in it and where."""
+
+
+class RegisterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of a ``[[register]]``, whatever the driver."""
+
+    obis: Obis
+    unit: str
+    decimals: Annotated[int, Meta(ge=0, le=9)] | None = None
+    group: PollGroup = PollGroup.FAST
+    min: Decimal | None = None
+    max: Decimal | None = None
+    monotonic: bool = False
+    rollover: Decimal | None = None
+    note: str = ""
+
+    @property
+    def info(self) -> RegisterInfo:
+        """What the gateway is told of it."""
+        return RegisterInfo(
+            obis=self.obis,
+            unit=self.unit,
+            group=self.group,
+            decimals=self.decimals,
+            minimum=_float(self.min),
+            maximum=_float(self.max),
+            monotonic=self.monotonic,
+            rollover=_float(self.rollover),
+        )
+
+
+def _float(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def check_whole(registers: Collection[object], source: Collection[str]) -> None:
+    """Check that a map has registers and says where they are from. Raises TableError."""
+    if not registers:
+        raise TableError("a map has at least one register", path=("register",))
+    if not source:
+        raise TableError("a map names its sources", path=("source",))
 
 
 def shipped(package: str) -> tuple[str, ...]:

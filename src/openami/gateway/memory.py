@@ -7,7 +7,7 @@ each with its own time.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from openami.gateway.database import Database, read_only
+from openami.gateway.entries import Within
 from openami.gateway.event_rules import RuleMemory
 from openami.gateway.log_position import LogPosition
 from openami.gateway.meter_record import MeterRecord
@@ -110,7 +111,7 @@ class MeterMemories:
 
         await self._database.run(work)
 
-    def keeping(self, records: Iterable[MeterRecord]) -> Callable[[sqlite3.Connection], None]:
+    def keeping(self, records: Iterable[MeterRecord]) -> Within:
         """Return the work of remembering these meters as they are now, for somebody else's transaction.
 
         What was told and that it was told belong together: after a power cut between the two a condition would be

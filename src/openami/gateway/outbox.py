@@ -42,6 +42,7 @@ from openami.gateway.entries import (
     Thinned,
     Unfit,
     Within,
+    WithinSealed,
 )
 from openami.gateway.outbox_table import Batch, OutboxTable
 from openami.gateway.room import OutboxLimits
@@ -159,7 +160,7 @@ class Outbox:
         self,
         drafts: Sequence[Draft],
         *,
-        within: Callable[[sqlite3.Connection], None] | None = None,
+        within: Within | None = None,
     ) -> AppendResult:
         """Store drafts in one durable transaction, in order; when this returns, they are safe.
 
@@ -192,7 +193,7 @@ class Outbox:
             await self._release(look)
         return result
 
-    async def append_sealed(self, sealed: Sealed, *, within: Within) -> int:
+    async def append_sealed(self, sealed: Sealed, *, within: WithinSealed) -> int:
         """Store an event whose bytes are ready-made, with other work in the same transaction; return its number.
 
         It is never held back for the clock: it was dated and signed by whoever made it. Raises OutboxError; then
@@ -236,7 +237,7 @@ class Outbox:
         seqs: Collection[int],
         now: datetime,
         *,
-        within: Callable[[sqlite3.Connection], None] | None = None,
+        within: Within | None = None,
     ) -> None:
         """Note that the broker has acknowledged these; one commit for all, and for other work."""
         await self._run(partial(self._table.mark_sent, seqs=seqs, now=now, within=within))

@@ -5,7 +5,7 @@ stands in which order they are used, and in which transactions.
 """
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from openami.gateway.entries import (
     Sealed,
     State,
     Within,
+    WithinSealed,
 )
 from openami.gateway.outbox_books import Books
 from openami.gateway.outbox_rows import Row, ceil_ms, to_ms
@@ -47,7 +48,7 @@ class Batch:
     """The floor of the clock, when it is due to be stored."""
     tidy: bool = False
     """Whether the bounds in time are due to be kept as well."""
-    within: Callable[[sqlite3.Connection], None] | None = None
+    within: Within | None = None
     """Work that is to be in the same transaction."""
 
 
@@ -79,7 +80,7 @@ class OutboxTable:
         return self._append(connection, batch)
 
     def append_sealed(
-        self, connection: sqlite3.Connection, sealed: Sealed, within: Within, now: datetime
+        self, connection: sqlite3.Connection, sealed: Sealed, within: WithinSealed, now: datetime
     ) -> int:
         """Store a ready-made event and do the work that belongs to it, in one transaction; return its number.
 
@@ -160,7 +161,7 @@ class OutboxTable:
         connection: sqlite3.Connection,
         seqs: Collection[int],
         now: datetime,
-        within: Callable[[sqlite3.Connection], None] | None = None,
+        within: Within | None = None,
     ) -> None:
         """Note the broker's acknowledgements, in one commit with other work."""
         with transaction(connection):
@@ -279,7 +280,7 @@ class OutboxTable:
 
 
 def _write_sealed(
-    connection: sqlite3.Connection, sealed: Sealed, within: Within, now: datetime
+    connection: sqlite3.Connection, sealed: Sealed, within: WithinSealed, now: datetime
 ) -> int:
     with transaction(connection):
         (last_seq,) = connection.execute("SELECT last_seq FROM outbox_progress").fetchone()

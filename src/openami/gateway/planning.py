@@ -24,7 +24,6 @@ async def plan(
     config: GatewayConfig,
     drivers: Mapping[str, type[Driver]],
     *,
-    database: str,
     changed_share: float,
     events_per_meter_day: float,
     price_per_mb: Decimal | None,
@@ -36,7 +35,7 @@ async def plan(
     Lines are opened and nothing is read: our drivers open their port at the first read, so a gateway that runs is
     not disturbed. Raises DriverError where another's driver has to reach its line for that, DatabaseError.
     """
-    known = last_values(config.data_dir / database)
+    known = last_values(config.database)
     planned = replace(
         _plan(config, await _meters(config, drivers, known)),
         changed_share=changed_share,

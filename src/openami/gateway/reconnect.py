@@ -21,10 +21,6 @@ from openami.gateway.uplink import UplinkSettings
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
 
-# A connection that held so long has proved itself, and the next failure is a new one. A broker that
-# throws its clients out does it in seconds.
-PROVEN_AFTER_S = 60.0
-
 Loop = Callable[[Connection], Coroutine[None, None, None]]
 """What runs beside the uplink over each connection, until it ends."""
 
@@ -61,17 +57,13 @@ class Reconnector:
 
     async def run(self) -> None:
         """Connect, drain, wait, for ever."""
-        loop = asyncio.get_running_loop()
         while True:
-            began_at = loop.time()
             try:
                 await self._one_connection(self._port.connect())
             except TransportError as error:
                 self._note_down(str(error), error.remedy)
             except OutboxError as error:
                 self._note_down(str(error), error.remedy)
-            if loop.time() - began_at >= PROVEN_AFTER_S:
-                self._backoff.reset()
             await asyncio.sleep(self._backoff.next_s())
 
     async def _one_connection(self, connecting: AbstractAsyncContextManager[Connection]) -> None:
@@ -79,7 +71,14 @@ class Reconnector:
             async with connecting as connection:
                 self._note_up(resumed=connection.tls_resumed)
                 counted = _Counted(connection, self._metrics, self._cap)
-                await self._loops(counted)
+                began_s = asyncio.get_running_loop().time()
+                try:
+                    await self._loops(counted)
+                finally:
+                    held_s = asyncio.get_running_loop().time() - began_s
+                    self._backoff.connection_lost(
+                        held_s=held_s, acknowledged=counted.has_acknowledged
+                    )
         except TransportError as error:
             if self._cap is not None and not self._view.connected:
                 self._cap.account.failed(answered=error.permanent)
@@ -149,6 +148,8 @@ class _Counted:
         self._connection = connection
         self._metrics = metrics
         self._cap = cap
+        self.has_acknowledged = False
+        """Whether the broker has, of what was published on it."""
         self.resumed = connection.resumed
         self.tls_resumed = connection.tls_resumed
         self.subscribe = connection.subscribe
@@ -164,6 +165,7 @@ class _Counted:
         # Before it has arrived: what is lost on the way was carried as far.
         self._count(topic, payload)
         await self._connection.publish(topic, payload)
+        self.has_acknowledged = True
         self._metrics.sent.inc()
         self._metrics.sent_bytes.inc(len(payload))
 

@@ -1,6 +1,5 @@
 """Reports and acts as the gateway signs them (pure but for the signer): what became of a command, in bytes."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +11,7 @@ from openami.profile import EventTopic, FeederId, GatewayId, MeterSerial
 from openami.sip.actions import RELAY_STATE_OBIS, RELAY_STATE_UNIT
 from openami.sip.acts import ActType, read_acts
 from openami.sip.canonical import SIGNATURE, Document, decode_base64url
-from openami.sip.compose import sign
+from openami.sip.compose import printed, sign
 from openami.sip.errors import SipCode
 from openami.sip.keys import Signer
 from openami.sip.reports import CODE_OK, ReportStatus, report_members
@@ -92,11 +91,6 @@ def acted(
     members = {**document.members, SIGNATURE: " ".join(made_by)}
     fresh = None if nonce is None else decode_base64url(nonce)
     return printed(sign(members, signer, type_, iat=iat, nonce=fresh, reason=reason))
-
-
-def printed(members: Mapping[str, Any]) -> bytes:
-    """Return a document as it is sent; whoever reads it makes the canonical form himself."""
-    return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def event_topic(feeder_id: str, gateway_id: str, meter: str) -> EventTopic:

@@ -15,10 +15,10 @@ from openami.gateway.event_types import EventType
 from openami.gateway.events import event_envelope, serial_reading
 from openami.gateway.handshake import Self
 from openami.gateway.normalise import Source, to_the_millisecond
-from openami.gateway.reporting import event_topic, printed
+from openami.gateway.reporting import event_topic
 from openami.profile import EventState, FeederId, GatewayId, MeterSerial, Quality
 from openami.sip.acts import ActType
-from openami.sip.compose import sign
+from openami.sip.compose import printed, sign
 from openami.sip.keys import Signer
 
 

@@ -6,7 +6,6 @@ that it is made in one transaction, so a power cut makes none twice and leaves n
 """
 
 import asyncio
-import json
 import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import date, datetime, timedelta
@@ -24,7 +23,7 @@ from openami.gateway.outbox import Outbox
 from openami.profile import EventTopic, FeederId, GatewayId, MeterSerial
 from openami.sip.account import begin_of
 from openami.sip.acts import ActType
-from openami.sip.compose import sign
+from openami.sip.compose import printed, sign
 from openami.sip.keys import Signer
 from openami.sip.statements import statement_members
 
@@ -127,7 +126,7 @@ class DayStatements:
                 ActType.STATEMENT,
                 iat=int(now.timestamp()),
             )
-            return json.dumps(signed, separators=(",", ":")).encode()
+            return printed(signed)
 
         def note(connection: sqlite3.Connection, _payload: bytes) -> None:
             day_account.note_stated(connection, part)

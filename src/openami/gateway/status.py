@@ -8,18 +8,15 @@ The walk of commissioning stands beside it (`commissioning.web`), where ticking 
     /metrics   for Prometheus
     /version   which program this is
 
-The page needs no script, no second host and no sign-in, and shows no secret: what a person beside the pole
+The page needs no second host and no sign-in, and shows no secret: what a person beside the pole
 can read off the meters, and how the gateway is doing. Everything in it is escaped.
 """
 
-import asyncio
-import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from typing import Final
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -29,6 +26,7 @@ from openami import __version__
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.snapshot import CheckState, Snapshot
 from openami.gateway.status_page import status_page
+from openami.web_server import WebServer
 
 TakeSnapshot = Callable[[], Awaitable[Snapshot]]
 
@@ -38,7 +36,7 @@ CONNECTIONS_MAX: Final = 32
 KEEP_ALIVE_S: Final = 5
 # The end does not wait longer for a phone that reads slowly.
 END_TIMEOUT_S: Final = 2
-_NO_STORE = {
+_NO_STORE: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -51,6 +49,13 @@ WALK_HEADERS: Final = {
     "Referrer-Policy": "same-origin",
 }
 """Of the pages a person presses something on."""
+_PAGE_HEADERS: Final = {
+    **_NO_STORE,
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src data:; frame-ancestors 'none'; form-action 'none'",
+}
+"""Of the page that renews itself."""
+_CACHED: Final = {"Cache-Control": "max-age=3600", "X-Content-Type-Options": "nosniff"}
 _SERVICE_UNAVAILABLE = 503
 
 
@@ -61,15 +66,18 @@ def status_app(
 
     async def page(_: Request) -> Response:
         return Response(
-            status_page(await take_snapshot()), media_type="text/html", headers=_NO_STORE
+            status_page(await take_snapshot()), media_type="text/html", headers=_PAGE_HEADERS
         )
 
-    style_sheet = resources.files("openami.gateway").joinpath("status.css").read_bytes()
+    files = resources.files("openami.gateway")
+    style_sheet = files.joinpath("status.css").read_bytes()
+    script_text = files.joinpath("status.js").read_bytes()
 
     async def style(_: Request) -> Response:
-        return Response(
-            style_sheet, media_type="text/css", headers={"Cache-Control": "max-age=3600"}
-        )
+        return Response(style_sheet, media_type="text/css", headers=_CACHED)
+
+    async def script(_: Request) -> Response:
+        return Response(script_text, media_type="text/javascript", headers=_CACHED)
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers=_NO_STORE)
@@ -95,6 +103,7 @@ def status_app(
         routes=[
             Route("/", page),
             Route("/style.css", style),
+            Route("/status.js", script),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics_text),
@@ -114,36 +123,9 @@ def _readiness(snapshot: Snapshot) -> dict[str, object]:
     }
 
 
-# --- serving -------------------------------------------------------------------------------------
-
-
-class _Server(uvicorn.Server):
-    """uvicorn as one task among others: the signals are the gateway's own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def serve(app: Starlette, listener: socket.socket) -> None:
     """Answer on a socket that listens already, until cancelled."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=CONNECTIONS_MAX,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=END_TIMEOUT_S,
-        )
+    server = WebServer(
+        app, connections_max=CONNECTIONS_MAX, keep_alive_s=KEEP_ALIVE_S, end_s_max=END_TIMEOUT_S
     )
-    serving = asyncio.ensure_future(server.serve([listener]))
-    try:
-        await asyncio.shield(serving)
-    finally:
-        server.should_exit = True
-        await serving
+    await server.answer(listener)

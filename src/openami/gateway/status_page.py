@@ -1,7 +1,7 @@
 """The status page as HTML (pure): a snapshot in, a text out, everything in it escaped.
 
-For a phone beside the pole: one column, no script, state as shape and word and colour, what needs a person
-first. The words are those of the head-end.
+For a phone beside the pole: one column, state as shape and word and colour, what needs a person first. A script
+(`status.js`) renews it; without it there is a link. The words are those of the head-end.
 """
 
 from datetime import datetime, timedelta
@@ -13,9 +13,6 @@ from openami.gateway.meter_record import MeterRecord
 from openami.gateway.monthly_cap import CapStage
 from openami.gateway.page_parts import STATES, ago, badge, clock_time, count, span, values
 from openami.gateway.snapshot import CapView, CheckState, Snapshot
-
-# How often the page loads itself anew: two looks in a fast interval.
-REFRESH_S: Final = 30
 
 _CHECKS: Final = {
     CheckState.OK: ("●", "ok", "good"),
@@ -30,11 +27,12 @@ def status_page(snapshot: Snapshot) -> str:
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="refresh" content="{REFRESH_S}">'
         f"<title>{escape(snapshot.gateway_id)}</title>"
-        '<link rel="stylesheet" href="style.css"></head><body>'
+        '<link rel="stylesheet" href="style.css"><link rel="icon" href="data:,">'
+        '<script src="status.js" defer></script></head><body>'
         f"<header><h1>{escape(snapshot.gateway_id)}</h1>"
-        f"<p>{escape(snapshot.feeder_id)} · {clock_time(snapshot.now)} UTC</p></header>"
+        f'<p><span id="seen">{escape(snapshot.feeder_id)} · {clock_time(snapshot.now)} UTC</span>'
+        ' · <a href="">Look again</a></p></header>'
         f"<main>{_facts(snapshot)}{_faults(snapshot)}{_meters(snapshot)}</main>"
         f"<footer>openami {escape(__version__)} · up {span(snapshot.now - snapshot.started_at)}"
         ' · <a href="walk">walk</a> · <a href="metrics">metrics</a> · <a href="readyz">checks</a></footer>'

@@ -6,16 +6,16 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
+from openami.gateway.driver import KeyPath
 from openami.profile import Obis, ProfileError, one_line
 
-Path = tuple[str | int, ...]
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 class TableError(ValueError):
     """A table holds something else than it should; ``path`` says where, ``known`` what could stand there."""
 
-    def __init__(self, message: str, *, path: Path, known: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, *, path: KeyPath, known: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.path = path
@@ -25,7 +25,7 @@ class TableError(ValueError):
         return f"{dotted(self.path)}: {self.message}{did_you_mean(self.path, self.known)}"
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """Print a path as a person would write it: ``register[2].scale``."""
     text = ""
     for step in path:
@@ -33,13 +33,13 @@ def dotted(path: Path) -> str:
     return text.lstrip(".") or "the file"
 
 
-def did_you_mean(path: Path, known: Sequence[str]) -> str:
+def did_you_mean(path: KeyPath, known: Sequence[str]) -> str:
     """Return the tail of an error message that names the nearest known key, or nothing."""
     near = get_close_matches(str(path[-1]), known, n=1) if path and known else []
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def convert(table: object, kind: type[T], path: Path = ()) -> T:
+def convert(table: object, kind: type[T], path: KeyPath = ()) -> T:
     """Return the table as a ``kind``. Raises TableError."""
     if not isinstance(table, Mapping):
         raise TableError(f"a table is expected, not {type(table).__name__}", path=path)
@@ -56,7 +56,7 @@ def convert(table: object, kind: type[T], path: Path = ()) -> T:
     return kind(**values)
 
 
-def _value(value: object, kind: Any, path: Path) -> object:
+def _value(value: object, kind: Any, path: KeyPath) -> object:
     struct = _struct_in(kind)
     if struct is not None and get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):

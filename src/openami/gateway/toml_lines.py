@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import cast
 
-Path = tuple[str | int, ...]
+from openami.gateway.driver import KeyPath
 
 _KEY = r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|[^"'=#\[\]])+"""
 _header = re.compile(rf"\s*(\[\[?)({_KEY})\]").match
@@ -24,10 +24,10 @@ class KeyLines:
     def __init__(self, text: str) -> None:
         self._lines = _scan(text)
 
-    def __contains__(self, path: Path) -> bool:
+    def __contains__(self, path: KeyPath) -> bool:
         return path in self._lines
 
-    def __getitem__(self, path: Path) -> int:
+    def __getitem__(self, path: KeyPath) -> int:
         """Return the key's line; that of the nearest table around it when it is not there."""
         for length in range(len(path), 0, -1):
             if path[:length] in self._lines:
@@ -35,10 +35,10 @@ class KeyLines:
         return 1
 
 
-def _scan(text: str) -> Mapping[Path, int]:
-    lines: dict[Path, int] = {}
-    sizes: dict[Path, int] = {}  # of each array of tables, so far
-    table: Path = ()
+def _scan(text: str) -> Mapping[KeyPath, int]:
+    lines: dict[KeyPath, int] = {}
+    sizes: dict[KeyPath, int] = {}  # of each array of tables, so far
+    table: KeyPath = ()
     value = _Value()
     for number, line in enumerate(text.split("\n"), 1):
         if value.is_open:
@@ -62,9 +62,9 @@ def _parts(dotted: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _table(brackets: str, parts: tuple[str, ...], sizes: dict[Path, int]) -> Path:
+def _table(brackets: str, parts: tuple[str, ...], sizes: dict[KeyPath, int]) -> KeyPath:
     """Return a header's path; each array of tables on the way stands for its newest table."""
-    path: Path = ()
+    path: KeyPath = ()
     for part in parts[:-1]:
         path += (part,)
         if path in sizes:

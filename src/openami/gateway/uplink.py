@@ -14,7 +14,6 @@ What was set aside is offered again after an hour.
 """
 
 import asyncio
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,7 +25,8 @@ import msgspec
 import structlog
 
 from openami.clock import Clock
-from openami.gateway.outbox import Entry, Kind, Outbox, OutboxError
+from openami.gateway.entries import Entry, Kind, OutboxError, Within
+from openami.gateway.outbox import Outbox
 from openami.gateway.pacing import Pace, Rest
 from openami.link_cost import MB_BYTES
 from openami.mqtt.port import Connection, PublishRefused
@@ -93,8 +93,6 @@ class Passage:
 
 
 EVERYTHING: Final = Passage()
-Within = Callable[[], Callable[[sqlite3.Connection], None] | None]
-"""Returns other work for the commit in which acknowledgements are marked."""
 
 
 async def run(
@@ -104,11 +102,12 @@ async def run(
     clock: Clock,
     *,
     passage: Callable[[], Passage] = lambda: EVERYTHING,
-    within: Within = lambda: None,
+    within: Callable[[], Within | None] = lambda: None,
 ) -> None:
     """Send what the outbox holds and what comes, until the connection ends.
 
-    ``passage`` is asked at each look into the outbox; who changes it sets ``outbox.appended``.
+    ``passage`` is asked at each look into the outbox; who changes it sets ``outbox.appended``. ``within`` is asked
+    for other work at each commit in which acknowledgements are marked.
     Raises TransportError when it ends, OutboxError when the outbox can never be written again; returns
     never otherwise.
     """
@@ -129,7 +128,7 @@ class _Uplink:
         settings: UplinkSettings,
         clock: Clock,
         passage: Callable[[], Passage],
-        within: Within,
+        within: Callable[[], Within | None],
     ) -> None:
         self._passage = passage
         self._within = within
@@ -143,6 +142,7 @@ class _Uplink:
         self._stirred = asyncio.Event()  # something ended, or something is new
         self._ready: deque[Entry] = deque()  # fetched, in order; bound: see _fetch
         self._drained = False  # nothing more is there until something is appended
+        self._fetched_at_s = 0.0  # a rest that ended since has kept something back
         self._acknowledged: list[int] = []
         self._mark_at_s = 0.0
         self._backlog_until = outbox.last_seq
@@ -189,7 +189,7 @@ class _Uplink:
 
     async def _fill_window(self) -> None:
         """Start what the window, the pace and the outbox allow."""
-        if self._room() and not self._ready and not self._drained:
+        if self._wants_more():
             await self._fetch()
         backlog_room = self._backlog_room()
         while self._ready and self._room():
@@ -201,11 +201,14 @@ class _Uplink:
                 self._pace.took_one(self._loop.time())
             self._start(self._ready.popleft())
 
+    def _wants_more(self) -> bool:
+        return self._room() > 0 and not self._ready and not self._drained
+
     async def _fetch(self) -> None:
         """Look up what is to be sent next: what is live, and then the backlog."""
         at_most = max(READY_ENTRIES_MAX, self._settings.in_flight_max)
         busy = {entry.seq for entry in self._under_way.values()} | set(self._acknowledged)
-        now_s = self._loop.time()
+        now_s = self._fetched_at_s = self._loop.time()
         paused = [topic for topic, rest in self._rests.items() if rest.until_s > now_s]
         passage = self._passage()
         self._ready = deque(
@@ -317,7 +320,9 @@ class _Uplink:
         """Return how long nothing will happen unless a PUBACK or a new entry comes."""
         now_s = self._loop.time()
         due_s = [self._readmit_at_s]
-        due_s += [rest.until_s for rest in self._rests.values() if rest.until_s > now_s]
+        # A rest that ended while we looked up is over, and still nobody has asked for what it kept back.
+        since_s = self._fetched_at_s if self._wants_more() else now_s
+        due_s += [rest.until_s for rest in self._rests.values() if rest.until_s > since_s]
         if self._acknowledged:
             due_s.append(self._mark_at_s)
         wait_s = min(due_s) - now_s

@@ -134,67 +134,40 @@ class TcpWire:
         return LineDown(f"{self._place}: {why}")
 
 
-class SerialWire:
-    """A serial port of this machine, 8 data bits."""
+class SerialBytes:
+    """The bytes of a serial port of this machine: they leave at once; what arrives is kept until it is taken."""
 
-    def __init__(
-        self, device: str, *, baudrate: int, place: str, parity: str = "N", stopbits: int = 1
-    ) -> None:
+    def __init__(self, place: str) -> None:
         """``place`` names it for its operator."""
-        self._device, self._baudrate = device, baudrate
-        self._parity, self._stopbits = parity, stopbits
-        self._place = place
+        self.place = place
         self._port: serial.Serial | None = None
         self._received = bytearray()
         self._arrived = asyncio.Event()
 
-    @property
-    def connected(self) -> bool:
-        return self._port is not None
+    def _listen(self, port: serial.Serial) -> None:
+        """Take a port that has been opened, with a timeout of 0."""
+        self._port = port
+        self._forget()
+        asyncio.get_running_loop().add_reader(port.fileno(), self._readable)
 
-    async def open(self) -> None:
-        """See `Wire.open`."""
-        self.close()
-        try:
-            self._port = serial.Serial(
-                self._device,
-                baudrate=self._baudrate,
-                parity=self._parity,
-                stopbits=self._stopbits,
-                timeout=0,
-                write_timeout=0,
-                exclusive=True,
-            )
-        except (OSError, ValueError):  # SerialException is an OSError
-            raise LineDown(f"{self._place} cannot be opened: {self._why_not()}") from None
+    def _forget(self) -> None:
         self._received.clear()
         self._arrived.clear()
-        asyncio.get_running_loop().add_reader(self._port.fileno(), self._readable)
 
     def close(self) -> None:
-        """See `Wire.close`."""
+        """Close it; what is closed already stays so."""
         if self._port is not None:
             asyncio.get_running_loop().remove_reader(self._port.fileno())
             self._port.close()
             self._port = None
         self._arrived.set()
 
-    def set_baudrate(self, baudrate: int) -> None:
-        """See `SpeedWire.set_baudrate`."""
-        if self._port is None:
-            raise LineDown(f"{self._place} is closed")
-        try:
-            self._port.baudrate = baudrate
-        except (OSError, ValueError):
-            self.close()
-            raise LineDown(f"{self._place} does not take {baudrate} Bd") from None
-
     async def send(self, octets: bytes) -> None:
-        """See `Wire.send`."""
+        """Hand the bytes over. Raises LineDown."""
         left = octets
         while left:
             if self._port is None:
-                raise LineDown(f"{self._place} is closed")
+                raise self._closed()
             try:
                 left = left[os.write(self._port.fileno(), left) :]
             except BlockingIOError:
@@ -203,8 +176,8 @@ class SerialWire:
                 self.close()
                 raise self._gone() from None
 
-    async def receive(self) -> bytes:
-        """See `Wire.receive`."""
+    async def _taken(self) -> bytes:
+        """Return what has arrived, waiting for the first byte. Raises LineDown."""
         await self._arrived.wait()
         if not self._received:
             raise self._gone()
@@ -229,8 +202,58 @@ class SerialWire:
         self._received = (self._received + octets)[-RECEIVED_BYTES_MAX:]
         self._arrived.set()
 
+    def _closed(self) -> LineDown:
+        return LineDown(f"{self.place} is closed")
+
     def _gone(self) -> LineDown:
-        return LineDown(f"{self._place} is gone: was the adapter unplugged?")
+        return LineDown(f"{self.place} is gone: was the adapter unplugged?")
+
+
+class SerialWire(SerialBytes):
+    """A serial port of this machine, 8 data bits."""
+
+    def __init__(
+        self, device: str, *, baudrate: int, place: str, parity: str = "N", stopbits: int = 1
+    ) -> None:
+        """``place`` names it for its operator."""
+        super().__init__(place)
+        self._device, self._baudrate = device, baudrate
+        self._parity, self._stopbits = parity, stopbits
+
+    @property
+    def connected(self) -> bool:
+        return self._port is not None
+
+    async def open(self) -> None:
+        """See `Wire.open`."""
+        self.close()
+        try:
+            port = serial.Serial(
+                self._device,
+                baudrate=self._baudrate,
+                parity=self._parity,
+                stopbits=self._stopbits,
+                timeout=0,
+                write_timeout=0,
+                exclusive=True,
+            )
+        except (OSError, ValueError):  # SerialException is an OSError
+            raise LineDown(f"{self.place} cannot be opened: {self._why_not()}") from None
+        self._listen(port)
+
+    def set_baudrate(self, baudrate: int) -> None:
+        """See `SpeedWire.set_baudrate`."""
+        if self._port is None:
+            raise self._closed()
+        try:
+            self._port.baudrate = baudrate
+        except (OSError, ValueError):
+            self.close()
+            raise LineDown(f"{self.place} does not take {baudrate} Bd") from None
+
+    async def receive(self) -> bytes:
+        """See `Wire.receive`."""
+        return await self._taken()
 
     def _why_not(self) -> str:
         device = Path(self._device)

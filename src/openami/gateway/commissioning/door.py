@@ -1,9 +1,9 @@
-"""The walk's door: whether a press comes from our own page, from whom, and in a form of ours (decision 0062)."""
+"""The walk's door: from whom a press comes, and in a form of ours (decision 0062)."""
 
 import secrets
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -72,21 +72,6 @@ class Door:
             samesite="strict",
         )
         return ""
-
-
-def comes_from_us(request: Request) -> bool:
-    """Return whether a request was made by one of our own pages.
-
-    ``Sec-Fetch-Site`` where the browser sends it; over plain HTTP it does not, and ``Origin`` must be the host
-    that was asked.
-    """
-    if (site := request.headers.get("sec-fetch-site")) is not None:
-        return site == "same-origin"
-    try:
-        origin = urlsplit(request.headers.get("origin", ""))
-    except ValueError:  # so it says of brackets that hold no address
-        return False
-    return origin.netloc != "" and origin.netloc == request.headers.get("host")
 
 
 async def read_form(request: Request) -> Mapping[str, str] | None:

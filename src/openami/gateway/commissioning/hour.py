@@ -12,7 +12,7 @@ from typing import Final
 
 from openami.gateway.driver import PollGroup
 from openami.gateway.event_types import EventType
-from openami.gateway.events import CLOCK, SERIAL_NUMBER
+from openami.gateway.events import CLOCK
 from openami.profile import Envelope, EventState, Obis, Quality, read_time
 
 HOUR: Final = timedelta(hours=1)
@@ -86,7 +86,6 @@ class MeterHour:
     """What one meter told within the hour."""
 
     polls: dict[PollGroup, set[datetime]] = field(default_factory=dict)
-    told_serial: str | None = None
     clashes: int = 0
     doubts: Counter[EventType] = field(default_factory=Counter)
     clock_told: Counter[EventType] = field(default_factory=Counter)
@@ -153,8 +152,6 @@ def _take_readings(meter: MeterHour, envelope: Envelope, group: PollGroup) -> No
         if register.quality is Quality.SUSPECT:
             meter.suspect += 1
             continue
-        if register.obis == SERIAL_NUMBER:
-            meter.told_serial = str(value)
         if isinstance(value, bool | str):
             continue
         if register.obis in VOLTAGES:

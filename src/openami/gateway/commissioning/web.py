@@ -13,13 +13,14 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from openami.gateway.commissioning import pages
-from openami.gateway.commissioning.door import Door, comes_from_us, read_form
+from openami.gateway.commissioning.door import Door, read_form
 from openami.gateway.commissioning.frame import Frame
 from openami.gateway.commissioning.hour_page import hour_page
 from openami.gateway.commissioning.ledger import LedgerFull, Standing
 from openami.gateway.commissioning.presses import Act, Ask, Form, Presses
 from openami.gateway.commissioning.view import View
 from openami.gateway.database import DatabaseError
+from openami.same_origin import comes_from_us
 from openami.sip.commissioning import open_points
 
 _SEE_OTHER: Final = 303

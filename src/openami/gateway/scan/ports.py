@@ -11,11 +11,7 @@ import serial
 
 from openami.gateway.driver import LineDown
 from openami.gateway.scan.findings import PortSetting
-
-CONNECT_S_MAX: Final = 5.0  # a device server on a village's radio link answers a SYN within 3 s
-RECEIVED_BYTES_MAX: Final = 64 * 1024
-"""Of what has arrived and nobody has read; the oldest goes first."""
-_WRITE_S: Final = 0.005  # a serial port's buffer is given so long to empty before the next try
+from openami.gateway.wire import CONNECT_S_MAX, RECEIVED_BYTES_MAX, SerialBytes
 
 _PARITIES: Final[Mapping[str, str]] = {
     "N": serial.PARITY_NONE,
@@ -56,7 +52,7 @@ class Port(Protocol):
         ...
 
 
-class SerialPort:
+class SerialPort(SerialBytes):
     """A serial port of this machine.
 
     Seven bits with parity are set as eight bits without: the same ten bits on the line, the eighth made in
@@ -64,10 +60,7 @@ class SerialPort:
     """
 
     def __init__(self, device: str) -> None:
-        self.place = device
-        self._port: serial.Serial | None = None
-        self._received = bytearray()
-        self._arrived = asyncio.Event()
+        super().__init__(device)
         self._setting: PortSetting | None = None
 
     async def prepare(self, setting: PortSetting | None, *, fresh: bool = False) -> None:
@@ -75,14 +68,13 @@ class SerialPort:
         assert setting is not None
         if setting != self._setting or self._port is None:
             self._set(setting)
-        self._received.clear()
-        self._arrived.clear()
+        self._forget()
 
     def _set(self, setting: PortSetting) -> None:
         self.close()
         parity = "N" if setting.databits == 7 else setting.parity
         try:
-            self._port = serial.Serial(
+            port = serial.Serial(
                 self.place,
                 baudrate=setting.baudrate,
                 parity=_PARITIES[parity],
@@ -94,67 +86,23 @@ class SerialPort:
         except (
             OSError,
             ValueError,
-        ) as error:  # SerialException is an OSError; termios.error is neither
+        ) as error:  # SerialException is an OSError, termios.error neither
             raise LineDown(f"{self.place} cannot be opened: {self._why_not(error)}") from None
         except termios.error:
             raise SettingRefused(f"{self.place} does not take {setting}") from None
         self._setting = setting
-        asyncio.get_running_loop().add_reader(self._port.fileno(), self._readable)
-
-    async def send(self, octets: bytes) -> None:
-        """See `Port.send`."""
-        left = octets
-        while left:
-            if self._port is None:
-                raise self._gone()
-            try:
-                left = left[os.write(self._port.fileno(), left) :]
-            except BlockingIOError:
-                await asyncio.sleep(_WRITE_S)  # the caller's deadline bounds it
-            except OSError:
-                self.close()
-                raise self._gone() from None
+        self._listen(port)
 
     async def receive(self, wait_s: float) -> bytes:
         """See `Port.receive`."""
         try:
             async with asyncio.timeout(wait_s):
-                await self._arrived.wait()
+                return await self._taken()
         except TimeoutError:
             return b""
-        received = bytes(self._received)
-        self._received.clear()
-        if self._port is None:
-            if received:
-                return received
-            raise self._gone()
-        self._arrived.clear()
-        return received
 
-    def close(self) -> None:
-        """See `Port.close`."""
-        if self._port is not None:
-            asyncio.get_running_loop().remove_reader(self._port.fileno())
-            self._port.close()
-            self._port = None
-        self._arrived.set()
-
-    def _readable(self) -> None:
-        assert self._port is not None
-        try:
-            octets = os.read(self._port.fileno(), RECEIVED_BYTES_MAX)
-        except BlockingIOError:
-            return
-        except OSError:
-            octets = b""
-        if not octets:
-            self.close()
-            return
-        self._received = (self._received + octets)[-RECEIVED_BYTES_MAX:]
-        self._arrived.set()
-
-    def _gone(self) -> LineDown:
-        return LineDown(f"{self.place} is gone: was the adapter unplugged?")
+    def _closed(self) -> LineDown:
+        return self._gone()
 
     def _why_not(self, error: Exception) -> str:
         device = Path(self.place)

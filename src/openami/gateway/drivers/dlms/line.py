@@ -64,6 +64,7 @@ from openami.gateway.drivers.dlms.reading import (
     write_clock,
 )
 from openami.gateway.drivers.dlms.steps import Steps
+from openami.gateway.reopening import Reopening
 from openami.gateway.wire import Wire, silence
 from openami.profile import MeterSerial, Obis
 
@@ -73,8 +74,6 @@ IDENTITY_AGE_S_MAX: Final = 300.0
 """How long a meter's serial number is believed; a swap takes an electrician longer than that."""
 KNOWN_AGE_S_MAX: Final = 3600.0
 """How long scalers, and what a meter does not have, are believed: it may be configured anew meanwhile."""
-RECONNECT_S_MIN: Final = 1.0  # a device server that restarts is back in seconds
-RECONNECT_S_MAX: Final = 60.0  # and a line that is back is read again in the next cycle
 GOODBYE_S_MAX: Final = 1.0
 """How long a closing line waits for meters to release their associations; they forget us by themselves."""
 _CHALLENGE_BYTES: Final = 16  # a block of the cipher; 8 to 64 are allowed
@@ -133,8 +132,7 @@ class DlmsLine:
         }
         self._unsettled = True
         """Whether bytes may still be on their way to us."""
-        self._reconnect_s = 0.0
-        self._reconnect_at = 0.0
+        self._reopening = Reopening(line.place)
 
     async def close(self) -> None:
         """Release what is open, for a moment at most, and close the port."""
@@ -349,16 +347,7 @@ class DlmsLine:
     async def _connect(self) -> None:
         for unit in self._units.values():
             unit.association = None
-        wait_s = self._reconnect_at - self._now()
-        if wait_s > 0:
-            raise LineDown(f"{self._plan.place} is down; tried again in {wait_s:.0f} s")
-        try:
-            await self._wire.open()
-        except LineDown:
-            self._reconnect_s = min(max(RECONNECT_S_MIN, 2 * self._reconnect_s), RECONNECT_S_MAX)
-            self._reconnect_at = self._now() + self._reconnect_s
-            raise
-        self._reconnect_s = 0.0
+        await self._reopening.open(self._wire.open)
         if self._plan.options.transport is not Transport.TCP:
             await silence(self._wire, self._plan.options.silence_s, self._plan.place)
 

@@ -16,10 +16,11 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway import map_files
-from openami.gateway.driver import PollGroup, RegisterInfo
+from openami.gateway.driver import KeyPath, RegisterInfo
 from openami.gateway.drivers.dlms.apdu import Attribute
 from openami.gateway.drivers.dlms.cosem import VALUE, ClassId, logical_name
-from openami.gateway.strict import Path, TableError
+from openami.gateway.map_files import RegisterTable
+from openami.gateway.strict import TableError
 from openami.profile import Obis, ProfileError
 from openami.profile.event import EVENT_NAME_PATTERN
 
@@ -53,27 +54,17 @@ class Kind(StrEnum):
 
 # --- the file ------------------------------------------------------------------------------------
 
-_Decimals = Annotated[int, Meta(ge=0, le=9)]
 _Numbering = Annotated[str, Meta(pattern=f"^{EVENT_NAME_PATTERN}$")]
 _AttributeIndex = Annotated[int, Meta(ge=1, le=127)]
 
 
-class _Register(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    obis: Obis
+class _Register(RegisterTable, frozen=True, kw_only=True, forbid_unknown_fields=True):
     class_id: ClassId = msgspec.field(name="class")
-    unit: str
     object: str | None = None
     attribute: _AttributeIndex = VALUE
     text: bool = False
     scale: Decimal | None = None
-    decimals: _Decimals | None = None
-    group: PollGroup = PollGroup.FAST
-    min: Decimal | None = None
-    max: Decimal | None = None
-    monotonic: bool = False
-    rollover: Decimal | None = None
     certainty: Certainty | None = None
-    note: str = ""
 
 
 class _Identify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -187,10 +178,7 @@ def _build(file: _MapFile) -> MeterMap:
         if entry.obis in registers:
             raise TableError(f"{entry.obis} stands twice", path=("register", at))
         registers[entry.obis] = _register(file, entry, ("register", at))
-    if not registers:
-        raise TableError("a map has at least one register", path=("register",))
-    if not file.source:
-        raise TableError("a map names its sources", path=("source",))
+    map_files.check_whole(registers, file.source)
     identify, relay, profile = file.identify, file.relay, file.load_profile
     return MeterMap(
         id=file.id,
@@ -217,7 +205,7 @@ def _build(file: _MapFile) -> MeterMap:
     )
 
 
-def _register(file: _MapFile, entry: _Register, path: Path) -> Register:
+def _register(file: _MapFile, entry: _Register, path: KeyPath) -> Register:
     name = (
         _name(str(entry.obis.full), (*path, "obis"))
         if entry.object is None
@@ -225,16 +213,7 @@ def _register(file: _MapFile, entry: _Register, path: Path) -> Register:
     )
     kind = _kind(entry, path)
     return Register(
-        info=RegisterInfo(
-            obis=entry.obis,
-            unit=entry.unit,
-            group=entry.group,
-            decimals=entry.decimals,
-            minimum=_float(entry.min),
-            maximum=_float(entry.max),
-            monotonic=entry.monotonic,
-            rollover=_float(entry.rollover),
-        ),
+        info=entry.info,
         attribute=Attribute(entry.class_id, name, entry.attribute),
         kind=kind,
         scale=Decimal(1) if entry.scale is None else entry.scale,
@@ -242,7 +221,7 @@ def _register(file: _MapFile, entry: _Register, path: Path) -> Register:
     )
 
 
-def _kind(entry: _Register, path: Path) -> Kind:
+def _kind(entry: _Register, path: KeyPath) -> Kind:
     if entry.text and entry.class_id is not ClassId.DATA:
         raise TableError("text is what class 1 may hold", path=(*path, "text"))
     if entry.scale is not None and (entry.text or entry.class_id not in _SCALED_BY_MAP):
@@ -265,7 +244,7 @@ def _kind(entry: _Register, path: Path) -> Kind:
 _SCALED_BY_MAP: Final = (ClassId.DATA, ClassId.CREDIT)
 
 
-def _check_scale(scale: Decimal, path: Path) -> None:
+def _check_scale(scale: Decimal, path: KeyPath) -> None:
     if not scale.is_finite() or scale == 0 or abs(scale.adjusted()) > SCALE_DECIMALS_MAX:
         raise TableError(
             f"the scale is a number with at most {SCALE_DECIMALS_MAX} decimals, and not 0",
@@ -277,14 +256,10 @@ def _check_scale(scale: Decimal, path: Path) -> None:
         )
 
 
-def _name(text: str, path: Path) -> bytes:
+def _name(text: str, path: KeyPath) -> bytes:
     try:
         return logical_name(Obis.parse(text).groups)
     except ProfileError as error:
         raise TableError(error.detail, path=path) from None
     except ValueError as error:
         raise TableError(f"{text!r}: {error}", path=path) from None
-
-
-def _float(value: Decimal | None) -> float | None:
-    return None if value is None else float(value)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.breaker import SILENT_SHARE
-from openami.gateway.driver import LineSettings, MeterSettings, OptionsError
+from openami.gateway.driver import KeyPath, LineSettings, MeterSettings, OptionsError
 from openami.gateway.drivers.dlms import hdlc
 from openami.gateway.drivers.dlms.key_file import KeySet, Password, read_key_file
 from openami.gateway.drivers.dlms.map_files import load_map, shipped_maps
@@ -18,7 +18,6 @@ from openami.gateway.drivers.dlms.meter_map import MeterMap
 from openami.gateway.drivers.dlms.times import DeviationSign, Zone
 from openami.gateway.line_options import check_endpoint, converted
 from openami.gateway.map_files import MapError
-from openami.gateway.strict import Path as TablePath
 from openami.gateway.strict import did_you_mean
 from openami.private_files import KeyFileError
 from openami.profile import MeterSerial
@@ -149,7 +148,7 @@ def _convert_line(table: Mapping[str, object]) -> LineOptions:
 
 
 def _meter_plan(
-    settings: MeterSettings, path: TablePath, line: LineOptions, directory: Path
+    settings: MeterSettings, path: KeyPath, line: LineOptions, directory: Path
 ) -> MeterPlan:
     options = converted(settings.options, MeterOptions, path)
     meter_map = _load(options.map, directory, (*path, "map"))
@@ -169,7 +168,7 @@ def _meter_plan(
     )
 
 
-def _addresses(options: MeterOptions, line: LineOptions, path: TablePath) -> tuple[bytes, bytes]:
+def _addresses(options: MeterOptions, line: LineOptions, path: KeyPath) -> tuple[bytes, bytes]:
     """Return client and server address as on an HDLC line; on the wrapper there are none."""
     if line.transport is Transport.TCP:
         for key in ("physical", "address_bytes"):
@@ -190,7 +189,7 @@ def _addresses(options: MeterOptions, line: LineOptions, path: TablePath) -> tup
     return hdlc.client_address(options.client), server
 
 
-def _load(name: str, directory: Path, path: TablePath) -> MeterMap:
+def _load(name: str, directory: Path, path: KeyPath) -> MeterMap:
     try:
         return load_map(name, directory)
     except MapError as error:
@@ -200,7 +199,7 @@ def _load(name: str, directory: Path, path: TablePath) -> MeterMap:
         ) from None
 
 
-def _access(options: MeterOptions, directory: Path, path: TablePath) -> Password | KeySet | None:
+def _access(options: MeterOptions, directory: Path, path: KeyPath) -> Password | KeySet | None:
     if options.keys is None:
         return None
     try:
@@ -209,7 +208,7 @@ def _access(options: MeterOptions, directory: Path, path: TablePath) -> Password
         raise OptionsError(f"{error}; {error.remedy}", path=(*path, "keys")) from None
 
 
-def _identity(options: MeterOptions, meter_map: MeterMap, path: TablePath) -> str | None:
+def _identity(options: MeterOptions, meter_map: MeterMap, path: KeyPath) -> str | None:
     if options.identity is None:
         return None
     if meter_map.identify is None:

@@ -38,6 +38,7 @@ from openami.gateway.drivers.iec62056.errors import NoAnswer, NotSpoken, UnfitAn
 from openami.gateway.drivers.iec62056.forms import Forms
 from openami.gateway.drivers.iec62056.options import LinePlan, MeterPlan, Transport
 from openami.gateway.drivers.iec62056.read_out import ReadOut, understood
+from openami.gateway.reopening import Reopening
 from openami.gateway.wire import SpeedWire, Wire, silence
 from openami.profile import MeterSerial, Obis
 
@@ -45,8 +46,6 @@ TURN_S_MAX: Final = 120.0
 """How long one meter may hold the line: 3,600 characters at 300 Bd, which meters with more to say go beyond."""
 DRAIN_S_MAX: Final = 60.0
 """How long a line may go on: a meter that was not acknowledged says all it has at 300 Bd, as one of mode A."""
-RECONNECT_S_MIN: Final = 1.0  # a device server that restarts is back in seconds
-RECONNECT_S_MAX: Final = 60.0  # and a line that is back is read again in the next cycle
 LISTEN_FIRST_S: Final = 0.02
 """How long a line is listened to before a sign-on: what a late meter has said meanwhile lies in the port."""
 MISMATCHES_TO_BELIEVE: Final = 2  # one may be a late neighbour's
@@ -93,8 +92,7 @@ class ReadOutLine:
         self._baudrate = line.manner.baudrate
         self._sent_at = 0.0
         """When all that was sent has left."""
-        self._reconnect_s = 0.0
-        self._reconnect_at = 0.0
+        self._reopening = Reopening(line.place)
 
     def close(self) -> None:
         self._wire.close()
@@ -257,16 +255,7 @@ class ReadOutLine:
         self._unsettled = False
 
     async def _connect(self) -> None:
-        wait_s = self._reconnect_at - self._now()
-        if wait_s > 0:
-            raise LineDown(f"{self._plan.place} is down; tried again in {wait_s:.0f} s")
-        try:
-            await self._wire.open()
-        except LineDown:
-            self._reconnect_s = min(max(RECONNECT_S_MIN, 2 * self._reconnect_s), RECONNECT_S_MAX)
-            self._reconnect_at = self._now() + self._reconnect_s
-            raise
-        self._reconnect_s = 0.0
+        await self._reopening.open(self._wire.open)
         self._baudrate = self._plan.manner.baudrate
 
     # --- silence and refusals --------------------------------------------------------------------

@@ -8,7 +8,6 @@ Pure: text in, MeterMap out.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -16,8 +15,9 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway import map_files
-from openami.gateway.driver import PollGroup, RegisterInfo
-from openami.gateway.strict import Path, TableError
+from openami.gateway.driver import KeyPath, RegisterInfo
+from openami.gateway.map_files import RegisterTable
+from openami.gateway.strict import TableError
 from openami.profile import Obis, ProfileError
 
 CLOCK: Final = Obis.parse("0-0:1.0.0")
@@ -48,24 +48,14 @@ class Kind(StrEnum):
 
 # --- the file ------------------------------------------------------------------------------------
 
-_Decimals = Annotated[int, Meta(ge=0, le=9)]
 _Codes = Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)]  # more is another map
 
 
-class _Register(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    obis: Obis
-    unit: str
+class _Register(RegisterTable, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_set: str | _Codes | None = None
     told_unit: str | None = None
     text: bool = False
-    decimals: _Decimals | None = None
-    group: PollGroup = PollGroup.FAST
-    min: Decimal | None = None
-    max: Decimal | None = None
-    monotonic: bool = False
-    rollover: Decimal | None = None
     certainty: Certainty | None = None
-    note: str = ""
 
 
 class _Identify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,10 +116,7 @@ def _build(file: _MapFile) -> MeterMap:
         if entry.obis in registers:
             raise TableError(f"{entry.obis} stands twice", path=("register", at))
         registers[entry.obis] = _register(file, entry, ("register", at))
-    if not registers:
-        raise TableError("a map has at least one register", path=("register",))
-    if not file.source:
-        raise TableError("a map names its sources", path=("source",))
+    map_files.check_whole(registers, file.source)
     identify = file.identify
     return MeterMap(
         id=file.id,
@@ -144,21 +131,12 @@ def _build(file: _MapFile) -> MeterMap:
     )
 
 
-def _register(file: _MapFile, entry: _Register, path: Path) -> Register:
+def _register(file: _MapFile, entry: _Register, path: KeyPath) -> Register:
     kind = Kind.TIME if entry.obis == CLOCK else Kind.TEXT if entry.text else Kind.NUMBER
     if kind is not Kind.NUMBER and entry.told_unit is not None:
         raise TableError("only a number has a unit", path=(*path, "told_unit"))
     return Register(
-        info=RegisterInfo(
-            obis=entry.obis,
-            unit=entry.unit,
-            group=entry.group,
-            decimals=entry.decimals,
-            minimum=_float(entry.min),
-            maximum=_float(entry.max),
-            monotonic=entry.monotonic,
-            rollover=_float(entry.rollover),
-        ),
+        info=entry.info,
         kind=kind,
         codes=(entry.obis,)
         if entry.data_set is None
@@ -168,7 +146,7 @@ def _register(file: _MapFile, entry: _Register, path: Path) -> Register:
     )
 
 
-def _codes(given: str | tuple[str, ...], path: Path) -> tuple[Obis, ...]:
+def _codes(given: str | tuple[str, ...], path: KeyPath) -> tuple[Obis, ...]:
     codes = tuple(_code(text, path) for text in ((given,) if isinstance(given, str) else given))
     for code in codes:
         if code.groups[-1] != _CURRENT_SET:
@@ -176,12 +154,8 @@ def _codes(given: str | tuple[str, ...], path: Path) -> tuple[Obis, ...]:
     return codes
 
 
-def _code(text: str, path: Path) -> Obis:
+def _code(text: str, path: KeyPath) -> Obis:
     try:
         return Obis.parse(text)
     except ProfileError as error:
         raise TableError(error.detail, path=path) from None
-
-
-def _float(value: Decimal | None) -> float | None:
-    return None if value is None else float(value)

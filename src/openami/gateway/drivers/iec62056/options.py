@@ -10,11 +10,11 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.breaker import SILENT_SHARE
-from openami.gateway.driver import LineSettings, MeterSettings, OptionsError
+from openami.gateway.driver import KeyPath, LineSettings, MeterSettings, OptionsError
 from openami.gateway.drivers.iec62056.characters import Parity
 from openami.gateway.drivers.iec62056.dialogue import Manner
 from openami.gateway.drivers.iec62056.map_files import load_map, shipped_maps
-from openami.gateway.drivers.iec62056.messages import ADDRESS_CHARS_MAX
+from openami.gateway.drivers.iec62056.messages import ADDRESS_CHARS_MAX, REACTION_S_MAX
 from openami.gateway.drivers.iec62056.meter_map import MeterMap
 from openami.gateway.drivers.iec62056.times import (
     UTC_OFFSET_MINUTES_MAX,
@@ -23,7 +23,6 @@ from openami.gateway.drivers.iec62056.times import (
 )
 from openami.gateway.line_options import check_endpoint, converted
 from openami.gateway.map_files import MapError
-from openami.gateway.strict import Path as TablePath
 from openami.gateway.strict import did_you_mean
 from openami.profile import MeterSerial
 
@@ -58,7 +57,7 @@ class LineOptions(msgspec.Struct, frozen=True, kw_only=True):
     parity: Parity = Parity.EVEN
     timeout_s: _Waits = 2.0
     """How long a meter may be silent, before it speaks and while it does: 1.5 s, and half a second for adapters."""
-    reaction_s: Annotated[float, Meta(ge=0.001, le=1.5)] | None = None
+    reaction_s: Annotated[float, Meta(ge=0.001, le=REACTION_S_MAX)] | None = None
     """How long a meter is left in peace before it is answered; as the standard has it."""
     retries: Annotated[int, Meta(ge=0, le=5)] = 1
     silence_s: _Waits = 2.0
@@ -149,7 +148,7 @@ def _manner(options: LineOptions) -> Manner:
     )
 
 
-def _meter_plan(settings: MeterSettings, path: TablePath, directory: Path) -> MeterPlan:
+def _meter_plan(settings: MeterSettings, path: KeyPath, directory: Path) -> MeterPlan:
     options = converted(settings.options, MeterOptions, path)
     meter_map = _load(options.map, directory, (*path, "map"))
     return MeterPlan(
@@ -161,7 +160,7 @@ def _meter_plan(settings: MeterSettings, path: TablePath, directory: Path) -> Me
     )
 
 
-def _load(name: str, directory: Path, path: TablePath) -> MeterMap:
+def _load(name: str, directory: Path, path: KeyPath) -> MeterMap:
     try:
         return load_map(name, directory)
     except MapError as error:
@@ -171,7 +170,7 @@ def _load(name: str, directory: Path, path: TablePath) -> MeterMap:
         ) from None
 
 
-def _identity(options: MeterOptions, meter_map: MeterMap, path: TablePath) -> str | None:
+def _identity(options: MeterOptions, meter_map: MeterMap, path: KeyPath) -> str | None:
     if options.identity is None:
         return None
     if not meter_map.identify:

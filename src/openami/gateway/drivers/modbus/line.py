@@ -44,14 +44,13 @@ from openami.gateway.drivers.modbus.sunspec.chain import Chain, ChainError, Ques
 from openami.gateway.drivers.modbus.sunspec.layout import layout
 from openami.gateway.drivers.modbus.unit import Unit
 from openami.gateway.drivers.modbus.wire import Refusal, Unanswered, Wire
+from openami.gateway.reopening import Reopening
 from openami.profile import MeterSerial, Obis
 
 TURN_S_MAX: Final = 30.0
 """How long one meter may hold the line: forty reads at 2400 Bd with every retry."""
 IDENTITY_AGE_S_MAX: Final = 300.0
 """How long a meter's serial number is believed; a swap takes an electrician longer than that."""
-RECONNECT_S_MIN: Final = 1.0  # a device server that restarts is back in seconds
-RECONNECT_S_MAX: Final = 60.0  # and a line that is back is read again in the next cycle
 UNANSWERED_BEFORE_RECONNECT: Final = 3
 """A TCP connection whose far end vanished looks like meters falling silent one after the other."""
 
@@ -60,9 +59,8 @@ _GATEWAY_SILENCE = (0x0A, 0x0B)
 _NOT_THERE = (1, 2, 3)  # illegal function, address, value: asking again will not help
 _NO_SUCH_PLACE = (*_NOT_THERE, 4)  # some meters say "device failure" of an address they do not have
 
-_REGISTERS_OF_ORDER = (
-    4  # function 16 for one register: its frame and its echo are as long as such a read
-)
+# Function 16 for one register: its frame and its echo are as long as such a read.
+_REGISTERS_OF_ORDER = 4
 
 _log = logging.getLogger(__name__)
 
@@ -88,8 +86,7 @@ class ModbusLine:
         self._unsettled = True
         """Whether bytes may still be on their way to us."""
         self._unanswered_in_a_row = 0
-        self._reconnect_s = 0.0
-        self._reconnect_at = 0.0
+        self._reopening = Reopening(line.place)
 
     def close(self) -> None:
         self._wire.close()
@@ -169,10 +166,7 @@ class ModbusLine:
         except Refusal as answer:
             if answer.code in _GATEWAY_SILENCE:
                 await self._book_silence(unit, began_at)
-                raise MeterSilent(
-                    f"{unit} on {self._plan.place}: the gateway got no answer from it "
-                    f"(exception {answer.code})"
-                ) from None
+                raise MeterSilent(self._why_no_answer(unit, answer.code)) from None
             self._heard(unit)
             await self._drain()
             raise MeterRefused(
@@ -212,16 +206,7 @@ class ModbusLine:
         self._unsettled = True
         for unit in self._units.values():
             unit.in_step, unit.identified_at = False, None
-        wait_s = self._reconnect_at - self._now()
-        if wait_s > 0:
-            raise LineDown(f"{self._plan.place} is down; tried again in {wait_s:.0f} s")
-        try:
-            await self._wire.open()
-        except LineDown:
-            self._reconnect_s = min(max(RECONNECT_S_MIN, 2 * self._reconnect_s), RECONNECT_S_MAX)
-            self._reconnect_at = self._now() + self._reconnect_s
-            raise
-        self._reconnect_s = 0.0
+        await self._reopening.open(self._wire.open)
         self._unanswered_in_a_row = 0
 
     # --- a unit's turn -----------------------------------------------------------------------
@@ -470,10 +455,7 @@ class ModbusLine:
         except Refusal as answer:
             if answer.code in _GATEWAY_SILENCE:
                 await self._book_silence(unit, began_at)
-                raise MeterSilent(
-                    f"{unit} on {self._plan.place}: the gateway got no answer from it "
-                    f"(exception {answer.code})"
-                ) from None
+                raise MeterSilent(self._why_no_answer(unit, answer.code)) from None
             await self._settle_refusal(unit, block, ambiguous=others_in_doubt)
             raise _Refused(self._why_refused(unit, block, answer.code), answer.code) from None
         self._heard(unit)
@@ -526,6 +508,9 @@ class ModbusLine:
                 "baudrate, and that no other meter has this address"
             )
         return text
+
+    def _why_no_answer(self, unit: Unit, code: int) -> str:
+        return f"{unit} on {self._plan.place}: the gateway got no answer from it (exception {code})"
 
     def _why_refused(self, unit: Unit, block: Block, code: int) -> str:
         text = (

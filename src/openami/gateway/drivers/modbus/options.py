@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway.breaker import SILENT_SHARE
-from openami.gateway.driver import LineSettings, MeterSettings, OptionsError, RegisterInfo
+from openami.gateway.driver import KeyPath, LineSettings, MeterSettings, OptionsError, RegisterInfo
 from openami.gateway.drivers.modbus.map_files import load_map, shipped_maps
 from openami.gateway.drivers.modbus.register_map import Ratio, RegisterMap, SerialDefaults
 from openami.gateway.drivers.modbus.sunspec.chain import BASE_MAX, BASES
@@ -19,7 +19,6 @@ from openami.gateway.drivers.modbus.sunspec.layout import NAME as SUNSPEC
 from openami.gateway.drivers.modbus.sunspec.layout import Discovery, undiscovered
 from openami.gateway.line_options import check_endpoint, converted
 from openami.gateway.map_files import MapError
-from openami.gateway.strict import Path as TablePath
 from openami.gateway.strict import did_you_mean
 from openami.profile import MeterSerial
 
@@ -179,7 +178,7 @@ def _convert_line(table: Mapping[str, object]) -> LineOptions:
 
 
 def _meter_plan(
-    settings: MeterSettings, path: TablePath, line: LineOptions, directory: Path
+    settings: MeterSettings, path: KeyPath, line: LineOptions, directory: Path
 ) -> MeterPlan:
     options = converted(_exact(settings.options), MeterOptions, path)
     if options.unit > _SERIAL_UNIT_MAX and not (
@@ -206,7 +205,7 @@ def _meter_plan(
     )
 
 
-def _discovery(options: MeterOptions, path: TablePath) -> Discovery | None:
+def _discovery(options: MeterOptions, path: KeyPath) -> Discovery | None:
     if options.map == SUNSPEC:
         return Discovery(
             bases=options.bases or BASES,
@@ -227,7 +226,7 @@ def _exact(table: Mapping[str, object]) -> Mapping[str, object]:
     }
 
 
-def _load(name: str, directory: Path, path: TablePath) -> RegisterMap:
+def _load(name: str, directory: Path, path: KeyPath) -> RegisterMap:
     try:
         return load_map(name, directory)
     except MapError as error:
@@ -237,7 +236,7 @@ def _load(name: str, directory: Path, path: TablePath) -> RegisterMap:
         ) from None
 
 
-def _identity(options: MeterOptions, register_map: RegisterMap, path: TablePath) -> str | None:
+def _identity(options: MeterOptions, register_map: RegisterMap, path: KeyPath) -> str | None:
     if options.identity is None:
         return None
     # Where a SunSpec meter tells its own, and whether, is seen when it is found out.
@@ -251,7 +250,7 @@ def _identity(options: MeterOptions, register_map: RegisterMap, path: TablePath)
 
 
 def _ratios(
-    options: MeterOptions, register_map: RegisterMap, path: TablePath
+    options: MeterOptions, register_map: RegisterMap, path: KeyPath
 ) -> Mapping[Ratio, Decimal]:
     given = {Ratio.CT: options.ct_ratio, Ratio.PT: options.pt_ratio}
     ratios: dict[Ratio, Decimal] = {}

@@ -19,8 +19,9 @@ import msgspec
 from msgspec import Meta
 
 from openami.gateway import map_files
-from openami.gateway.driver import PollGroup, RegisterInfo, RelayPosition
-from openami.gateway.strict import Path, TableError
+from openami.gateway.driver import KeyPath, RegisterInfo, RelayPosition
+from openami.gateway.map_files import RegisterTable
+from openami.gateway.strict import TableError
 from openami.profile import Obis
 
 # As many as `decimals` may be. Values are computed exactly: 1e-999999999 would take a gigabyte for each.
@@ -101,35 +102,25 @@ class Part(StrEnum):
 
 _Address = Annotated[int, Meta(ge=0, le=0xFFFF)]
 _Word = Annotated[int, Meta(ge=0, le=0xFFFF)]
-_Decimals = Annotated[int, Meta(ge=0, le=9)]
 _Words = Annotated[int, Meta(ge=1, le=16)]
 _ReadMax = Annotated[int, Meta(ge=1, le=READ_REGISTERS_MAX)]
 _Gap = Annotated[int, Meta(ge=0, le=READ_REGISTERS_MAX)]
 
 
-class _Register(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    obis: Obis
+class _Register(RegisterTable, frozen=True, kw_only=True, forbid_unknown_fields=True):
     address: _Address
     type: NumberType
-    unit: str
     area: Area | None = None
     word_order: WordOrder | None = None
     words: _Words | None = None
     scale: Decimal = Decimal(1)
-    decimals: _Decimals | None = None
-    group: PollGroup = PollGroup.FAST
     split_sign: Obis | None = None
     net: Obis | None = None
     four_quadrant: bool = False
     multiply: tuple[Ratio, ...] = ()
     sentinels: tuple[int, ...] = ()
-    values: dict[str, str] = {}
-    min: Decimal | None = None
-    max: Decimal | None = None
-    monotonic: bool = False
-    rollover: Decimal | None = None
+    values: dict[str, str] = msgspec.field(default_factory=dict)
     certainty: Certainty | None = None
-    note: str = ""
 
 
 class SerialDefaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -293,10 +284,7 @@ def _build(file: _MapFile) -> RegisterMap:
             if register.info.obis in registers:
                 raise TableError(f"{register.info.obis} stands twice", path=("register", at))
             registers[register.info.obis] = register
-    if not registers:
-        raise TableError("a map has at least one register", path=("register",))
-    if not file.source:
-        raise TableError("a map names its sources", path=("source",))
+    map_files.check_whole(registers, file.source)
     if file.relay is not None and len(set(file.relay.codes.values())) < len(file.relay.codes):
         raise TableError("two positions have one code", path=("relay",))
     identify = file.identify
@@ -320,7 +308,7 @@ def _in_order(fields: Iterable[Field]) -> tuple[Field, ...]:
     return tuple(sorted(set(fields)))
 
 
-def _registers(file: _MapFile, entry: _Register, path: Path) -> Iterable[Register]:
+def _registers(file: _MapFile, entry: _Register, path: KeyPath) -> Iterable[Register]:
     field = _field(file, entry, path)
     _check(entry, path)
     yield _register(file, entry, field, entry.obis, _first_part(entry))
@@ -334,7 +322,7 @@ def _first_part(entry: _Register) -> Part:
     return Part.WHOLE if entry.split_sign is None else Part.POSITIVE
 
 
-def _check(entry: _Register, path: Path) -> None:
+def _check(entry: _Register, path: KeyPath) -> None:
     if entry.split_sign is not None and not entry.type.signed:
         raise TableError(f"{entry.type} has no sign to split", path=(*path, "split_sign"))
     if entry.net is not None and entry.split_sign is None:
@@ -357,7 +345,7 @@ def _check(entry: _Register, path: Path) -> None:
         _check_enumeration(entry, path)
 
 
-def _check_enumeration(entry: _Register, path: Path) -> None:
+def _check_enumeration(entry: _Register, path: KeyPath) -> None:
     if entry.type.signed or entry.type is NumberType.ASCII:
         raise TableError("values go with u16, u32 or u64", path=(*path, "values"))
     if entry.scale != 1 or entry.multiply or entry.decimals is not None:
@@ -374,7 +362,7 @@ def _check_enumeration(entry: _Register, path: Path) -> None:
             )
 
 
-def _field(file: _MapFile, entry: _Register | _Identify, path: Path) -> Field:
+def _field(file: _MapFile, entry: _Register | _Identify, path: KeyPath) -> Field:
     if (entry.type is NumberType.ASCII) != (entry.words is not None):
         raise TableError("words goes with ascii, and with nothing else", path=(*path, "words"))
     count = entry.words or entry.type.words
@@ -393,17 +381,14 @@ def _field(file: _MapFile, entry: _Register | _Identify, path: Path) -> Field:
 
 def _register(file: _MapFile, entry: _Register, field: Field, obis: Obis, part: Part) -> Register:
     decimals = decimals_of(entry.scale) if entry.decimals is None else entry.decimals
-    minimum, maximum = _range_of(entry, part)
+    minimum, maximum = _range_of(entry.info, part)
     return Register(
-        info=RegisterInfo(
+        info=dataclasses.replace(
+            entry.info,
             obis=obis,
-            unit=entry.unit,
-            group=entry.group,
             decimals=None if entry.type is NumberType.ASCII or entry.values else decimals,
             minimum=minimum,
             maximum=maximum,
-            monotonic=entry.monotonic,
-            rollover=_float(entry.rollover),
         ),
         field=field,
         scale=entry.scale,
@@ -417,19 +402,14 @@ def _register(file: _MapFile, entry: _Register, field: Field, obis: Obis, part: 
     )
 
 
-def _range_of(entry: _Register, part: Part) -> tuple[float | None, float | None]:
-    low, high = _float(entry.min), _float(entry.max)
+def _range_of(info: RegisterInfo, part: Part) -> tuple[float | None, float | None]:
     match part:
         case Part.WHOLE:
-            return low, high
+            return info.minimum, info.maximum
         case Part.POSITIVE:
-            return 0.0, high
+            return 0.0, info.maximum
         case Part.NEGATIVE:
-            return 0.0, None if low is None else -low
-
-
-def _float(value: Decimal | None) -> float | None:
-    return None if value is None else float(value)
+            return 0.0, None if info.minimum is None else -info.minimum
 
 
 def decimals_of(scale: Decimal) -> int:

@@ -16,9 +16,8 @@ from openami.gateway.drivers.modbus.register_map import NumberType
 
 COMMON: Final = 1
 METERS: Final = (201, 202, 203, 204, 211, 212, 213, 214)
-HEADER_WORDS: Final = (
-    2  # every model begins with its id and its length, which counts from behind them
-)
+# Every model begins with its id and its length, which counts from behind them.
+HEADER_WORDS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
