@@ -33,7 +33,7 @@ _TABLES = (
     *("unit", "series", "reading", "conflict", "latest", "meter", "gateway", "event"),
     "latest_kept",
     *("finding", "rejected", "tally", "numbering", "gap", "expected_interval"),
-    *("energy_day", "energy_due", "closed", "closing_due"),
+    *("energy_day", "energy_due", "closed", "closed_arrivals", "closing_due"),
     *("keyring", "delivery", "session", "session_nonce", "command", "signing", "approval"),
     *("alarm", "traffic", "bandwidth_budget", "bulk", "bulk_meter"),
     *("account", "sign_in", "api_token", "first_link", "sign_in_attempt"),

@@ -62,6 +62,14 @@ KEPT: Final[Mapping[int, Sequence[tuple[str, Mapping[str, object]]]]] = {
     10: [("bandwidth_budget", {"feeder_id": FEEDER, "gateway_id": "pole-1", "month_bytes": 9})],
     11: [("bulk_meter", {"bulk_id": "b-1", "position": 1, "meter_serial": "M-0001",
                          "gateway_id": "pole-1", "refused_as": "PROTECTED"})],
+    15: [
+        ("closed", {"feeder_id": FEEDER, "meter_serial": "M-9999", "first_bucket": 100,
+                    "last_bucket": 285, "readings": 9, "closed_at": 7, "sha256": "s",
+                    "content": b"PAR1"}),
+        ("closing_due", {"bucket": 100, "feeder_id": FEEDER, "meter_serial": "M-9999"}),
+    ],
+    16: [("closed_arrivals", {"feeder_id": FEEDER, "meter_serial": "M-9999", "first_bucket": 100,
+                              "sha256": "s", "content": b"x"})],
 }  # fmt: skip
 
 

@@ -24,10 +24,11 @@ from tests.headend.messages import EVENT, EVENT_TOPIC, RECEIVED, payload
 from tests.headend.new_store import new_store
 from tests.headend.test_asset_store import put
 from tests.headend.test_assets import SWAP, VILLAGE
+from tests.headend.test_bulk import BULK, houses
 from tests.headend.test_command_store import a_command
 
 from openami.headend.assets.changes import swapped
-from openami.headend.audit import first_break, read_links
+from openami.headend.audit import Entry, first_break, read_links
 from openami.headend.exports import parquet
 from openami.headend.exports.archive import MANIFEST, write_archive
 from openami.headend.exports.restoring import ArchiveFault, prove, restore
@@ -38,6 +39,8 @@ from openami.headend.store.open import open_store
 from openami.profile import Quality, shipped_catalogue
 
 DAY = timedelta(days=1)
+GATEWAY_41 = ("feeder-1", "gw-41")
+GIVEN = Entry(who="erik", what="set")
 VALUES = (1842.5, 0, -0.0, 2**53 - 1, 1e-300, True, False, "connected", "", "00:42", "ⵣ")
 
 
@@ -79,6 +82,8 @@ async def told_store(tmp_path: Path) -> AsyncIterator[HeadEndStore]:
         await store.commit(told())
         await put(store, swapped(VILLAGE, SWAP, now=NOON))
         await store.request_command(a_command(), NOON)
+        await store.set_budget(*GATEWAY_41, 40_000_000, GIVEN, NOON)
+        await store.add_bulk(BULK, houses(2), GIVEN)
         yield store
 
 
@@ -105,9 +110,13 @@ async def test_an_empty_store_is_as_the_other_was(
         m.gateway_id for m in await told_store.meters()
     ]
 
+    assert (restored.budgets_set, await store.budgets()) == (1, {GATEWAY_41: 40_000_000})
+    assert (await store.audit_links())[-1].entry.what == "bandwidth budget of gw-41 set"
+    assert await store.bulks() == [], "a second head-end carries out nobody's decision again"
+
     again = await restore(archive, prove(archive), store, who="asha", now=NOON)
     assert (again.tally.stored, again.tally.conflicts, again.tally.events) == (0, 0, 0)
-    assert again.assets_changed == 0
+    assert (again.assets_changed, again.budgets_set) == (0, 0)
     assert await everything(store) == there
 
 
@@ -122,6 +131,10 @@ def test_an_archive_says_what_it_is_and_is_read_without_us(archive: Path) -> Non
         assert set(table.column_names) == set(manifest["columns"])
         rows = {member["name"]: member["rows"] for member in manifest["members"]}
         assert table.num_rows == rows["readings/2026-06.parquet"]
+        [bulk] = map(json.loads, file.read("bulk_disconnections.jsonl").splitlines())
+        assert (bulk["state"], bulk["requested_by"]) == ("proposed", "erik")
+        assert [house["meter_serial"] for house in bulk["houses"]] == ["M-000", "M-001"]
+        assert rows["budgets.jsonl"] == 1
         assert rows["commands.jsonl"] == rows["events.jsonl"] == rows["rejected.jsonl"] == 1
         links = list(read_links(file.read("audit.jsonl").decode().splitlines()))
         assert links
@@ -215,6 +228,12 @@ def honest(archive: Path, name: str, content: bytes) -> Path:
         ("events.jsonl", b"[]\n", "line 1 is no object"),
         ("conflicts.jsonl", b'{"ts": "2026-06-22T12:00:00Z"}\n', "line 1: a time"),
         ("assets/tariffs.jsonl", b'{"id": "t"}\n', "line 1 is no price"),
+        ("budgets.jsonl", b'{"feeder_id":"f","gateway_id":"g"}\n', "line 1 is no budget"),
+        (
+            "budgets.jsonl",
+            b'{"feeder_id":"f","gateway_id":"g/h","month_bytes":5000000}\n',
+            "name no gateway",
+        ),
         ("assets/f.geojson", b"{}", "FeatureCollection"),
         (
             "assets/f.geojson",

@@ -28,12 +28,13 @@ async def test_every_meters_billing_register_comes_at_once_and_ascends(store: He
         ]
     )
     noon = to_ms(NOON)
-    assert await store.arrivals(FEEDER, GATEWAY, MIDNIGHT, MIDNIGHT + DAY) == {
+    told = await store.arrivals(FEEDER, GATEWAY, MIDNIGHT, MIDNIGHT + DAY)
+    assert {serial: list(each) for serial, each in told.items()} == {
         "M-1": [
-            Arrival(noon, 3 * 3_600_000, Quality.GOOD),
-            Arrival(noon + 3_600_000, 2_000, Quality.GOOD),
+            Arrival(noon, 3 * 60, Quality.GOOD),
+            Arrival(noon + 3_600_000, 1, Quality.GOOD),
         ],
-        "M-2": [Arrival(noon, 2_000, Quality.SUSPECT)],
+        "M-2": [Arrival(noon, 1, Quality.SUSPECT)],
     }
     assert await store.arrivals(FEEDER, "nobody", MIDNIGHT, MIDNIGHT + DAY) == {}
     [one] = await store.arrivals(FEEDER, GATEWAY, MIDNIGHT, MIDNIGHT + DAY, meters=["M-2", "M-3"])

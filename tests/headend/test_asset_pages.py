@@ -13,13 +13,13 @@ from tests.headend.decisions import NOON, accepted
 from tests.headend.new_store import new_store
 from tests.headend.test_asset_import import FLAT
 from tests.headend.test_assets import NOW
+from tests.headend.web.lent_app import lent_app
 
 from openami.headend.accounts import Means, Principal, Role
 from openami.headend.assets.files import read_assets
 from openami.headend.broker_link import BrokerLink
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
-from openami.headend.web.app import build_app
 from openami.headend.web.site import Site
 from openami.profile import shipped_catalogue
 
@@ -77,12 +77,13 @@ async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
             link=lambda: BrokerLink(heard=True, since=NOW),
             can_command=True,
         )
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(build_app(site)),
-            base_url="http://hes.lan",
-            headers={"Origin": "http://hes.lan"},
-        ) as client:
-            yield Browser(client, store, door)
+        with lent_app(site) as app:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(app),
+                base_url="http://hes.lan",
+                headers={"Origin": "http://hes.lan"},
+            ) as client:
+                yield Browser(client, store, door)
 
 
 async def test_a_sheet_is_checked_let_in_and_shown(browser: Browser) -> None:

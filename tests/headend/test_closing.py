@@ -93,7 +93,7 @@ async def everything(store: HeadEndStore) -> dict[object, Any]:
         said[meter, "days"] = await store.energy(
             FEEDER, APRIL, JUNE + 10 * DAY, Step.DAY, meter_serial=meter
         )
-    for day in (APRIL + 3 * DAY, MAY + 8 * DAY, MAY + 30 * DAY):
+    for day in (APRIL + 3 * DAY, APRIL + 29 * DAY, MAY + 8 * DAY, MAY + 30 * DAY):
         said["arrivals", day] = await store.arrivals(FEEDER, GATEWAY, day, day + DAY)
     return said
 
@@ -307,7 +307,7 @@ def test_killed_at_every_step_nothing_is_lost_or_doubled(store_url: str) -> None
         assert told == before
         assert (due, files_hold) == ((1, 40 * 3) if ended else (0, 40 * 3 + 1))
         step += 1
-    assert step == 8  # seven statements, and then none
+    assert step == 9  # eight statements, and then none
 
 
 # --- damage --------------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""``openami command`` and its neighbours as a person runs them: real processes, a real broker, a gateway double."""
+"""``openami command`` and its neighbours as a person runs them: a real head-end and broker, a gateway double.
+
+The head-end is a process of its own everywhere; the commands are where that is what is tested.
+"""
 
 import asyncio
 import itertools
@@ -13,13 +16,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.headend.decisions import accepted
 from tests.headend.gateway_double import GatewayDouble, Pole
 from tests.headend.program import (
     Program,
     head_end,
     openami,
+    openami_process,
     wait_for,
 )
+from tests.headend.test_bulk_command import PASSWORD, an_account
 from tests.headend.village_keys import (
     CLINIC,
     FEEDER,
@@ -36,9 +42,9 @@ from tests.mosquitto import Mosquitto
 from openami.cli import main
 from openami.cli.report import Exit
 from openami.clock import SystemClock
+from openami.headend.accounts import Role
 from openami.headend.assets import Feeder, FeederAssets, Meter
 from openami.headend.audit import Entry
-from openami.headend.bulk import Bulk, BulkMeter, BulkState, approved
 from openami.headend.commands import LedgerCommand
 from openami.headend.keyrings import in_force
 from openami.headend.store import Access
@@ -66,6 +72,7 @@ class Site:
         self.broker = broker
         self.keys = directory / "keys"
         self.store = f"sqlite:///{directory}/headend.db"
+        self.openami: Callable[..., str] = openami
         self.config = directory / "headend.toml"
         self.pole = Pole()
         self.gateway = GatewayDouble(self.pole, SystemClock())
@@ -120,7 +127,7 @@ class Site:
 
     def run(self, *words: str, code: int = 0) -> str:
         """Run a command on this store."""
-        return openami(*words, "--store", self.store, code=code)
+        return self.openami(*words, "--store", self.store, code=code)
 
     def run_json(self, *words: str, code: int = 0) -> dict[str, Any]:
         """Run a command that prints one object."""
@@ -139,6 +146,7 @@ def site(tmp_path: Path, mosquitto: StartMosquitto) -> Site:
 
 
 def test_a_disconnect_from_the_command_line_to_the_relay_and_back(site: Site) -> None:
+    site.openami = openami_process
     with site.headed(), site.gatewayed():
         site.add_keyring()
         done = site.send(
@@ -194,45 +202,52 @@ def _check_audit_commands(site: Site) -> None:
 def test_many_houses_are_cut_off_one_by_one_and_who_is_protected_meanwhile_is_not(
     site: Site,
 ) -> None:
-    bulk = Bulk(
-        id="bulk-1",
-        feeder_id=FEEDER,
-        reason="unpaid",
-        requested_by="erik",
-        first_person="erik",
-        requested_at=SystemClock().now(),
-    )
-    houses = [
-        BulkMeter(bulk_id=bulk.id, position=n, meter_serial=serial, gateway_id=GATEWAY)
-        for n, serial in enumerate((CLINIC, METER, PUMP))
-    ]
-
-    async def decided() -> None:
-        async with open_store(site.store, Access.EDIT) as store:
-            await store.add_bulk(bulk, houses, Entry(who="erik", what="proposed"))
-            clinic = Meter(feeder_id=FEEDER, serial=CLINIC, protected=True)
-            assets = FeederAssets(feeder=Feeder(id=FEEDER, name="North"), meters=(clinic,))
-            change = AssetsChange(after=[assets])
-            await store.change_assets([FEEDER], lambda _: change, SystemClock().now())
-            now = SystemClock().now()
-            await store.change_bulk(bulk.id, lambda it: approved(it, who="asha", now=now), now)
-
-    async def ended() -> tuple[BulkState, list[str | None]]:
-        async with open_store(site.store, Access.READ) as store:
-            found = await store.bulk(bulk.id)
-            assert found is not None
-            told = await store.bulk_meters(bulk.id)
-            return found.state, [None if it is None else it.state.name for _, it in told]
-
+    asyncio.run(heard(site, CLINIC, METER, PUMP))
+    erik, asha = (shows(site, name) for name in ("erik", "asha"))
+    new = site.run_json(
+        "bulk", "propose", CLINIC, METER, PUMP, "--feeder", FEEDER, "--reason", "unpaid",
+        "--houses", "3", *erik,
+    )  # fmt: skip
+    asyncio.run(protected(site, CLINIC))
     site.pole.relays[PUMP] = "connected"
     with site.headed(), site.gatewayed():
         site.add_keyring()
-        asyncio.run(decided())
-        wait_for(lambda: asyncio.run(ended())[0] is BulkState.DONE)
-    assert asyncio.run(ended())[1] == [None, "CONFIRMED", "CONFIRMED"]
+        running = site.run_json("bulk", "approve", new["id"], *asha, "--yes")
+        assert (running["state"], running["approvedBy"]) == ("running", "asha")
+        done = site.run_json("bulk", "show", new["id"], "--wait", "15s", code=Exit.FAILED)
+    assert done["state"] == "done"
+    assert [(house["commandState"], house["refusedAs"]) for house in done["houses"]] == [
+        (None, "PROTECTED"), ("confirmed", None), ("confirmed", None),
+    ]  # fmt: skip
     assert site.pole.relays == {
         CLINIC: "connected", METER: "disconnected", PUMP: "disconnected",
     }  # fmt: skip
+
+
+async def heard(site: Site, *meters: str) -> None:
+    """Let the store have heard of meters, and make the accounts of two people."""
+    async with open_store(site.store) as store:
+        await store.commit(
+            [accepted(feeder=FEEDER, gateway=GATEWAY, meter=serial) for serial in meters]
+        )
+        for name, role in (("erik", Role.ENGINEER), ("asha", Role.OPERATOR)):
+            await store.add_user(an_account(name, role), Entry(who="test", what="added"))
+
+
+async def protected(site: Site, serial: str) -> None:
+    async with open_store(site.store, Access.EDIT) as store:
+        meter = Meter(feeder_id=FEEDER, serial=serial, protected=True)
+        assets = FeederAssets(feeder=Feeder(id=FEEDER, name="North"), meters=(meter,))
+        await store.change_assets(
+            [FEEDER], lambda _: AssetsChange(after=[assets]), SystemClock().now()
+        )
+
+
+def shows(site: Site, name: str) -> tuple[str, ...]:
+    """Return the words by which somebody shows who they are."""
+    file = site.directory / f"{name}.password"
+    file.write_text(PASSWORD)
+    return ("--as", name, "--password-file", str(file))
 
 
 def test_each_end_has_its_exit_code(site: Site) -> None:

@@ -23,9 +23,9 @@ from openami.headend.store import Access
 from openami.headend.store.commands import (
     Around,
     Concern,
-    Delivery,
     Due,
     HeadEndStore,
+    KeyringDelivery,
     StoredKeyring,
 )
 from openami.headend.store.open import open_store
@@ -220,7 +220,9 @@ async def test_what_is_due_is_told_longest_first_and_not_before(store: HeadEndSt
     assert await store.add_keyring(keyring, Entry(who="a", what="k"))
     assert not await store.add_keyring(keyring, Entry(who="a", what="k"))
     await store.put_delivery(
-        Delivery(feeder_id="f", gateway_id="g", version=3, due_at=NOW + 3 * SECOND), None, NOW
+        KeyringDelivery(feeder_id="f", gateway_id="g", version=3, due_at=NOW + 3 * SECOND),
+        None,
+        NOW,
     )
     assert await store.due(NOW - SECOND) == []
     expected = [
@@ -327,7 +329,7 @@ async def test_a_keyring_is_spread_to_the_gateways_it_concerns(
 
 
 async def test_an_accepted_delivery_stays_accepted(store: HeadEndStore) -> None:
-    delivery = Delivery(feeder_id="f", gateway_id="g", version=1, accepted_at=NOW)
+    delivery = KeyringDelivery(feeder_id="f", gateway_id="g", version=1, accepted_at=NOW)
     await store.put_delivery(delivery, Entry(who="g", what="keyring accepted"), NOW)
     await store.put_delivery(replace(delivery, accepted_at=None, offers=2), None, NOW)
     assert await store.deliveries() == [replace(delivery, offers=2)]

@@ -23,6 +23,7 @@ from openami.headend.completeness import (
 )
 from openami.headend.gap_life import GapReason, GapState, Span
 from openami.headend.interval_gaps import INTERVALS_MIN, Silence, noticed_silences, silences
+from openami.headend.store.closed_arrivals import lag_minutes_of
 from openami.headend.store.identity import to_ms
 from openami.profile import Quality
 
@@ -40,7 +41,7 @@ def at(quarter: int) -> datetime:
 
 
 def arrival(ts: datetime, received_at: datetime, quality: Quality = Quality.GOOD) -> Arrival:
-    return Arrival(to_ms(ts), to_ms(received_at) - to_ms(ts), quality)
+    return Arrival(to_ms(ts), lag_minutes_of(to_ms(received_at) - to_ms(ts)), quality)
 
 
 def arrivals(*quarters: int, **wanted: Any) -> list[Arrival]:

@@ -1,13 +1,16 @@
 """What the store promises of pages, asked of both engines."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from tests.headend.decisions import DROPPED, FEEDER, GATEWAY, METER, NOON, accepted, rejected
+from tests.headend.test_bulk import BULK, houses
 from tests.headend.test_command_store import a_command, a_session
 
 from openami.headend.audit import Entry
+from openami.headend.bulk import withdrawn
 from openami.headend.ingest import Accepted, Finding, Kind
 from openami.headend.store import RejectStatus
 from openami.headend.store.commands import HeadEndStore
@@ -106,3 +109,18 @@ async def test_commands_and_sessions(store: HeadEndStore) -> None:
     assert await walked(store.commands_page, Wanted(state="UNKNOWN")) == []
     sessions = await walked(store.sessions_page, Wanted(gateway_id="g-1"))
     assert [row.id for row in sessions] == ["sip-3", "sip-1"]
+
+
+async def test_bulk_disconnections(store: HeadEndStore) -> None:
+    for n in range(5):
+        bulk = replace(BULK, id=f"bulk-{n}", requested_at=NOON + n // 2 * MINUTE)
+        meters = [replace(meter, bulk_id=bulk.id) for meter in houses(1)]
+        await store.add_bulk(bulk, meters, Entry(who="erik", what="proposed"))
+    await store.change_bulk("bulk-3", lambda bulk: withdrawn(bulk, who="omar", now=NOON), NOON)
+
+    async def ids(**wanted: Any) -> list[str]:
+        return [row.id for row in await walked(store.bulks_page, Wanted(**wanted))]
+
+    assert await ids(feeders=frozenset({FEEDER})) == [f"bulk-{n}" for n in (4, 3, 2, 1, 0)]
+    assert await ids(only_open=True) == [f"bulk-{n}" for n in (4, 2, 1, 0)]
+    assert await ids(state="withdrawn", since=NOON + MINUTE) == ["bulk-3"]

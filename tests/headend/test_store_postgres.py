@@ -28,6 +28,8 @@ from tests.tools import free_port
 from openami.headend.ingest import Accepted
 from openami.headend.store import Access, Store, StoreError, Tally
 from openami.headend.store.arrivals import ARRIVALS_OF_BILLING, put_together
+from openami.headend.store.closing import _LEAVING
+from openami.headend.store.energy_ledger import _CHART, _LIVE_OF
 from openami.headend.store.migrations import SCHEMA, migrations
 from openami.headend.store.open import open_store
 from openami.headend.store.postgres import READERS_MAX, open_postgres
@@ -356,7 +358,7 @@ async def test_no_question_scans_the_readings(postgres_url: str) -> None:
         slots = await plan(SLOTS, first, first + 40, PAGE_BUCKETS_MAX)
         page = await plan(
             PAGE,
-            *(first, first + 40, PAGE_BUCKETS_MAX, FEEDER, "M-3", str(ENERGY), str(ENERGY)),
+            *(first, first + 40, f"{first},{first + 1}", FEEDER, "M-3", str(ENERGY), str(ENERGY)),
             *(first, 0, "", first + 40, 0, PAGE_ROWS_MAX),
         )
         arrivals = await plan(
@@ -369,8 +371,28 @@ async def test_no_question_scans_the_readings(postgres_url: str) -> None:
         assert "using reading_2026_06_pkey" in page
         assert "reading_2026_07" not in slots + page + arrivals, "a month that is not asked of"
         assert "(bucket = slot.bucket)" in page, page
+
+        # Asked for the sixth time, it is planned for any span, not for this one.
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        chart = (first, first + 540, FEEDER, "M-3", str(ENERGY), 0, 2**40, 3_600_000, 0)
+        live = (FEEDER, "M-3", str(ENERGY), first, first + 540)
+        leaving = (FEEDER, "M-3", first, first + 540, 10_000)
+        for sql, arguments in ((_CHART, chart), (_LIVE_OF, live), (_LEAVING, leaving)):
+            found = await planned_once(connection, statement(sql), arguments)
+            assert "(bucket = slot.bucket)" in found, found
+            assert "Join Filter: (r.bucket = slot.bucket)" not in found, found
     finally:
         await connection.close()
+
+
+async def planned_once(
+    connection: asyncpg.Connection, sql: str, arguments: Sequence[object]
+) -> str:
+    """Return the plan of a prepared statement."""
+    asked = await connection.prepare(sql)
+    literals = ", ".join(f"'{each}'" if isinstance(each, str) else str(each) for each in arguments)
+    rows = await connection.fetch(f"EXPLAIN EXECUTE {asked.get_name()}({literals})")
+    return "\n".join(row[0] for row in rows)
 
 
 async def test_the_view_for_people(empty_database: str) -> None:

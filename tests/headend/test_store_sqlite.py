@@ -359,7 +359,7 @@ async def test_no_question_scans_the_readings(store: SqliteStore) -> None:
         "SEARCH reading USING PRIMARY KEY (bucket>? AND bucket<?)"
     ] * 2
     assert "SEARCH r USING PRIMARY KEY (bucket=? AND series=?)" in page
-    assert not [line for line in page + slots if re.match("SCAN (?!slot|CONSTANT)", line)]
+    assert not [line for line in page + slots if re.match("SCAN (?!slot|json_each|CONSTANT)", line)]
     assert any("SEARCH s USING INDEX" in line and "obis>? AND obis<?" in line for line in page)
     for meters in (None, 3):
         sql = put_together(ARRIVALS_OF_BILLING, 7, meters)

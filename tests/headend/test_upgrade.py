@@ -29,7 +29,7 @@ from tests.headend.old_store import (
     kept_until,
     schema_until,
 )
-from tests.headend.program import openami
+from tests.headend.program import openami_process
 
 from openami.headend.backups.making import back_up, restore
 from openami.headend.periods import Step
@@ -209,4 +209,4 @@ async def test_an_older_program_refuses_a_newer_store(tmp_path: Path) -> None:
     assert run.returncode == 2
     assert f"has schema {NEWEST + 1}" in run.stderr
     assert "Traceback" not in run.stderr
-    assert openami("meter", "list", "--store", store.url, code=2) == ""
+    assert openami_process("meter", "list", "--store", store.url, code=2) == ""

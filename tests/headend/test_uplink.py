@@ -126,6 +126,24 @@ def has_stored(store: BreakableStore, count: int) -> Callable[[], Awaitable[bool
     return look
 
 
+async def test_a_commit_of_just_now_proves_the_store_and_nothing_older_does(
+    broker: MemoryBroker, store: BreakableStore
+) -> None:
+    uplink = an_uplink(broker.port(CLIENT), store)
+    await uplink.prove_store()
+    store.reads_only = True
+    await uplink.prove_store()
+    another = an_uplink(broker.port(CLIENT), store)
+    with pytest.raises(StoreError):
+        await another.prove_store()
+    store.reads_only = False
+    await publish(broker, *some(1))
+    async with running(another):
+        await eventually(lambda: another.statistics.batches == 1)
+        store.reads_only = True
+        await another.prove_store()
+
+
 async def test_what_is_published_is_stored_and_acknowledged(
     broker: MemoryBroker, store: BreakableStore
 ) -> None:

@@ -7,14 +7,15 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import chain
 from typing import Final
 
 import msgspec
 
-from openami.headend.completeness import Arrival, DayAccount, Told, account, usual_interval
+from openami.headend.completeness import DayAccount, Told, account, usual_interval
 from openami.headend.gap_life import Gap
 from openami.headend.store import MeterRow
-from openami.headend.store.arrivals import ToldOfSilence
+from openami.headend.store.arrivals import Arrivals, ToldOfSilence
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.told_spans import silent_spans, thinned_spans, withheld_spans
 from openami.profile import CommandTopic, ProfileError, SessionTopic, parse_topic
@@ -36,7 +37,7 @@ class _GatewayDay:
     gateway_id: str
     day: date
     meters: Sequence[MeterRow]
-    arrivals: Mapping[str, Sequence[Arrival]]
+    arrivals: Mapping[str, Arrivals]
     silences: Mapping[str, Sequence[ToldOfSilence]]
     intervals: Mapping[str, int]
     """By meter, in seconds, where it is known."""
@@ -108,12 +109,12 @@ def _is_near(gap: Gap, begin: datetime, end: datetime) -> bool:
 
 
 def _accounts(told: _GatewayDay, now: datetime) -> list[DayAccount]:
-    measured = sorted(each.ms for arrivals in told.arrivals.values() for each in arrivals)
+    measured = sorted(chain.from_iterable(each.ms for each in told.arrivals.values()))
     return [
         account(
             (row.feeder_id, told.gateway_id, row.meter_serial),
             told.day,
-            told.arrivals.get(row.meter_serial, ()),
+            list(told.arrivals.get(row.meter_serial, ())),
             interval_s=told.intervals.get(row.meter_serial),
             known_since=row.first_seen,
             told=replace(
@@ -134,7 +135,7 @@ async def _learnt(
     gateway_id: str,
     meters: Sequence[MeterRow],
     day: date,
-    arrivals: Mapping[str, Sequence[Arrival]],
+    arrivals: Mapping[str, Arrivals],
 ) -> Mapping[str, int]:
     """Return meters' intervals by this day, or by the last day before it that tells."""
     known = _usual(arrivals)
@@ -152,11 +153,9 @@ async def _learnt(
     return known
 
 
-def _usual(arrivals: Mapping[str, Sequence[Arrival]]) -> dict[str, int]:
+def _usual(arrivals: Mapping[str, Arrivals]) -> dict[str, int]:
     """Return the meters' usual intervals, where their arrivals tell."""
-    found = {
-        serial: usual_interval([each.ms for each in those]) for serial, those in arrivals.items()
-    }
+    found = {serial: usual_interval(each.ms) for serial, each in arrivals.items()}
     return {serial: interval for serial, interval in found.items() if interval is not None}
 
 

@@ -88,6 +88,7 @@ class Closing:
         left = await self._close_due(damaged)
         while await self._store.make_due(self._clock.now() - self._after):
             left += await self._close_due(damaged)
+        await self._keep_arrivals(damaged)
         for sentence in damaged:
             if sentence not in self._told:
                 _log.error("a closed month is damaged", error=sentence)
@@ -95,6 +96,18 @@ class Closing:
         if left:
             _log.info("months were closed", readings=left)
         return ClosingSeen(await self._store.closed_totals(), tuple(damaged))
+
+    async def _keep_arrivals(self, damaged: list[str]) -> None:
+        """Keep what completeness asks beside files that a program has closed which kept nothing there."""
+        loop = asyncio.get_running_loop()
+        for file in await self._store.without_arrivals():
+            began = loop.time()
+            try:
+                await self._store.keep_arrivals(file)
+            except ClosedDamaged as error:
+                if str(error) not in damaged:
+                    damaged.append(str(error))
+            await asyncio.sleep((loop.time() - began) * (1 / SHARE_OF_THE_STORE - 1))
 
     async def _close_due(self, damaged: list[str]) -> int:
         """Close what is due; return how many readings that were. What is damaged stays, and holds up nothing."""

@@ -12,9 +12,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from itertools import groupby, pairwise
 from statistics import median_low
-from typing import Final
+from typing import Annotated, Final
 
-from openami.headend.gap_life import Gap, GapReason, GapState, Span
+import msgspec
+
+from openami.headend.gap_life import GRACE_S, Gap, GapReason, GapState, Span
 from openami.headend.states import METER_SILENT_AFTER_MINUTES
 from openami.headend.store.arrivals import Arrival as Arrival
 from openami.headend.store.identity import from_ms, to_ms
@@ -28,7 +30,15 @@ SPACINGS_MIN: Final = 3
 SETTLED_AFTER_S: Final = 120
 
 _DAY: Final = timedelta(days=1)
-_LATE_MS: Final = LATE_AFTER_MINUTES * 60_000
+
+
+class CompletenessSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What should come, and when it is asked for; the table ``[completeness]``."""
+
+    grace_s: Annotated[float, msgspec.Meta(gt=0)] = GRACE_S
+    """A gap is asked for when its gateway is heard and has filled none for so long."""
+    intervals_s: dict[str, Annotated[int, msgspec.Meta(ge=1, le=86_400)]] = {}
+    """How often the meters of a feeder report, in seconds, by feeder; learnt from each meter where left out."""
 
 
 class MissingReason(StrEnum):
@@ -145,7 +155,7 @@ def account(
         interval_s=interval_s,
         expected=None if grid is None else len(filled) + len(slots),
         received=len(filled),
-        late=sum(each.lag_ms > _LATE_MS for each in firsts),
+        late=sum(each.lag_minutes > LATE_AFTER_MINUTES for each in firsts),
         suspect=sum(each.quality is not Quality.GOOD for each in firsts),
         gaps=() if grid is None else tuple(_missing(grid, slots, told)),
     )

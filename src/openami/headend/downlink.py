@@ -10,11 +10,10 @@ Commands are published at QoS 1 and never retained (the port cannot retain).
 """
 
 import asyncio
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -22,25 +21,22 @@ from openami.clock import Clock
 from openami.headend.audit import Entry
 from openami.headend.commands import (
     BUDGET_WINDOW,
-    Approval,
     Change,
-    CommandFacts,
     End,
     LedgerCommand,
     OpenSession,
     Reconcile,
-    Send,
-    Sign,
-    Wait,
-    ended,
-    next_step,
     reconciled,
     reconciled_next,
     rested,
-    sent,
-    signed,
 )
-from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
+from openami.headend.decision import (
+    CommandDecision,
+    SessionDecision,
+    Signatory,
+    command_topic,
+    session_topic,
+)
 from openami.headend.keyrings import InForce, accepted_by_gateway, in_force
 from openami.headend.reports import Reports, is_report
 from openami.headend.sessions import (
@@ -48,27 +44,14 @@ from openami.headend.sessions import (
     OFFER_ANSWER_S,
     OFFERS_MAX,
     SESSION_DAYS,
-    Close,
-    Expire,
     LedgerSession,
-    Offer,
-    Renew,
-    Republish,
-    Rest,
     SessionChange,
-    closed,
-    expired,
     heard,
-    next_session_step,
-    offer_document,
-    offered,
     offered_anew,
-    renewed,
-    usable_session,
 )
+from openami.headend.signing import DISCONNECTS_PER_HOUR_DEFAULT
 from openami.headend.store import StoreError
-from openami.headend.store.commands import Around, Concern, Due, HeadEndStore
-from openami.headend.store.commands import Delivery as KeyringDelivery
+from openami.headend.store.commands import Around, Concern, Due, HeadEndStore, KeyringDelivery
 from openami.headend.tracing import Tracing, Untraced, command_life
 from openami.mqtt.port import Connection, Delivery, PublishRefused, TransportError
 from openami.profile import (
@@ -76,7 +59,6 @@ from openami.profile import (
     EventTopic,
     FeederId,
     GatewayId,
-    MeterSerial,
     Obis,
     ProfileError,
     Quality,
@@ -85,16 +67,13 @@ from openami.profile import (
     parse_topic,
 )
 from openami.profile.command import CommandEvent
-from openami.sip.actions import RELAY_STATE_OBIS, Role
+from openami.sip.actions import RELAY_STATE_OBIS
 from openami.sip.acts import ActType, verified_acts
-from openami.sip.acts import signed as with_acts
-from openami.sip.canonical import SIGNATURE, Document, read_document
-from openami.sip.compose import command_members, document_of, sign
+from openami.sip.canonical import Document, read_document
 from openami.sip.errors import SipError
-from openami.sip.keyring import KEYRING_PREFIX, VERSION_DIGITS, Keyring, Roots
+from openami.sip.keyring import KEYRING_PREFIX, Roots, keyring_session_id
 from openami.sip.keys import Signer
 from openami.sip.session import SessionState
-from openami.sip.session_document import read_session
 
 # A person does not notice it, and 40 questions a second by index cost a hundredth of a core. A notice from
 # the database would spare them on one engine and be one more thing that can be lost.
@@ -134,17 +113,15 @@ class Downlink:
         *,
         clock: Clock,
         new_id: Callable[[str], str],
-        disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX,
+        disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_DEFAULT,
         poll_interval_s: float = POLL_INTERVAL_S,
         tracing: Tracing | None = None,
     ) -> None:
         """``new_id`` makes an id nobody has: a prefix and something random."""
         self._store = store
-        self._signer = signer
         self._roots = roots
         self._clock = clock
-        self._new_id = new_id
-        self._disconnects_max = disconnects_per_hour_max
+        self._signatory = Signatory(signer, new_id, disconnects_per_hour_max)
         self._poll_interval_s = poll_interval_s
         self._connection: Connection | None = None
         self._rejoined = False
@@ -274,23 +251,23 @@ class Downlink:
             return
         found = await self._keyring(command.feeder_id, command.gateway_id)
         online = self._connection is not None
-        work = _CommandWork(self, found, self._clock.now(), online=online)
+        decision = CommandDecision(self._signatory, found, self._clock.now(), online=online)
         after = await self._store.change_command(
-            command_id, work.decide, work.now, budget_since=work.now - BUDGET_WINDOW
+            command_id, decision.decide, decision.now, budget_since=decision.now - BUDGET_WINDOW
         )
         if after is None:
             return
-        if isinstance(work.step, End) and not after.is_open:
+        if isinstance(decision.step, End) and not after.is_open:
             self._tracing.lived(command_life(after))
-        match work.step:
+        match decision.step:
             case OpenSession():
                 await self._ensure_session(after)
             case Reconcile():
                 await self._reconcile(after)
             case End(event=CommandEvent.NO_REPORT):
                 await self._introduce_anew(after)
-        if work.publish and after.document is not None:
-            published = await self._publish(_Outgoing(_command_topic(after), after.document))
+        if decision.publish and after.document is not None:
+            published = await self._publish(_Outgoing(command_topic(after), after.document))
             if not published:
                 await self._look_again_later(after)
 
@@ -307,7 +284,7 @@ class Downlink:
             return
         if session.state is SessionState.ACTIVE and session.document is not None:
             await self._publish_keyring(session.feeder_id, session.gateway_id, found)
-            await self._publish(_Outgoing(_session_topic(session), session.document))
+            await self._publish(_Outgoing(session_topic(session), session.document))
 
     async def _look_again_later(self, command: LedgerCommand) -> None:
         now = self._clock.now()
@@ -316,50 +293,6 @@ class Downlink:
             command.id,
             lambda found, _: Change(rested(found, later)) if found.is_open else None,
             now,
-        )
-
-    def own_facts(
-        self, command: LedgerCommand, around: Around, found: InForce | None, now: datetime
-    ) -> CommandFacts:
-        """Gather what the next step depends on."""
-        keyring = None if found is None else found.keyring
-        return CommandFacts(
-            keyring=keyring,
-            own_kid=self._signer.kid,
-            session=usable_session(
-                around.sessions,
-                meter_serial=command.meter_serial,
-                wanted=command.wanted_session,
-                now=now,
-            ),
-            approved_by=frozenset(
-                role for role, _ in verified_approvals(command, around.approvals, keyring)
-            ),
-            disconnects_in_window=around.disconnects,
-            disconnects_max=self._disconnects_max,
-        )
-
-    def sign_command(self, command: LedgerCommand, step: Sign, seq: int, now: datetime) -> Change:
-        """Sign a command in its session."""
-        assert step.session.nonce is not None
-        members = command_members(
-            _command_topic(command),
-            command.action,
-            session_id=step.session.id,
-            seq=seq,
-            nonce=step.session.nonce,
-            ts=now,
-            not_after=step.not_after,
-            args=command.args,
-        )
-        whole = sign(members, self._signer, ActType.COMMAND, iat=int(now.timestamp()))
-        return signed(
-            command,
-            step,
-            seq=seq,
-            digest=document_of(whole).digest,
-            document=_printed(whole),
-            now=now,
         )
 
     async def _ensure_session(self, command: LedgerCommand) -> None:
@@ -379,7 +312,7 @@ class Downlink:
             await self._offer_anew(waiting[0], command, now)
             return
         session = LedgerSession(
-            id=self._new_id("sip"),
+            id=self._signatory.new_session_id(),
             feeder_id=command.feeder_id,
             gateway_id=command.gateway_id,
             requested_by=HEAD_END,
@@ -431,15 +364,15 @@ class Downlink:
         found = await self._keyring(session.feeder_id, session.gateway_id)
         if found is not None and session.state is SessionState.OFFERED:
             await self._send_keyring_first(session, found)
-        work = _SessionWork(self, found, self._clock.now())
-        after = await self._store.change_session(session_id, work.decide, work.now)
-        if after is None or after.document is None or not work.publish:
+        decision = SessionDecision(self._signatory, found, self._clock.now())
+        after = await self._store.change_session(session_id, decision.decide, decision.now)
+        if after is None or after.document is None or not decision.publish:
             return
-        published = await self._publish(_Outgoing(_session_topic(after), after.document))
-        if work.then_rests:
-            later = None if published else work.now + timedelta(seconds=REFUSED_RETRY_S)
+        published = await self._publish(_Outgoing(session_topic(after), after.document))
+        if decision.then_rests:
+            later = None if published else decision.now + timedelta(seconds=REFUSED_RETRY_S)
             await self._store.change_session(
-                session_id, lambda s, _: SessionChange(replace(s, due_at=later)), work.now
+                session_id, lambda s, _: SessionChange(replace(s, due_at=later)), decision.now
             )
 
     async def _send_keyring_first(self, session: LedgerSession, found: InForce) -> None:
@@ -450,39 +383,6 @@ class Downlink:
         known = {each.version: each for each in deliveries}.get(found.keyring.version)
         if known is None or known.accepted_at is None or session.offers:
             await self._publish_keyring(session.feeder_id, session.gateway_id, found)
-
-    def compose_offer(self, session: LedgerSession, found: InForce, now: datetime) -> SessionChange:
-        """Sign a session's offer, or take the one that was signed before."""
-        payload = session.document
-        if payload is None:
-            payload = _printed(offer_document(session, found.keyring, self._signer, now))
-        offer = read_session(read_document(payload))
-        return offered(
-            session,
-            now,
-            document=payload,
-            digest=offer.document.digest,
-            valid_from=offer.valid_from,
-            valid_to=offer.valid_to,
-        )
-
-    def compose_close(self, session: LedgerSession, now: datetime) -> SessionChange:
-        """Sign a session's end; one that was never offered just ends."""
-        if session.document is None:
-            return replace_document(closed(session, now, document=b"", by=HEAD_END), None)
-        members = read_document(session.document).members
-        whole = sign(
-            members,
-            self._signer,
-            ActType.CLOSE,
-            iat=int(now.timestamp()),
-            reason="CLOSED",
-        )
-        return closed(session, now, document=_printed(whole), by=HEAD_END)
-
-    def new_session_id(self) -> str:
-        """Return an id for a session."""
-        return self._new_id("sip")
 
     async def _take_session_document(self, topic: SessionTopic, document: Document) -> None:
         found = await self._keyring(topic.feeder_id, topic.gateway_id)
@@ -541,7 +441,7 @@ class Downlink:
     async def _publish_keyring(self, feeder_id: str, gateway_id: str, found: InForce) -> None:
         version = found.keyring.version
         topic = SessionTopic(
-            FeederId(feeder_id), GatewayId(gateway_id), SessionId(_keyring_id(version))
+            FeederId(feeder_id), GatewayId(gateway_id), SessionId(keyring_session_id(version))
         )
         now = self._clock.now()
         deliveries = await self._store.deliveries(feeder_id=feeder_id, gateway_id=gateway_id)
@@ -611,106 +511,6 @@ class Downlink:
             )
 
 
-class _CommandWork:
-    """One decision on a command, and what is to be published when it is committed."""
-
-    def __init__(
-        self, downlink: Downlink, found: InForce | None, now: datetime, *, online: bool
-    ) -> None:
-        self.now = now
-        self._online = online
-        self.step: object = None
-        self.publish = False
-        self._downlink = downlink
-        self._found = found
-
-    def decide(self, command: LedgerCommand, around: Around) -> Change | None:
-        """Decide within the transaction."""
-        facts = self._downlink.own_facts(command, around, self._found, self.now)
-        step = self.step = next_step(command, facts, self.now)
-        if isinstance(step, Sign | Send) and not self._online:
-            # Noted as sent it could never be EXPIRED, only UNKNOWN. Joining the broker wakes it.
-            return Change(rested(command, command.not_after))
-        match step:
-            case Sign(session):
-                change = self._downlink.sign_command(
-                    command, step, around.seqs.get(session.id, 0) + 1, self.now
-                )
-                self.publish = change.command.sent_at is not None
-                return change
-            case Send():
-                self.publish = True
-                keyring = None if self._found is None else self._found.keyring
-                return sent(command, self.now, _with_approvals(command, around.approvals, keyring))
-            case End(event, by, code):
-                return ended(command, event, by=by, code=code, now=self.now)
-            case Wait(until) | OpenSession(until):
-                return Change(rested(command, until))
-            case Reconcile():
-                return None
-
-
-class _SessionWork:
-    """One decision on a session, and what is to be published when it is committed."""
-
-    def __init__(self, downlink: Downlink, found: InForce | None, now: datetime) -> None:
-        self.now = now
-        self.publish = False
-        self.then_rests = False
-        self._downlink = downlink
-        self._found = found
-
-    def decide(self, session: LedgerSession, _: frozenset[str]) -> SessionChange | None:
-        """Decide within the transaction."""
-        match next_session_step(session, self.now):
-            case Offer():
-                if self._found is None:
-                    # Nothing to offer on; a keyring that comes lets somebody ask again.
-                    later = self.now + timedelta(seconds=OFFER_ANSWER_S)
-                    return SessionChange(replace(session, due_at=min(later, session.valid_to)))
-                self.publish = True
-                return self._downlink.compose_offer(session, self._found, self.now)
-            case Close():
-                self.publish = self.then_rests = True
-                return self._downlink.compose_close(session, self.now)
-            case Republish():
-                self.publish = self.then_rests = True
-                return None
-            case Renew():
-                return renewed(session, self._downlink.new_session_id(), self.now)
-            case Expire():
-                return expired(session, self.now)
-            case Rest(until):
-                return SessionChange(replace(session, due_at=until))
-
-
-def verified_approvals(
-    command: LedgerCommand, approvals: Sequence[Approval], keyring: Keyring | None
-) -> list[tuple[Role, str]]:
-    """Return whose acts over the document in hand hold, each judged by itself: (role, act)."""
-    if keyring is None or command.document is None:
-        return []
-    members = read_document(command.document).members
-    unsigned = {name: value for name, value in members.items() if name != SIGNATURE}
-    found: list[tuple[Role, str]] = []
-    for approval in approvals:
-        try:
-            document = read_document(_printed(with_acts(unsigned, [approval.act])))
-            [act] = verified_acts(document, keyring.keys)
-        except SipError:
-            continue
-        identity = keyring.identities.get(act.kid)
-        if (
-            identity is not None
-            and act.type is ActType.COMMAND
-            and document.digest == command.digest
-            and command.action in identity.can
-            and identity.role is not Role.HES
-        ):
-            found.append((identity.role, approval.act))
-    return found
-
-
 def session_entry(session: LedgerSession) -> Entry:
     """Return what the audit log says of a session that is asked for."""
     return Entry(
@@ -722,45 +522,6 @@ def session_entry(session: LedgerSession) -> Entry:
     )
 
 
-def replace_document(change: SessionChange, document: bytes | None) -> SessionChange:
-    """Return the change with another document, and nothing to publish where there is none."""
-    session = replace(change.session, document=document, due_at=None)
-    return replace(change, session=session)
-
-
-def _with_approvals(
-    command: LedgerCommand, approvals: Sequence[Approval], keyring: Keyring | None
-) -> bytes | None:
-    """Return the document with everybody's acts; None when there are none to add."""
-    acts = [act for _, act in verified_approvals(command, approvals, keyring)]
-    if command.document is None or command.sent_at is not None or not acts:
-        return None
-    members = read_document(command.document).members
-    return _printed({**members, SIGNATURE: " ".join([str(members[SIGNATURE]), *acts])})
-
-
-def _command_topic(command: LedgerCommand) -> CommandTopic:
-    return CommandTopic(
-        FeederId(command.feeder_id),
-        GatewayId(command.gateway_id),
-        MeterSerial(command.meter_serial),
-    )
-
-
-def _session_topic(session: LedgerSession) -> SessionTopic:
-    return SessionTopic(
-        FeederId(session.feeder_id), GatewayId(session.gateway_id), SessionId(session.id)
-    )
-
-
-def _keyring_id(version: int) -> str:
-    return f"{KEYRING_PREFIX}{version:0{VERSION_DIGITS}d}"
-
-
 def _keyring_name(due_id: str) -> tuple[str, str, int]:
     feeder_id, gateway_id, version = due_id.split("/")
     return feeder_id, gateway_id, int(version)
-
-
-def _printed(members: Mapping[str, Any]) -> bytes:
-    return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()

@@ -42,7 +42,7 @@ _log = structlog.get_logger("headend")
 
 
 @dataclass(frozen=True, slots=True)
-class Village:
+class Premises:
     """What the duties work on."""
 
     config: HeadendConfig
@@ -53,27 +53,29 @@ class Village:
     """To the broker, as far as everything is heard by it."""
 
 
-def duties(village: Village, downlink: Downlink | None) -> Mapping[str, Coroutine[Any, Any, None]]:
+def duties(
+    premises: Premises, downlink: Downlink | None
+) -> Mapping[str, Coroutine[Any, Any, None]]:
     """Return every duty by its name, each to be run as a task; without a downlink nothing is commanded."""
-    store, clock = village.store, village.clock
-    resending = _resending(village, can_command=downlink is not None)
+    store, clock = premises.store, premises.clock
+    resending = _resending(premises, can_command=downlink is not None)
     found: dict[str, Coroutine[Any, Any, None]] = {
-        "prune": _prune_hourly(village, resending),
+        "prune": _prune_hourly(premises, resending),
         "resending": resending.run(),
-        "alarms": AlarmWatch(store, clock, village.link).run(),
+        "alarms": AlarmWatch(store, clock, premises.link).run(),
         "energy": Folding(store).run(),
     }
-    after_days = village.config.close_after_days()
+    after_days = premises.config.close_after_days()
     if after_days is not None:
         closing = Closing(store, clock, after_days=after_days)
-        village.statistics.closing = lambda: closing.seen
+        premises.statistics.closing = lambda: closing.seen
         found["closing"] = closing.run()
     if downlink is not None:
         bulk = BulkWork(
             store,
             clock,
             new_id=new_id,
-            disconnects_per_hour_max=village.config.disconnects_per_hour_max,
+            disconnects_per_hour_max=premises.config.disconnects_per_hour_max,
         )
         found |= {"downlink": downlink.run(), "bulk": bulk.run()}
     return found
@@ -103,34 +105,34 @@ def patient() -> Backoff:
     return Backoff(random.random, ceiling_s=RETRY_CEILING_S)
 
 
-def _resending(village: Village, *, can_command: bool) -> Resending:
+def _resending(premises: Premises, *, can_command: bool) -> Resending:
     """Return what asks for missing readings; without a key to command with, it only says what is missing."""
-    grace = timedelta(seconds=village.config.completeness.grace_s)
+    grace = timedelta(seconds=premises.config.completeness.grace_s)
     return Resending(
-        village.store,
-        clock=village.clock,
+        premises.store,
+        clock=premises.clock,
         new_id=new_id,
         can_command=can_command,
         patience=Patience(grace=grace),
     )
 
 
-async def _prune_hourly(village: Village, resending: Resending) -> None:
-    store, clock = village.store, village.clock
-    keep_months = village.config.retention.readings_keep_months
+async def _prune_hourly(premises: Premises, resending: Resending) -> None:
+    store, clock = premises.store, premises.clock
+    keep_months = premises.config.retention.readings_keep_months
     retention = keep_months and Retention(store, clock=clock, keep_months=keep_months)
     await _make_months(store, clock)
     while True:
         await asyncio.sleep(PRUNE_INTERVAL_S)
         try:
-            village.statistics.pruned += await store.prune(clock.now())
+            premises.statistics.pruned += await store.prune(clock.now())
             await resending.prune()
             await store.prune_accounts(clock.now())
         except StoreError as error:  # the stream will meet the same error and act on it
             _log.warning("what is beyond its bounds was not pruned", **why(error))
         await _make_months(store, clock)
         if retention:
-            await _remove_old(retention, village.statistics)
+            await _remove_old(retention, premises.statistics)
 
 
 async def _make_months(store: HeadEndStore, clock: Clock) -> None:

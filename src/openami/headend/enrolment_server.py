@@ -10,14 +10,13 @@ not be, 413 for more than a request can have.
 """
 
 import asyncio
-import contextlib
 import socket
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -31,6 +30,7 @@ from openami.keyfiles import print_roots
 from openami.pki.certificates import print_certificate
 from openami.pki.enrolment import EnrolmentError, Refusal
 from openami.sip.canonical import DOCUMENT_BYTES_MAX
+from openami.web_server import WebServer
 
 # Gateways come one by one; more at once is somebody's mistake or attack, and gets 503.
 CONNECTIONS_MAX: Final = 32
@@ -96,42 +96,27 @@ def enrolment_app(desk: EnrolmentDesk, tell: Callable[[str], None]) -> Starlette
     )
 
 
-class _Server(uvicorn.Server):
-    """uvicorn as one task among others: the signals are the program's own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def serve_enrolment(
     app: Starlette, listener: socket.socket, tls: TlsFiles, *, stop: asyncio.Event
 ) -> None:
     """Serve until ``stop`` is set."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            ssl_certfile=tls.cert_file,
-            ssl_keyfile=tls.key_file,
-            limit_concurrency=CONNECTIONS_MAX,
-            timeout_keep_alive=IDLE_TIMEOUT_S,
-            timeout_graceful_shutdown=GRACE_S,
-            access_log=False,
-            server_header=False,
-            log_config=None,
-            lifespan="off",
-            http="h11",
-            ws="none",
-        )
+    server = WebServer(
+        app,
+        connections_max=CONNECTIONS_MAX,
+        keep_alive_s=IDLE_TIMEOUT_S,
+        end_s_max=GRACE_S,
+        ssl_certfile=tls.cert_file,
+        ssl_keyfile=tls.key_file,
     )
-    serving = asyncio.create_task(server.serve([listener]), name="enrolment server")
+    serving = asyncio.create_task(server.answer(listener), name="enrolment server")
     stopped = asyncio.create_task(stop.wait(), name="stop")
     try:
         await asyncio.wait((serving, stopped), return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopped.cancel()
-        server.should_exit = True
-        await serving
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
 
 
 def _village(desk: EnrolmentDesk) -> bytes:

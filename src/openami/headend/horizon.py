@@ -7,7 +7,9 @@ would keep, and one that says 1970 removes nothing.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from openami.headend.store.months import month_of
 from openami.profile import OLDEST_TS
@@ -15,6 +17,13 @@ from openami.profile import OLDEST_TS
 # The open month, the one that is being billed, and one in which a customer may object; what gateways are asked for
 # again is a week old at most.
 KEEP_MONTHS_MIN: Final = 3
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long readings are kept; the table ``[retention]``."""
+
+    readings_keep_months: Annotated[int, msgspec.Meta(ge=KEEP_MONTHS_MIN)] | None = None
+    """So many whole months before the current one; all where left out."""
 
 
 def first_kept(keep_months: int, *, now: datetime, months: Sequence[int]) -> int | None:

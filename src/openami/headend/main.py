@@ -7,9 +7,8 @@ leaves the broker; the persistent session keeps what comes meanwhile.
 import asyncio
 import itertools
 import os
-import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Final
 import structlog
 
 from openami.clock import Clock
+from openami.end_signals import told_to_end
 from openami.headend.broker_check import BrokerFinding, Severity, judge_config, probe
 from openami.headend.certificate_watch import watch_certificate
 from openami.headend.closing import refuse_unreadable
@@ -32,7 +32,7 @@ from openami.headend.statistics import Statistics
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
-from openami.headend.streams import Alone, Streams
+from openami.headend.streams import Alone, Streams, prove_store_on
 from openami.headend.tracing import Tracing
 from openami.headend.tracing_settings import TracingError, opened_tracing
 from openami.headend.uplink import why
@@ -72,7 +72,8 @@ async def run(
     config.proxy_rules()
     config.close_after_days()
     tracing = _tracing()
-    async with _told_to_end(stop), AsyncExitStack() as resources:
+    async with AsyncExitStack() as resources:
+        resources.enter_context(told_to_end(stop.set))
         resources.push_async_callback(asyncio.to_thread, tracing.close)
         store = await _opened_store(config.store, resources, stop)
         if store is None:
@@ -145,6 +146,7 @@ def _web(
         catalogue=config.catalogue(),
         link=streams.link,
         standing=streams.standing,
+        prove_ingest=partial(prove_store_on, asyncio.get_running_loop(), streams),
         can_command=config.signing is not None,
         disconnects_per_hour_max=config.disconnects_per_hour_max,
         keys=config.keys(),
@@ -164,18 +166,6 @@ async def _first_link(store: HeadEndStore, listening: Listening, clock: Clock) -
     if await store.users():
         return None
     return listening.url + await new_first_link(store, who="head-end", now=clock.now())
-
-
-@asynccontextmanager
-async def _told_to_end(stop: asyncio.Event) -> AsyncIterator[None]:
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    try:
-        yield
-    finally:
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(name)
 
 
 async def _opened_store(

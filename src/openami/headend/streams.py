@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from openami.clock import Clock
 from openami.headend.broker_link import BrokerLink
 from openami.headend.config import HeadendConfig
-from openami.headend.duties import Village, downlink_of, duties, patient
+from openami.headend.duties import Premises, downlink_of, duties, patient
 from openami.headend.liveness import Pulse
 from openami.headend.slices import REST
 from openami.headend.standing import Standing
@@ -46,12 +46,24 @@ class Streams(Protocol):
         """Return what share of the feeders is ours; None where we share with nobody."""
         ...
 
+    async def prove_store(self) -> None:
+        """Return when the store takes the writes of everything that takes messages. Raises StoreError.
+
+        Not from any thread: on the event loop they run on.
+        """
+        ...
+
     async def run(self, check_broker: CheckBroker) -> None:
         """Run until cancelled; the batch in hand is finished. Raises TransportError and StoreError in groups.
 
         ``check_broker`` says what of the broker would lose data; what needs no broker does not wait for it.
         """
         ...
+
+
+async def prove_store_on(loop: asyncio.AbstractEventLoop, streams: Streams) -> None:
+    """Have streams prove their store on the loop they run on, and wait for it on another thread's."""
+    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(streams.prove_store(), loop))
 
 
 class Alone:
@@ -88,13 +100,16 @@ class Alone:
     def standing(self) -> None:
         return None
 
+    async def prove_store(self) -> None:
+        await self._uplink.prove_store()
+
     async def run(self, check_broker: CheckBroker) -> None:
         await _refuse_shared(self._store)
         await self._store.put_intervals(self._config.completeness.intervals_s)
-        village = Village(self._config, self._store, self._clock, self.statistics, self.link)
+        premises = Premises(self._config, self._store, self._clock, self.statistics, self.link)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take(check_broker), name="uplink")
-            for name, duty in duties(village, self._downlink).items():
+            for name, duty in duties(premises, self._downlink).items():
                 group.create_task(duty, name=name)
 
     async def _take(self, check_broker: CheckBroker) -> None:

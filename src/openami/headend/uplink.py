@@ -36,14 +36,12 @@ BATCH_MESSAGES_MAX: Final = 2000
 # Two thousand oversize messages would be 128 MB in one transaction.
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 
-# A connection that held so long has proved itself. Two head-ends with one client id throw each other out
-# within a second, and must not go on doing so every second.
-PROVEN_AFTER_S: Final = 60.0
-
 # Never shared ($share): a persistent session of one head-end keeps its own messages in order.
 FILTERS: Final = (TelemetryTopic.filter(), EventTopic.filter())
 # Of a share with a thousand feeders: a packet of some 12 kB, which every broker takes.
 FILTERS_AT_ONCE_MAX: Final = 200
+# A commit that is no older proves to whoever asks that the store takes writes: a busy stream is spared one more.
+STORE_SEEN_S: Final = 5.0
 # A line of a log that can still be read.
 FILTERS_SAID_MAX: Final = 10
 
@@ -156,6 +154,10 @@ class Uplink:
         self._has_joined = False
         self._joined_at_s: float | None = None
         """Since when the connection of now holds."""
+        self._has_acknowledged = False
+        """Whether a message was, on this connection."""
+        self._store_seen_s: float | None = None
+        """When the store last took a write of this stream."""
         self._messages_held = 0
         """How many the store has counted at least: those that it had when we looked, and ours since."""
         self._said_lost = False
@@ -175,8 +177,7 @@ class Uplink:
                     raise
                 self._say_broker_lost(error)
                 self.link = replace(self.link, reason=str(error))
-                if self._has_proved_itself():
-                    self._broker_backoff.reset()
+                self._judge_what_was_lost()
                 await asyncio.sleep(self._broker_backoff.next_s())
             except StoreError as error:
                 if not self._has_joined or isinstance(error, LeaseLost):
@@ -190,15 +191,28 @@ class Uplink:
                 )
                 await self._until_store_answers()
 
+    async def prove_store(self) -> None:
+        """Return when the store takes this stream's writes; its server may be none any more. Raises StoreError.
+
+        Waits its turn behind a commit.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if self._store_seen_s is None or now_s - self._store_seen_s > STORE_SEEN_S:
+            await self._store.prove_writable()
+            self._see_store()
+
+    def _see_store(self) -> None:
+        self._store_seen_s = asyncio.get_running_loop().time()
+
     def _at_work(self) -> AbstractContextManager[None]:
         return self.pulse.at_work(asyncio.get_running_loop().time)
 
-    def _has_proved_itself(self) -> bool:
-        """Whether the connection that has just ended held; an attempt that never joined has proved nothing."""
+    def _judge_what_was_lost(self) -> None:
+        """Tell the back-off how the connection went that has ended; an attempt that never joined was none."""
         joined_at_s, self._joined_at_s = self._joined_at_s, None
-        if joined_at_s is None:
-            return False
-        return asyncio.get_running_loop().time() - joined_at_s >= PROVEN_AFTER_S
+        if joined_at_s is not None:
+            held_s = asyncio.get_running_loop().time() - joined_at_s
+            self._broker_backoff.connection_lost(held_s=held_s, acknowledged=self._has_acknowledged)
 
     async def _stream_while_connected(self) -> None:
         """Receive, judge, commit, acknowledge; one after the other.
@@ -261,10 +275,14 @@ class Uplink:
         decisions: Sequence[Decision],
         span: Span,
     ) -> None:
-        tally = await self._intake.commit(decisions) if decisions else Tally()
+        tally = Tally()
+        if decisions:
+            tally = await self._intake.commit(decisions)
+            self._see_store()
         if self._beside is not None:
             await self._beside.take(batch)
         connection.acknowledge(batch)
+        self._has_acknowledged = True
         self._messages_held += tally.messages
         self.statistics.committed(decisions, tally)
         span.tell(
@@ -299,6 +317,7 @@ class Uplink:
             # A store may well answer questions and take nothing: a standby, a full disk.
             with suppress(StoreError), self._at_work():
                 await self._store.prove_writable()
+                self._see_store()
                 _log.info("the store answers again")
                 return
 
@@ -327,7 +346,7 @@ class Uplink:
             )
         self.statistics.broker_connects += 1
         self._has_joined = True
-        self._joined_at_s = asyncio.get_running_loop().time()
+        self._joined_at_s, self._has_acknowledged = asyncio.get_running_loop().time(), False
         self._said_lost = False
         self.subscribed.set()
         self.link = BrokerLink(True, self._clock.now())

@@ -14,9 +14,9 @@ import structlog
 
 from openami.clock import Clock
 from openami.headend.broker_link import BrokerLink
-from openami.headend.config import HeadendConfig, WorkersSettings
+from openami.headend.config import HeadendConfig
 from openami.headend.downlink import Downlink
-from openami.headend.duties import Village, downlink_of, duties, patient
+from openami.headend.duties import Premises, downlink_of, duties, patient
 from openami.headend.liveness import Pulse
 from openami.headend.new_ids import new_id
 from openami.headend.shares import RestShare, SliceShare, look_for_ever
@@ -40,6 +40,7 @@ from openami.headend.worker_life import (
     outlived,
     watched,
 )
+from openami.headend.worker_settings import WorkersSettings
 from openami.mqtt.cluster import ClusterPort
 
 # A slice that could not be served is left to the others for so long, before this worker tries it again.
@@ -121,6 +122,10 @@ class Workers:
     def standing(self) -> Standing:
         held = [each.fence for each in list(self._serving.values()) if not each.has_ended]
         return Standing(self._me.name, sorted(held, key=lambda fence: fence.number), self._roster)
+
+    async def prove_store(self) -> None:
+        uplinks = [each.uplink for each in self._serving.values() if not each.has_ended]
+        await asyncio.gather(*(each.prove_store() for each in uplinks if each is not None))
 
     # --- showing itself --------------------------------------------------------------------------
 
@@ -274,10 +279,10 @@ class Workers:
                     if is_rest:
                         self._downlink = downlink
                         await store.put_intervals(config.completeness.intervals_s)
-                        village = Village(
+                        premises = Premises(
                             config, store, clock, self.statistics, lambda: uplink.link
                         )
-                        for duty_name, duty in duties(village, downlink).items():
+                        for duty_name, duty in duties(premises, downlink).items():
                             group.create_task(duty, name=duty_name)
             finally:
                 self.pulses.remove(uplink.pulse)

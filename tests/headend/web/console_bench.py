@@ -4,11 +4,11 @@ import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 from starlette.requests import HTTPConnection
+from tests.headend.web.browser import Hand
 from tests.headend.web.lent_app import lent_app
 from tests.headend.web.village import NOW
 
@@ -22,41 +22,24 @@ ASHA = Principal("asha", Role.OPERATOR, Means.SIGN_IN)
 
 
 @dataclass
-class Hand:
-    """A clock that a test turns."""
-
-    at: datetime = NOW
-
-    def now(self) -> datetime:
-        return self.at
-
-    def boottime(self) -> float:
-        return self.at.timestamp()
-
-    def synchronised(self) -> bool:
-        return True
-
-    def turn(self, **by: float) -> None:
-        self.at += timedelta(**by)
-
-
-@dataclass
 class Bench:
     """Pages under test: whoever comes is `who`."""
 
     store: HeadEndStore
     who: Principal | None = ASHA
-    clock: Hand = field(default_factory=Hand)
+    clock: Hand = field(default_factory=lambda: Hand(NOW))
     link: BrokerLink = field(default_factory=lambda: BrokerLink(heard=True, since=NOW))
     app: Any = None
 
     def __post_init__(self) -> None:
-        link: Callable[[], BrokerLink] = lambda: self.link  # noqa: E731
+        # Weakly, so that the application is lent on as soon as the bench is let go of.
+        me: Bench = weakref.proxy(self)
+        link: Callable[[], BrokerLink] = lambda: me.link  # noqa: E731
         self.site = Site(
             store=self.store,
             clock=self.clock,
             catalogue=shipped_catalogue(),
-            doorkeeper=self,
+            doorkeeper=me,
             link=link,
             can_command=True,
         )

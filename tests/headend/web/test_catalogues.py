@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 from babel.messages.catalog import Catalog, Message
 from jinja2 import nodes
+from tests.cases import in_one_test
 from tests.headend.web.visible_text import visible_texts
 from tools.catalogues import LOCALE, WEB, catalogue_path, read, said, text_of, untranslated, updated
 
@@ -128,7 +129,7 @@ def _shown_constants(node: nodes.Node) -> str:
     return _VALUE
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.name))
+@in_one_test(TEMPLATES, name=lambda path: path.name)
 def test_a_template_says_nothing_past_the_catalogues(path: Path) -> None:
     loose = [
         text

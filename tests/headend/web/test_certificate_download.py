@@ -16,7 +16,8 @@ from tests.headend.test_day_certificates import (
     told,
 )
 from tests.headend.village_keys import FEEDER, GATEWAY, ROOTS, keyring, signer
-from tests.headend.web.console_bench import ASHA, Bench, Hand
+from tests.headend.web.browser import Hand
+from tests.headend.web.console_bench import ASHA, Bench
 
 from openami.headend.audit import Entry
 from openami.headend.day_certificates import verified

@@ -36,6 +36,7 @@ from openami.headend.statistics import Statistics
 from openami.headend.store import StoreError
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.open import open_store
+from openami.headend.web import operations
 from openami.headend.web.app import build_app
 from openami.headend.web.site import BrokerLink, Site
 from openami.headend.worker_life import Roster, Slice, Worker
@@ -275,6 +276,30 @@ async def test_one_that_cannot_write_is_not_and_tells_the_reason_to_its_own_mach
         answer = await get.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["checks"][0] == {"name": "database", "status": "fail"}
+
+
+async def test_one_whose_ingest_is_left_on_a_dead_server_is_not_until_it_has_written(
+    store: HeadEndStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The web's own connection may have found the new primary long before (decision 0072)."""
+    monkeypatch.setattr(operations, "WRITE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(operations, "READINESS_AGE_S_MAX", 0.0)
+    frozen, asked = asyncio.Event(), 0
+
+    async def prove() -> None:
+        nonlocal asked
+        asked += 1
+        await frozen.wait()
+
+    async with asking(a_site(store, prove_ingest=prove)) as get:
+        for _ in range(2):
+            answer = await get.get("/readyz")
+            assert answer.status_code == 503
+            assert answer.json()["checks"][0]["name"] == "database"
+            assert answer.json()["checks"][0]["detail"].startswith("the ingest: a write was not")
+        assert asked == 1, "one look is under way, and nobody breaks it off"
+        frozen.set()
+        assert (await get.get("/readyz")).status_code == 200
 
 
 async def test_one_without_its_broker_is_not_ready(store: HeadEndStore) -> None:

@@ -5,6 +5,7 @@ import re
 import ssl
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from openami.headend.links import new_entrance
 from openami.headend.listening import Listening, ListeningError, WebSettings, listening_of
 from openami.headend.store import StoreError
 from openami.headend.store.open import open_store
+from openami.headend.streams import Alone, prove_store_on
 from openami.headend.web.serving import GRACE_S, Web, WebStopped, bind, serve
 from openami.profile import shipped_catalogue
 
@@ -65,6 +67,30 @@ async def test_pages_come_from_a_thread_of_their_own_and_it_ends_with_us(tmp_pat
         assert not any(name.startswith(("openami-web", "openami-password")) for name in names)
         with bind(at):
             pass  # the address is free again
+
+
+async def test_readiness_asks_the_ingest_on_its_own_event_loop(tmp_path: Path) -> None:
+    at, here, asked = listening(), asyncio.get_running_loop(), []
+
+    class Stuck(Alone):
+        def __init__(self) -> None:
+            """Nothing of it is needed."""
+
+        async def prove_store(self) -> None:
+            asked.append(asyncio.get_running_loop())
+            raise StoreError("the primary is gone")
+
+    async with open_store(f"sqlite:///{tmp_path}/headend.db"):
+        shown = replace(web(at, tmp_path), prove_ingest=partial(prove_store_on, here, Stuck()))
+        serving = asyncio.create_task(serve(shown, bind(at)))
+        async with httpx.AsyncClient(base_url=at.url) as browser:
+            answer = await browser.get("/readyz")
+        serving.cancel()
+        await asyncio.wait([serving])
+    assert asked == [here]
+    assert "the ingest: the primary is gone" in [
+        check.get("detail") for check in answer.json()["checks"]
+    ]
 
 
 async def test_over_https_with_our_certificate(tmp_path: Path, pki: Pki) -> None:

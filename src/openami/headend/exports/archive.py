@@ -261,6 +261,19 @@ async def _sessions(store: HeadEndStore) -> AsyncIterator[str]:
         yield line_of(asdict(session))
 
 
+async def _budgets(store: HeadEndStore) -> AsyncIterator[str]:
+    for (feeder_id, gateway_id), month_bytes in sorted((await store.budgets()).items()):
+        yield line_of(
+            {"feeder_id": feeder_id, "gateway_id": gateway_id, "month_bytes": month_bytes}
+        )
+
+
+async def _bulks(store: HeadEndStore) -> AsyncIterator[str]:
+    async for bulk in _paged(store.bulks_page):
+        houses = [asdict(meter) for meter, _ in await store.bulk_meters(bulk.id)]
+        yield line_of({**asdict(bulk), "houses": houses})
+
+
 async def _findings(store: HeadEndStore) -> AsyncIterator[str]:
     async for finding in _paged(store.findings_page):
         yield line_of(asdict(finding))
@@ -296,6 +309,9 @@ _LISTS: Final = (
         _conflicts,
     ),
     _List("events.jsonl", "events, each with the message it came in", True, _events),
+    _List(
+        "budgets.jsonl", "what each gateway may send in a month of UTC, in bytes", True, _budgets
+    ),
     _List("findings.jsonl", "what was implausible, by day, meter and register", False, _findings),
     _List("rejected.jsonl", "messages that were not let in, with their bytes", False, _rejected),
     _List(
@@ -305,6 +321,12 @@ _LISTS: Final = (
         _completeness,
     ),
     _List("commands.jsonl", "commands with their signed documents and reports", False, _commands),
+    _List(
+        "bulk_disconnections.jsonl",
+        "houses cut off by one decision, each with the command that asked for it",
+        False,
+        _bulks,
+    ),
     _List("sessions.jsonl", "sessions with the gateways", False, _sessions),
     _List("audit.jsonl", "the audit log: `openami audit verify` checks it", False, _audit),
 )

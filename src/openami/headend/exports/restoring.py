@@ -1,8 +1,8 @@
 """An archive back into a store: proven whole first, then let in; once more changes nothing.
 
-Readings, events and assets come back; commands, sessions and the audit log stay in the file as evidence, for they
-belong to the head-end that signed them. Nothing is stored of an archive that is damaged, and what is damaged is
-named.
+Readings, events, assets and budgets come back; commands, sessions and the audit log stay in the file as evidence,
+for they belong to the head-end that signed them. Nothing is stored of an archive that is damaged, and what is
+damaged is named.
 """
 
 import base64
@@ -29,6 +29,7 @@ from openami.headend.assets.importing import feeders_of, plan
 from openami.headend.assets.spreadsheet import FileRefused
 from openami.headend.assets.tables import RowFault
 from openami.headend.audit import Entry
+from openami.headend.bandwidth import budget_entry, checked_budget
 from openami.headend.exports.archive import COPY_BYTES, FORMAT, MANIFEST, VERSION, Manifest, Member
 from openami.headend.exports.parquet import NotReadings, read_rows, value_of
 from openami.headend.ingest import Accepted, Kind, Message
@@ -50,6 +51,7 @@ from openami.profile import (
     TelemetryTopic,
     Value,
     audit_envelope,
+    is_id,
 )
 from openami.profile.identifiers import name_a_meter
 from openami.profile.times import read_time
@@ -88,6 +90,7 @@ class Restored:
 
     tally: Tally
     assets_changed: int
+    budgets_set: int
     events_unreadable: int
     """Events whose message this version cannot read; they stay in the file."""
 
@@ -161,6 +164,7 @@ async def restore(
         drafts, faults, prices = _assets(archive, manifest)
         if faults:
             raise ArchiveFault(faults[0].sheet, str(faults[0]))
+        budgets = _budgets(archive, manifest)
         for member in manifest.members:
             if member.name.startswith("readings/"):
                 with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
@@ -177,7 +181,7 @@ async def restore(
                 tally += await _let_in(readable, store)
                 unreadable = readable.left_out
     changed = await _restore_assets(store, drafts, prices, path.name, who=who, now=now)
-    return Restored(tally, changed, unreadable)
+    return Restored(tally, changed, await _set(store, budgets, who=who, now=now), unreadable)
 
 
 # --- readings ------------------------------------------------------------------------------------
@@ -420,3 +424,34 @@ async def _restore_assets(
 
     await store.change_assets(feeders_of(drafts), decide, now)
     return changed[-1]
+
+
+# --- budgets -------------------------------------------------------------------------------------
+
+
+def _budgets(archive: zipfile.ZipFile, manifest: Manifest) -> dict[tuple[str, str], int]:
+    """Return what gateways may send in a month; of an archive older than they are, none."""
+    budgets: dict[tuple[str, str], int] = {}
+    for member in manifest.members:
+        if member.name != "budgets.jsonl":
+            continue
+        for number, row in _json_lines(archive, member):
+            try:
+                place = str(row["feeder_id"]), str(row["gateway_id"])
+                if not all(map(is_id, place)):
+                    raise ValueError(f"{' and '.join(place)} name no gateway")
+                budgets[place] = checked_budget(int(row["month_bytes"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ArchiveFault(member.name, f"line {number} is no budget: {error}") from None
+    return budgets
+
+
+async def _set(
+    store: HeadEndStore, budgets: Mapping[tuple[str, str], int], *, who: str, now: datetime
+) -> int:
+    known = await store.budgets()
+    new = {place: most for place, most in budgets.items() if known.get(place) != most}
+    for (feeder_id, gateway_id), most in new.items():
+        entry = budget_entry(gateway_id, most, who=who)
+        await store.set_budget(feeder_id, gateway_id, most, entry, now)
+    return len(new)

@@ -28,6 +28,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from msgspec import Struct
+
 from openami.headend.audit import Entry
 from openami.headend.ingest import Decision
 from openami.profile import Obis, Quality, Value, utc_text
@@ -125,8 +127,8 @@ class Tally:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+# A Struct is made in a fifth of the time of a dataclass, and a month of one register is three thousand of these.
+class Reading(Struct, frozen=True):
     """One stored register value; measured and received time apart, always."""
 
     feeder_id: str

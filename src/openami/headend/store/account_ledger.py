@@ -3,11 +3,10 @@
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from openami.headend.accounts import Role
 from openami.headend.accounts.backoff import (
@@ -29,11 +28,9 @@ from openami.headend.audit import Entry
 from openami.headend.store.account_rows import LINKS, SIGN_INS, TOKENS, USERS, update_user
 from openami.headend.store.accounts import DecideLink, DecideUser
 from openami.headend.store.chain import append, in_turn
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import from_ms, to_ms
-from openami.headend.store.plan import Cell
-from openami.headend.store.steps import Row, Steps, ask, do
-
-T = TypeVar("T")
+from openami.headend.store.steps import Steps, ask, do
 
 # How long a token or link that has ended is still listed: until the quarter it was used in has been looked through.
 ENDED_KEPT_DAYS: Final = 90
@@ -248,16 +245,8 @@ def prune_accounts(now: datetime) -> Steps[int]:
 # --- the port ------------------------------------------------------------------------------------
 
 
-class AccountLedger(ABC):
+class AccountLedger(Engine):
     """The AccountStore on top of an engine's questions and transactions."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query; raises StoreError."""
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Carry steps out in one durable transaction; raises StoreError."""
 
     async def users(self) -> Sequence[User]:
         rows = await self._rows(USERS.select("ORDER BY name LIMIT ?1"), USERS_MAX)

@@ -3,10 +3,9 @@
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from openami.headend.alarms import Alarm, Origin
 from openami.headend.audit import Entry
@@ -19,15 +18,13 @@ from openami.headend.store.alarms import (
     UNSEEN_KEPT_DAYS,
     NewEvents,
 )
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import to_ms
 from openami.headend.store.ledger import note as noted
 from openami.headend.store.ledger_rows import TIME, Form, Rows
-from openami.headend.store.plan import Cell
 from openami.headend.store.queries import EVENT_COLUMNS, event_of
-from openami.headend.store.steps import Row, Steps, ask, do
+from openami.headend.store.steps import Steps, ask, do
 from openami.profile import Severity
-
-T = TypeVar("T")
 
 _ALARMS: Final = Rows(
     "alarm",
@@ -100,16 +97,8 @@ def prune_alarms(now: datetime) -> Steps[int]:
     )
 
 
-class AlarmLedger(ABC):
+class AlarmLedger(Engine):
     """The AlarmStore on top of an engine's questions and transactions."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query; raises StoreError."""
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Carry steps out in one durable transaction; raises StoreError."""
 
     async def active_alarms(self, feeder_id: str | None = None) -> Sequence[Alarm]:
         rows = await self._rows(_ACTIVE, feeder_id or "", ACTIVE_MAX)

@@ -7,20 +7,22 @@ A page asks for all of them at once: a question for each meter would take a thir
 # ruff: noqa: S608
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from openami.headend.store.closed_content import CONTENT, opened
+from openami.headend.store.closed_arrivals import lag_minutes_of
+from openami.headend.store.closed_content import CONTENT, arrivals_in
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import (
     BUCKET_MS,
     from_ms,
     ms_at,
     place,
     quality_of,
-    rank_of,
     to_ms,
 )
 from openami.headend.store.plan import Cell
@@ -64,19 +66,55 @@ SILENCES: Final = (
 )
 
 
+# A file itself only where nothing is packed beside it: that would be forty times as much to fetch.
+_CLOSED: Final = (
+    f"SELECT {CONTENT.replace('c.content', 'CASE WHEN a.content IS NULL THEN c.content END')}, a.content "
+    "FROM meter m JOIN closed c ON c.feeder_id = m.feeder_id AND c.meter_serial = m.meter_serial "
+    "LEFT JOIN closed_arrivals a ON a.feeder_id = c.feeder_id AND a.meter_serial = c.meter_serial "
+    "AND a.first_bucket = c.first_bucket AND a.sha256 = c.sha256 "
+    "WHERE m.feeder_id = ?1 AND m.gateway_id = ?2 AND c.first_bucket <= ?4 AND c.last_bucket >= ?3 "
+)
+
 _SPAN_ARGUMENTS: Final = 6
 _Span = tuple[str, str, int, int, int, int]
 """Feeder, gateway, and from which place of the key to which."""
 
 
 class Arrival(NamedTuple):
-    """One reading of the register that tells the interval, as it lies in the store: a village has 48,000 a day."""
+    """One reading of the register that tells the interval."""
 
     ms: int
     """When it was measured, in milliseconds since 1970."""
-    lag_ms: int
-    """How long after that it was received."""
+    lag_minutes: int
+    """How long after that it was received, in whole minutes rounded up: nobody judges it finer."""
     quality: Quality
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """The readings of one register, ascending, in columns.
+
+    A village has 48,000 a day. As objects that live until the page is made, each second page would have the garbage
+    collector walk through the whole program, which takes as long as the page.
+    """
+
+    ms: Sequence[int]
+    lag_minutes: Sequence[int]
+    ranks: Sequence[int]
+    """How bad the quality is (`identity.rank_of`)."""
+
+    def __len__(self) -> int:
+        return len(self.ms)
+
+    def __iter__(self) -> Iterator[Arrival]:
+        return map(Arrival, self.ms, self.lag_minutes, map(quality_of, self.ranks))
+
+
+_Series = tuple[str, str]
+"""Meter and register."""
+_Live = dict[_Series, list[tuple[int, int, int]]]
+_Closed = dict[_Series, list[Arrivals]]
+"""A part of each file."""
 
 
 class ToldOfSilence(NamedTuple):
@@ -97,7 +135,7 @@ class ArrivalStore(Protocol):
         until: datetime,
         *,
         meters: Collection[str] | None = None,
-    ) -> Mapping[str, Sequence[Arrival]]:
+    ) -> Mapping[str, Arrivals]:
         """Return what was measured of each meter of a gateway from ``since`` on and before ``until``, ascending.
 
         Of the billing register; of a meter of which none of that came, the register that came most. A meter of
@@ -115,11 +153,8 @@ class ArrivalStore(Protocol):
         ...
 
 
-class ArrivalQueries(ABC):
+class ArrivalQueries(Engine):
     """What the ArrivalStore does."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]: ...
 
     async def arrivals(
         self,
@@ -129,11 +164,11 @@ class ArrivalQueries(ABC):
         until: datetime,
         *,
         meters: Collection[str] | None = None,
-    ) -> Mapping[str, Sequence[Arrival]]:
+    ) -> Mapping[str, Arrivals]:
         if until - since > ARRIVALS_SPAN_MAX:
             raise ValueError(f"arrivals are told of {ARRIVALS_SPAN_MAX.days} days at most")
         span = (feeder_id, gateway_id, *place(to_ms(since)), *place(to_ms(until)))
-        found: dict[str, Sequence[Arrival]] = {}
+        found: dict[str, Arrivals] = {}
         if meters is None:
             told = await self._told(ARRIVALS_OF_BILLING, span, None)
             meters = await self._behind(feeder_id, gateway_id)
@@ -149,41 +184,36 @@ class ArrivalQueries(ABC):
 
     async def _of_these(
         self, sql: str, span: _Span, meters: Sequence[str]
-    ) -> dict[tuple[str, str], list[Arrival]]:
-        found: dict[tuple[str, str], list[Arrival]] = {}
+    ) -> dict[_Series, Arrivals]:
+        found: dict[_Series, Arrivals] = {}
         for at in range(0, len(meters), METERS_AT_ONCE_MAX):
             found |= await self._told(sql, span, meters[at : at + METERS_AT_ONCE_MAX])
         return found
 
     async def _told(
         self, sql: str, span: _Span, meters: Sequence[str] | None
-    ) -> dict[tuple[str, str], list[Arrival]]:
+    ) -> dict[_Series, Arrivals]:
         buckets = range(span[2], span[4] + 1)
         cells: list[Cell] = [*span, *buckets, *(meters or ())]
         count = None if meters is None else len(meters)
-        live = await self._rows(put_together(sql, len(buckets), count), *cells)
-        closed = await self._closed_arrivals(sql is ARRIVALS_OF_BILLING, span, meters)
-        # A reading that is both closed and live is one: what came late, and what was told of it since.
-        return _by_series({row[:3]: row for row in (*closed, *live)}.values() if closed else live)
+        live = _by_series(await self._rows(put_together(sql, len(buckets), count), *cells))
+        return _together(
+            await self._closed_arrivals(sql is ARRIVALS_OF_BILLING, span, meters), live
+        )
 
     async def _closed_arrivals(
         self, of_billing: bool, span: _Span, meters: Sequence[str] | None
-    ) -> list[Row]:
-        """Return the same of months that are closed."""
+    ) -> _Closed:
+        """Return the same of months that are closed. Raises ClosedDamaged."""
         feeder, gateway, *places = span
         named = "" if meters is None else f"AND m.meter_serial IN ({_places(5, len(meters))})"
         files = await self._rows(
-            f"SELECT {CONTENT} FROM meter m JOIN closed c ON c.feeder_id = m.feeder_id "
-            "AND c.meter_serial = m.meter_serial WHERE m.feeder_id = ?1 AND m.gateway_id = ?2 "
-            f"AND c.first_bucket <= ?4 AND c.last_bucket >= ?3 {named}",
-            *(feeder, gateway, places[0], places[2]),
-            *(meters or ()),
+            _CLOSED + named, feeder, gateway, places[0], places[2], *(meters or ())
         )
         if not files:
-            return []
-        return await asyncio.to_thread(
-            lambda: [row for file in files for row in _told_in(file, of_billing, places)]
-        )
+            return {}
+        begin, end = ms_at(places[0], places[1]), ms_at(places[2], places[3])
+        return await asyncio.to_thread(_of_files, files, begin, end, of_billing=of_billing)
 
     async def _behind(self, feeder_id: str, gateway_id: str) -> list[str]:
         rows = await self._rows(
@@ -214,19 +244,41 @@ def _places(first: int, count: int) -> str:
     return ", ".join(f"?{number}" for number in range(first, first + count))
 
 
-def _told_in(file: Row, of_billing: bool, places: Sequence[int]) -> Iterator[Row]:
-    """Yield a file's readings of the billing register, or of all others, as _ARRIVALS tells live ones."""
-    begin, end = ms_at(places[0], places[1]), ms_at(places[2], places[3])
-    chosen = str(BILLING) if of_billing else None
-    for row in opened(file, obis=chosen, since_ms=begin, until_ms=end):
-        if of_billing or row.obis != str(BILLING):
-            yield file[1], row.obis, ms_at(row.bucket, row.ms), row.lag_ms, rank_of(row.flags)
-
-
-def _by_series(rows: Iterable[Row]) -> dict[tuple[str, str], list[Arrival]]:
-    found: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
-    for serial, obis, at, lag_ms, rank in cast(Any, rows):
-        found[serial, obis].append(Arrival(at, lag_ms, quality_of(rank)))
-    for arrivals in found.values():
-        arrivals.sort()  # as they come they are, nearly: that is quicker than to let the engine sort all of them
+def _of_files(files: Iterable[Row], begin_ms: int, end_ms: int, *, of_billing: bool) -> _Closed:
+    """Return what came of the billing register, or of all others, of rows of _CLOSED."""
+    found: _Closed = defaultdict(list)
+    for file in files:
+        for registers, *columns in arrivals_in(file, begin_ms, end_ms):
+            for obis in registers:
+                if (obis == str(BILLING)) is of_billing:
+                    found[cast(str, file[1]), obis].append(Arrivals(*columns))
     return found
+
+
+def _by_series(rows: Iterable[Row]) -> _Live:
+    found: _Live = defaultdict(list)
+    for serial, obis, at, lag_ms, rank in cast(Any, rows):
+        found[serial, obis].append((at, lag_minutes_of(lag_ms), rank))
+    return found
+
+
+def _together(closed: _Closed, live: _Live) -> dict[_Series, Arrivals]:
+    """Return both, by meter and register, for the engines tell them as they come."""
+    return {
+        series: _one(closed.get(series, ()), live.get(series, ()))
+        for series in sorted({*closed, *live})
+    }
+
+
+def _one(parts: Sequence[Arrivals], live: Sequence[tuple[int, int, int]]) -> Arrivals:
+    """Return what several files, where a month ends within the time, and the live table tell of a register.
+
+    A reading that is both closed and live is one: what came late, and what was told of it since.
+    """
+    if len(parts) == 1 and not live:
+        return parts[0]
+    closed = chain.from_iterable(
+        zip(part.ms, part.lag_minutes, part.ranks, strict=True) for part in parts
+    )
+    told = {row[0]: row for row in chain(closed, live)}
+    return Arrivals(*map(list, zip(*sorted(told.values()), strict=True)))

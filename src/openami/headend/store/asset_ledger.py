@@ -3,8 +3,7 @@
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Final, TypeVar
@@ -19,6 +18,7 @@ from openami.headend.store.assets import (
     DecideAssets,
 )
 from openami.headend.store.chain import append, in_turn
+from openami.headend.store.engine import Engine
 from openami.headend.store.ledger_rows import TIME, Form, Rows
 from openami.headend.store.plan import Cell
 from openami.headend.store.steps import Row, Steps, ask, do
@@ -138,16 +138,8 @@ def _assets_of(feeder_id: str, parts: Sequence[Sequence[Row]]) -> FeederAssets:
     )
 
 
-class AssetLedger(ABC):
+class AssetLedger(Engine):
     """The AssetStore on top of an engine's questions and transactions."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query; raises StoreError."""
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Carry steps out in one durable transaction; raises StoreError."""
 
     async def feeder_list(self) -> Sequence[Feeder]:
         return [_FEEDERS.read(row) for row in await self._rows(_ALL_FEEDERS, ROWS_MAX)]

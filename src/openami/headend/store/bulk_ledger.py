@@ -7,24 +7,22 @@ which command it is: so no crash asks for a house twice, and no two writers go b
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from openami.headend.audit import Entry
 from openami.headend.bulk import Bulk, BulkMeter, BulkState, bulk_room
 from openami.headend.commands import BUDGET_WINDOW, LedgerCommand, Requested
 from openami.headend.store.bulks import BULKS_LISTED_MAX, DecideBulk
 from openami.headend.store.chain import append, in_turn
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import to_ms
 from openami.headend.store.ledger import request_command
 from openami.headend.store.ledger_rows import COMMANDS, TIME, Form, Rows
 from openami.headend.store.plan import Cell
-from openami.headend.store.steps import Row, Steps, ask, do
+from openami.headend.store.steps import Steps, ask, do
 from openami.sip.actions import Action
-
-T = TypeVar("T")
 
 BULKS: Final = Rows(
     "bulk",
@@ -100,14 +98,8 @@ def ask_for_meter(
     return True
 
 
-class BulkLedger(ABC):
+class BulkLedger(Engine):
     """The BulkStore on top of an engine's questions and transactions."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]: ...
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T: ...
 
     async def add_bulk(self, bulk: Bulk, meters: Sequence[BulkMeter], entry: Entry) -> Bulk:
         return await self._write(lambda: add_bulk(bulk, meters, entry))

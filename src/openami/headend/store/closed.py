@@ -71,6 +71,20 @@ class ClosedTotals:
     readings: int = 0
     bytes: int = 0
     due: int = 0
+    through: str | None = None
+    """The last month that is closed, or about to be, as ``2026-06``; None where none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Months of meters that wait to be closed."""
+
+    first: int = 0
+    """Of which nothing is closed, as far as they wait."""
+    first_month: int | None = None
+    """The oldest of these (`months`)."""
+    late: int = 0
+    """That are closed, and to which something came since."""
 
 
 class ClosedStore(Protocol):
@@ -94,6 +108,25 @@ class ClosedStore(Protocol):
         What does not fit into it stays due, from a later bucket on. Raises ClosedDamaged when a late reading
         belongs into a file that is damaged; then nothing is changed.
         """
+        ...
+
+    async def without_arrivals(self) -> Sequence[ClosedFile]:
+        """Return files beside which nothing is kept for completeness, FILES_LISTED_MAX at most.
+
+        Those closed by a program before schema 16; completeness opens them, which is slow.
+        """
+        ...
+
+    async def keep_arrivals(self, file: ClosedFile) -> None:
+        """Keep beside a file what completeness asks of it. Raises ClosedDamaged."""
+        ...
+
+    async def prove_arrivals(self, file: ClosedFile) -> None:
+        """Raise ClosedDamaged where what is kept beside a file is not what the file says."""
+        ...
+
+    async def closing_waits(self) -> Waiting:
+        """Return what is due, told apart by whether it was closed before."""
         ...
 
     async def closed_totals(self) -> ClosedTotals: ...

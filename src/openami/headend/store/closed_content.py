@@ -4,7 +4,7 @@
 # ruff: noqa: S608
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from itertools import chain
 from types import ModuleType
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from openami.headend.consumption import DAY_MS
 from openami.headend.store import StoreError
-from openami.headend.store.closed import ClosedDamaged
+from openami.headend.store.closed import ClosedDamaged, ClosedFile
+from openami.headend.store.closed_arrivals import Told, packed, told_in, unpacked
 from openami.headend.store.identity import Stored, from_ms, ms_at, place
 from openami.headend.store.plan import Cell
 from openami.headend.store.steps import Row, Steps, ask
@@ -60,6 +61,27 @@ def opened(row: Row, **chosen: Any) -> list["ClosedReading"]:
         raise _damaged(feeder_id, meter_serial, first, str(error)) from None
 
 
+def arrivals_in(row: Row, begin_ms: int, end_ms: int) -> Iterator[Told]:
+    """Yield what came within a time, by what is packed beside a file, the last column, or else by the file itself.
+
+    Raises ClosedDamaged.
+    """
+    feeder_id, meter_serial, first, *_, beside = cast(Any, row)
+    if beside is None:
+        yield from told_in(opened(row, since_ms=begin_ms, until_ms=end_ms))
+        return
+    try:
+        yield from unpacked(bytes(beside), begin_ms, end_ms)
+    except ValueError as error:
+        raise damaged_beside(feeder_id, meter_serial, first, str(error)) from None
+
+
+def packed_of(file: ClosedFile, content: bytes) -> bytes:
+    """Return what is kept for completeness beside a file. Raises ClosedDamaged."""
+    about = (file.feeder_id, file.meter_serial, file.first_bucket, file.last_bucket)
+    return packed(opened((*about, file.sha256, content)))
+
+
 def charted(row: Row, *of: Any, **steps: Any) -> list[Row]:
     """Return a register's steps in a row of CONTENT, proved by its hash. Raises ClosedDamaged."""
     feeder_id, meter_serial, first, _, digest, content = cast(Any, row[:6])
@@ -81,6 +103,16 @@ def _damaged(feeder_id: str, meter_serial: str, first_bucket: int, why: str) -> 
     return ClosedDamaged(
         f"the closed readings of {feeder_id} {meter_serial} from {begin} on are damaged: {why}",
         remedy="bring a backup back beside this store and copy the row of table `closed` from there",
+    )
+
+
+def damaged_beside(feeder_id: str, meter_serial: str, first_bucket: int, why: str) -> ClosedDamaged:
+    """Return the error for what is packed beside a file, which itself may be sound."""
+    begin = from_ms(ms_at(first_bucket, 0)).date()
+    return ClosedDamaged(
+        f"what is kept for completeness beside the closed readings of {feeder_id} {meter_serial} from {begin} on "
+        f"is damaged: {why}",
+        remedy="delete its row of table `closed_arrivals`: `openami headend close` makes it anew from the file",
     )
 
 

@@ -16,18 +16,21 @@ from openami.headend.store.closed import (
     DUE_AT_ONCE_MAX,
     READINGS_PER_FILE_MAX,
     ClosedDamaged,
+    ClosedFile,
     Due,
     Span,
     ended_before,
     month_around,
     span_to_write,
 )
+from openami.headend.store.closed_arrivals import packed
 from openami.headend.store.closed_content import OF_METER, SPANS, opened, parquet_files
 from openami.headend.store.identity import UNIT_SHIFT, ms_at, stored_as_told, to_ms
 from openami.headend.store.plan import Cell, Key
 from openami.headend.store.steps import Row, Steps, ask, do, insert, look
 from openami.headend.store.tables import (
     CLOSED,
+    CLOSED_ARRIVALS,
     CLOSING_DUE,
     MAY_LEAVE,
     READING,
@@ -43,12 +46,14 @@ _SERIES: Final = (
 )
 _LEAVING: Final = (
     "WITH RECURSIVE slot (bucket) AS ("
-    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?3) "
-    "UNION ALL SELECT (SELECT min(bucket) FROM reading WHERE bucket > slot.bucket) "
+    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?3 AND bucket <= ?4) "
+    "UNION ALL SELECT (SELECT min(bucket) FROM reading "
+    "WHERE bucket > slot.bucket AND bucket >= ?3 AND bucket <= ?4) "
     "FROM slot WHERE slot.bucket < ?4) "
     "SELECT r.bucket, r.series, r.ms, {value}, r.flags, r.lag_ms "
-    "FROM slot CROSS JOIN series s CROSS JOIN reading r WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 "
-    f"AND r.bucket = slot.bucket AND r.bucket <= ?4 AND r.series = s.id AND {MAY_LEAVE.format('r')} "
+    "FROM slot CROSS JOIN series s CROSS JOIN {reading ?3 ?4} WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 "
+    "AND r.bucket = slot.bucket AND r.series = s.id "
+    f"AND {MAY_LEAVE.format('r')} "
     "ORDER BY r.bucket LIMIT ?5"
 )
 _FIRST_OPEN: Final = (
@@ -111,6 +116,8 @@ class File:
     span: Span
     readings: int
     content: bytes
+    arrivals: bytes
+    """What completeness asks of it (`closed_arrivals`)."""
 
 
 def find(due: Due) -> Steps[Found]:
@@ -154,7 +161,7 @@ def files_of(found: Found) -> Sequence[File]:
                 f"{' '.join(meter)}: what was to be closed is not what can be read again",
                 remedy="nothing was changed, and it stays open: tell whoever maintains this program",
             )
-        files.append(File(each, len(part), content))
+        files.append(File(each, len(part), content, packed(part)))
     return files
 
 
@@ -180,9 +187,11 @@ def close_month(found: Found, files: Sequence[File], now: datetime) -> Steps[int
         if not gone:
             raise Changed(f"{' '.join(meter)} is closed elsewhere just now", remedy="close again")
     for file in files:
-        about = (*file.span, file.readings, to_ms(now), sha256(file.content).hexdigest())
+        digest = sha256(file.content).hexdigest()
+        about = (*file.span, file.readings, to_ms(now), digest)
         if not (yield from insert(CLOSED, [*meter, *about, file.content])):
             raise Changed(f"{' '.join(meter)} is closed elsewhere just now", remedy="close again")
+        yield from insert(CLOSED_ARRIVALS, [*meter, file.span[0], digest, file.arrivals])
     yield from do(
         "DELETE FROM closing_due WHERE feeder_id = ?1 AND meter_serial = ?2 AND bucket >= ?3 AND bucket <= ?4",
         *(*meter, due.bucket, last),
@@ -190,6 +199,17 @@ def close_month(found: Found, files: Sequence[File], now: datetime) -> Steps[int
     if last < month_around(due.bucket)[1]:
         yield from insert(CLOSING_DUE, [last + 1, *meter])
     return len(left)
+
+
+def keep_arrivals(file: ClosedFile, arrivals: bytes) -> Steps[None]:
+    """Put beside a file what completeness asks of it; nothing where the file is there no more."""
+    yield from _in_turn()
+    key = (file.feeder_id, file.meter_serial, file.first_bucket)
+    there = yield from ask(
+        "SELECT 1 FROM closed WHERE feeder_id = ?1 AND meter_serial = ?2 AND first_bucket = ?3 AND sha256 = ?4",
+        *(*key, file.sha256),
+    )
+    yield from insert(CLOSED_ARRIVALS, [*key, file.sha256, arrivals] if there else [])
 
 
 def _in_turn() -> Steps[None]:

@@ -93,7 +93,7 @@ class StoredKeyring:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class KeyringDelivery:
     """A keyring on its way to one gateway."""
 
     feeder_id: str
@@ -210,12 +210,12 @@ class CommandStore(Protocol):
 
     async def deliveries(
         self, *, feeder_id: str | None = None, gateway_id: str | None = None
-    ) -> Sequence[Delivery]:
+    ) -> Sequence[KeyringDelivery]:
         """Return which gateway was sent which version, and which it accepted; newest version first."""
         ...
 
     async def put_delivery(
-        self, delivery: Delivery, entry: Entry | None, now: datetime
+        self, delivery: KeyringDelivery, entry: Entry | None, now: datetime
     ) -> None: ...
 
     # the audit log

@@ -1,19 +1,16 @@
 """What the CountStore does; the engine carries the steps out."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from openami.headend.gap_life import GapState
 from openami.headend.store.counts import CommandCount, GapCount
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import to_ms
-from openami.headend.store.plan import Cell
-from openami.headend.store.steps import Row, Steps, do
+from openami.headend.store.steps import Steps, do
 from openami.profile.command import CommandState
 from openami.sip.actions import Action
-
-T = TypeVar("T")
 
 _COMMANDS: Final = (
     "SELECT action, coalesce(resolved_as, state), count(*) FROM command "
@@ -30,16 +27,8 @@ def prove_writable() -> Steps[None]:
     yield from do("UPDATE tally SET messages = messages")
 
 
-class CountQueries(ABC):
+class CountQueries(Engine):
     """The CountStore on top of an engine's questions and transactions."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query; raises StoreError."""
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Carry steps out in one durable transaction; raises StoreError."""
 
     async def command_counts(self, since: datetime) -> Sequence[CommandCount]:
         rows = await self._rows(_COMMANDS, to_ms(since))

@@ -4,12 +4,12 @@
 # ruff: noqa: S608
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import chain
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, cast
 
 from openami.headend.consumption import DAY_MS, GAP_MS, DayFold, Sample, fold_day
 from openami.headend.periods import Course, Grid, Step, boundaries, course, register_at
@@ -31,14 +31,12 @@ from openami.headend.store.energy import (
     SeriesEnergy,
 )
 from openami.headend.store.energy_rows import DAY_COLUMNS, day_cells, read_day, sample_of
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import BUCKET_MS, from_ms, ms_at, place, to_ms
-from openami.headend.store.plan import Cell
 from openami.headend.store.queries import reading_of
 from openami.headend.store.steps import Row, Steps, ask, change, insert, look
 from openami.headend.store.tables import ENERGY_DAY, ENERGY_DUE, ENERGY_FOLDED, ENERGY_READINGS
 from openami.profile import Obis
-
-T = TypeVar("T")
 
 # Folded for one answer: two days of a thousand meters, half a second. More is due only for minutes after an
 # upgrade or a large import, and then an answer would not be exact.
@@ -99,10 +97,9 @@ _CHART: Final = (
     "WHERE bucket > slot.bucket AND bucket >= ?1 AND bucket <= ?2) "
     "FROM slot WHERE slot.bucket < ?2), told AS ("
     "SELECT r.bucket * CAST(14400000 AS bigint) + r.ms AS ms, {number} AS value, r.flags & 3 AS quality, "
-    "r.lag_ms FROM slot CROSS JOIN series s CROSS JOIN reading r "
+    "r.lag_ms FROM slot CROSS JOIN series s CROSS JOIN {reading ?1 ?2} "
     "WHERE s.feeder_id = ?3 AND s.meter_serial = ?4 AND s.obis = ?5 "
-    "AND r.bucket = slot.bucket AND r.series = s.id AND ((r.flags >> 2) & 3) < 2 "
-    "AND r.bucket >= ?1 AND r.bucket <= ?2) "
+    "AND r.bucket = slot.bucket AND r.series = s.id AND ((r.flags >> 2) & 3) < 2) "
     "SELECT (ms - ?6) / ?8 AS step, count(*), min(value), avg(value), max(value), "
     "sum(CASE quality WHEN 1 THEN 1 ELSE 0 END), sum(CASE quality WHEN 2 THEN 1 ELSE 0 END), "
     "sum(CASE WHEN lag_ms > ?9 THEN 1 ELSE 0 END), max(ms) FROM told WHERE ms >= ?6 AND ms < ?7 "
@@ -112,12 +109,13 @@ _CHART: Final = (
 # Beside a file lies little: one row of each silence, each conflict, and what came late.
 _LIVE_OF: Final = (
     "WITH RECURSIVE slot (bucket) AS ("
-    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?4) "
-    "UNION ALL SELECT (SELECT min(bucket) FROM reading WHERE bucket > slot.bucket) "
+    "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?4 AND bucket <= ?5) "
+    "UNION ALL SELECT (SELECT min(bucket) FROM reading "
+    "WHERE bucket > slot.bucket AND bucket >= ?4 AND bucket <= ?5) "
     "FROM slot WHERE slot.bucket < ?5) "
-    "SELECT r.bucket, r.ms, {value}, r.flags, r.lag_ms FROM slot CROSS JOIN series s CROSS JOIN reading r "
+    "SELECT r.bucket, r.ms, {value}, r.flags, r.lag_ms FROM slot CROSS JOIN series s CROSS JOIN {reading ?4 ?5} "
     "WHERE s.feeder_id = ?1 AND s.meter_serial = ?2 AND s.obis = ?3 "
-    "AND r.bucket = slot.bucket AND r.bucket <= ?5 AND r.series = s.id"
+    "AND r.bucket = slot.bucket AND r.series = s.id"
 )
 # A month is closed in a quarter of a second, and the next one a second later.
 _LOOKS_MAX: Final = 3
@@ -171,18 +169,10 @@ def _folded(due: Iterable[tuple[int, int]], rows: Iterable[Row]) -> dict[tuple[i
     return {(series, day): fold_day(day, each) for (series, day), each in samples.items()}
 
 
-class EnergyLedger(ABC):
+class EnergyLedger(Engine):
     """The EnergyStore on top of an engine's questions and transactions."""
 
     _directory: Directory
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query; raises StoreError."""
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Carry steps out in one durable transaction; raises StoreError."""
 
     @abstractmethod
     async def meters(
@@ -344,8 +334,8 @@ class EnergyLedger(ABC):
             _LATEST.replace("{registers}", places), feeder_id, *map(str, registers)
         )
         latest: dict[str, dict[Obis, Reading]] = defaultdict(dict)
-        for serial, *told, obis, quality in cast(Any, rows):
-            reading = reading_of(feeder_id, serial, obis, told, quality)
+        for serial, *told, quality in cast(Any, rows):
+            reading = reading_of(feeder_id, serial, told, quality)
             latest[serial][reading.obis] = reading
         return latest
 

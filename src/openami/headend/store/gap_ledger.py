@@ -3,21 +3,18 @@
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from openami.headend.gap_life import Gap, GapReason, GapState
 from openami.headend.seq_gaps import Numbering
+from openami.headend.store.engine import Engine
 from openami.headend.store.gaps import ENDED_GAPS_KEPT_DAYS, ENDED_GAPS_KEPT_MAX
 from openami.headend.store.identity import to_ms
 from openami.headend.store.ledger_rows import TIME, Form, Rows
-from openami.headend.store.plan import Cell
-from openami.headend.store.steps import Row, Steps, do
+from openami.headend.store.steps import Steps, do
 from openami.headend.store.writing import read_numbering
-
-T = TypeVar("T")
 
 _KEY: Final = "feeder_id, gateway_id, epoch, first"
 _IS: Final = "feeder_id = ?1 AND gateway_id = ?2 AND epoch = ?3 AND first = ?4"
@@ -71,16 +68,8 @@ def put_intervals(intervals: Mapping[str, int]) -> Steps[None]:
         )
 
 
-class GapLedger(ABC):
+class GapLedger(Engine):
     """The GapStore on top of an engine's questions and transactions."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query; raises StoreError."""
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Carry steps out in one durable transaction; raises StoreError."""
 
     async def numberings(
         self, feeder_id: str | None = None

@@ -3,11 +3,10 @@
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from openami.headend.audit import Entry, Link
 from openami.headend.commands import (
@@ -29,10 +28,11 @@ from openami.headend.store.commands import (
     Concern,
     DecideCommand,
     DecideSession,
-    Delivery,
     Due,
+    KeyringDelivery,
     StoredKeyring,
 )
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import from_ms, to_ms
 from openami.headend.store.ledger_rows import COMMANDS, DELIVERIES, KEYRINGS, SESSIONS
 from openami.headend.store.plan import Cell
@@ -40,8 +40,6 @@ from openami.headend.store.steps import Row, Steps, ask, do
 from openami.sip.actions import Action
 from openami.sip.keyring import ANY
 from openami.sip.session import SessionState
-
-T = TypeVar("T")
 
 # Open sessions of one gateway that a decision looks at; a gateway holds eight.
 _SESSIONS_AROUND_MAX: Final = 32
@@ -295,7 +293,7 @@ def spread_keyring(keyring: StoredKeyring, now: datetime) -> Steps[int]:
     return spread
 
 
-def put_delivery(delivery: Delivery, entry: Entry | None, now: datetime) -> Steps[None]:
+def put_delivery(delivery: KeyringDelivery, entry: Entry | None, now: datetime) -> Steps[None]:
     """Write how far a keyring's delivery is."""
     yield from in_turn()
     yield from do(
@@ -312,16 +310,8 @@ def put_delivery(delivery: Delivery, entry: Entry | None, now: datetime) -> Step
 # --- the port ------------------------------------------------------------------------------------
 
 
-class Ledger(ABC):
+class Ledger(Engine):
     """The CommandStore on top of an engine's questions and transactions."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query; raises StoreError."""
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Carry steps out in one durable transaction; raises StoreError."""
 
     async def due(self, now: datetime, *, only: Concern | None = None) -> Sequence[Due]:
         rows = await self._rows(
@@ -431,7 +421,7 @@ class Ledger(ABC):
 
     async def deliveries(
         self, *, feeder_id: str | None = None, gateway_id: str | None = None
-    ) -> Sequence[Delivery]:
+    ) -> Sequence[KeyringDelivery]:
         where, arguments = _filtered(only_open=False, feeder_id=feeder_id, gateway_id=gateway_id)
         rows = await self._rows(
             DELIVERIES.select(
@@ -441,7 +431,9 @@ class Ledger(ABC):
         )
         return [DELIVERIES.read(row) for row in rows]
 
-    async def put_delivery(self, delivery: Delivery, entry: Entry | None, now: datetime) -> None:
+    async def put_delivery(
+        self, delivery: KeyringDelivery, entry: Entry | None, now: datetime
+    ) -> None:
         await self._write(lambda: put_delivery(delivery, entry, now))
 
     async def note(self, entry: Entry, now: datetime) -> Link:

@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from openami.headend.commands import LedgerCommand
 from openami.headend.sessions import LedgerSession
-from openami.headend.store.commands import Delivery, StoredKeyring
+from openami.headend.store.commands import KeyringDelivery, StoredKeyring
 from openami.headend.store.identity import from_ms, to_ms
 from openami.headend.store.plan import Cell
 from openami.headend.store.steps import Row
@@ -112,4 +112,4 @@ SESSIONS: Final = Rows(
 KEYRINGS: Final = Rows(
     "keyring", StoredKeyring, {"document": _BYTES, **_times("added_at", "due_at")}
 )
-DELIVERIES: Final = Rows("delivery", Delivery, _times("due_at", "accepted_at"))
+DELIVERIES: Final = Rows("delivery", KeyringDelivery, _times("due_at", "accepted_at"))

@@ -3,19 +3,20 @@
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
+from openami.headend.bulk import Bulk
 from openami.headend.commands import LedgerCommand
 from openami.headend.sessions import LedgerSession
 from openami.headend.store import RejectStatus, StoredEvent, StoredFinding
+from openami.headend.store.bulk_ledger import BULKS
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import to_ms
 from openami.headend.store.ledger_rows import COMMANDS, SESSIONS, TIME, Form, Rows
 from openami.headend.store.pages import PAGE_MAX, KeptMessage, Key, Placed, Wanted, topics_begin
 from openami.headend.store.plan import Cell
-from openami.headend.store.steps import Row
 
 T = TypeVar("T")
 
@@ -78,6 +79,9 @@ _SESSIONS: Final = _Listing(
     equal=("gateway_id", "state"),
     ends=True,
 )
+_BULKS: Final = _Listing(
+    BULKS, order=("requested_at", "id"), time="requested_at", equal=("state",), ends=True
+)
 
 
 class _Arguments:
@@ -93,12 +97,8 @@ class _Arguments:
         return ", ".join(f"?{number}" for number in range(first, len(self.cells) + 1))
 
 
-class Pages(ABC):
+class Pages(Engine):
     """The PageStore on top of an engine's questions."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query; raises StoreError."""
 
     async def events_page(
         self, wanted: Wanted, *, after: Key | None, at_most: int
@@ -124,6 +124,11 @@ class Pages(ABC):
         self, wanted: Wanted, *, after: Key | None, at_most: int
     ) -> Sequence[Placed[LedgerSession]]:
         return await self._page(_SESSIONS, wanted, after, at_most)
+
+    async def bulks_page(
+        self, wanted: Wanted, *, after: Key | None, at_most: int
+    ) -> Sequence[Placed[Bulk]]:
+        return await self._page(_BULKS, wanted, after, at_most)
 
     async def _page(
         self, of: _Listing[T], wanted: Wanted, after: Key | None, at_most: int

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
+from openami.headend.bulk import Bulk
 from openami.headend.commands import LedgerCommand
 from openami.headend.sessions import LedgerSession
 from openami.headend.store import RejectStatus, StoredEvent, StoredFinding
@@ -107,4 +108,10 @@ class PageStore(Protocol):
         self, wanted: Wanted, *, after: Key | None, at_most: int
     ) -> Sequence[Placed[LedgerSession]]:
         """Return sessions by when they were requested."""
+        ...
+
+    async def bulks_page(
+        self, wanted: Wanted, *, after: Key | None, at_most: int
+    ) -> Sequence[Placed[Bulk]]:
+        """Return bulk disconnections by when they were requested."""
         ...

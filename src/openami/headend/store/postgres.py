@@ -28,18 +28,9 @@ from openami.headend.store import (
     Tally,
     writing,
 )
-from openami.headend.store.account_ledger import AccountLedger
-from openami.headend.store.alarm_ledger import AlarmLedger
-from openami.headend.store.arrivals import ArrivalQueries
-from openami.headend.store.asset_ledger import AssetLedger
-from openami.headend.store.bulk_ledger import BulkLedger
-from openami.headend.store.closed_ledger import ClosedLedger
-from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
-from openami.headend.store.energy_ledger import EnergyLedger
-from openami.headend.store.gap_ledger import GapLedger
+from openami.headend.store.every_ledger import EveryLedger
 from openami.headend.store.identity import place, to_ms
-from openami.headend.store.ledger import Ledger
 from openami.headend.store.marks import Found, Mark, refuse_marked
 from openami.headend.store.migrations import (
     APPLIED,
@@ -52,7 +43,6 @@ from openami.headend.store.migrations import (
     refuse_pending,
 )
 from openami.headend.store.months import LAST_MONTH, month_of, month_of_bucket
-from openami.headend.store.page_queries import Pages
 from openami.headend.store.partitions import (
     drop,
     first_within,
@@ -64,14 +54,10 @@ from openami.headend.store.plan import Cell, envelopes_of
 from openami.headend.store.postgres_errors import explained, not_replicated, where
 from openami.headend.store.postgres_servers import CONNECT_TIMEOUT_S, Connection, connect
 from openami.headend.store.postgres_steps import asked, carried_out, statement
-from openami.headend.store.queries import Queries
 from openami.headend.store.retaining import Partition, Removed
-from openami.headend.store.retention_ledger import RetentionLedger, beginning_of, keep_latest
-from openami.headend.store.settle_ledger import RestoreLedger
+from openami.headend.store.retention_ledger import beginning_of, keep_latest
 from openami.headend.store.steps import Row, Steps
-from openami.headend.store.traffic import TrafficQueries
-from openami.headend.store.waiting import WaitingQueries
-from openami.headend.store.worker_ledger import WorkerLedger, held
+from openami.headend.store.worker_ledger import held
 from openami.headend.worker_life import Fence
 
 # A year's chart takes a second. A minute is a server that is gone without saying so.
@@ -148,25 +134,11 @@ async def open_postgres(
         await store.close()
 
 
-class PostgresStore(
-    Queries,
-    Ledger,
-    GapLedger,
-    AlarmLedger,
-    WaitingQueries,
-    AssetLedger,
-    AccountLedger,
-    EnergyLedger,
-    CountQueries,
-    Pages,
-    TrafficQueries,
-    ArrivalQueries,
-    BulkLedger,
-    ClosedLedger,
-    RestoreLedger,
-    RetentionLedger,
-    WorkerLedger,
-):
+async def _as_it_is(_: Connection) -> None:
+    """Leave a reader's session be: a single question changes nothing in it, and undoing that is one more trip."""
+
+
+class PostgresStore(EveryLedger):
     """A database on a server. See the port for what its methods promise."""
 
     def __init__(
@@ -254,6 +226,7 @@ class PostgresStore(
                     connect=partial(connect, reads=self._access is Access.READ),
                     min_size=0,
                     max_size=READERS_MAX,
+                    reset=_as_it_is,
                     command_timeout=STATEMENT_TIMEOUT_S,
                     server_settings=self._session,
                 )

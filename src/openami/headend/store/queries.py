@@ -3,7 +3,6 @@
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -23,6 +22,7 @@ from openami.headend.store import (
 )
 from openami.headend.store.closed_content import split
 from openami.headend.store.closed_reading import closed_readings, closed_spans
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import (
     BUCKET_MS,
     from_ms,
@@ -32,8 +32,6 @@ from openami.headend.store.identity import (
     to_ms,
     value_of,
 )
-from openami.headend.store.plan import Cell
-from openami.headend.store.steps import Row
 from openami.headend.store.writing import TALLY_COLUMNS
 from openami.profile import Obis
 
@@ -42,10 +40,10 @@ if TYPE_CHECKING:
 
 # One page of readings: a megabyte of objects, and a few milliseconds of the database.
 PAGE_ROWS_MAX: Final = 4_000
-# A week of four-hour buckets at a time: what has to be sorted for one page stays small.
-PAGE_BUCKETS_MAX: Final = 42
-# Where a month is closed there is little beside its file, so one page is the whole of it.
-MONTH_BUCKETS_MAX: Final = 31 * 6
+# A month of four-hour buckets at a time, however few readings are in them: what has to be sorted stays small.
+PAGE_BUCKETS_MAX: Final = 31 * 6
+# The first page is a week: how full a bucket is of what is asked for is known after it.
+FIRST_BUCKETS: Final = 42
 
 # Later than every bucket there can be (year 9999), and within four bytes.
 _LAST_BUCKET: Final = 2**31 - 1
@@ -57,22 +55,22 @@ _UNIT: Final = "coalesce(nullif(r.flags >> 4, 0), s.unit)"
 _OTHER_UNIT: Final = "coalesce(nullif(c.flags >> 4, 0), s.unit)"
 _READING: Final = "r.bucket, r.ms, {value}, r.flags, r.lag_ms, u.text"
 
-# From one bucket that exists to the next: empty weeks cost nothing, and no row is read twice. That every look at a
-# reading names the span once more is for PostgreSQL, which then plans for the months of the span and not for all.
-_SLOTS: Final = (
+# From one bucket that exists to the next: empty weeks cost nothing, and no row is read twice.
+SLOTS: Final = (
     "WITH RECURSIVE slot (bucket, number) AS ("
     "SELECT (SELECT min(bucket) FROM reading WHERE bucket >= ?1 AND bucket <= ?2), 1 "
     "UNION ALL SELECT (SELECT min(bucket) FROM reading "
     "WHERE bucket > slot.bucket AND bucket >= ?1 AND bucket <= ?2), slot.number + 1 "
     "FROM slot WHERE slot.bucket < ?2 AND slot.number < ?3) "
+    "SELECT bucket FROM slot WHERE bucket <= ?2"
 )
-SLOTS: Final = _SLOTS + "SELECT bucket FROM slot WHERE bucket <= ?2"
+# ``{reading ?1 ?2}`` is the reading ``r`` at a slot of a series ``s``, which each engine writes as it looks it up
+# fastest. The span of the slots is named in it for PostgreSQL: of the months beyond nothing need be planned.
 PAGE: Final = (
-    _SLOTS + f"SELECT {_READING}, s.obis FROM slot CROSS JOIN series s "
-    "CROSS JOIN reading r CROSS JOIN unit u "
+    f"SELECT {_READING}, s.obis FROM {{slots}} CROSS JOIN series s "
+    "CROSS JOIN {reading ?1 ?2} CROSS JOIN unit u "
     "WHERE s.feeder_id = ?4 AND s.meter_serial = ?5 AND s.obis >= ?6 AND s.obis <= ?7 "
     f"AND r.bucket = slot.bucket AND r.series = s.id AND u.id = {_UNIT} "
-    "AND r.bucket >= ?1 AND r.bucket <= ?2 "
     "AND (r.bucket, r.ms, s.obis) > (?8, ?9, ?10) AND (r.bucket, r.ms) < (?11, ?12) "
     "ORDER BY r.bucket, r.ms, s.obis LIMIT ?13"
 )
@@ -132,12 +130,8 @@ _REJECT: Final = (
 )
 
 
-class Queries(ABC):
+class Queries(Engine):
     """The reading half of a store, on top of one question: rows for a query."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query with arguments ``?1``, ``?2`` …; raises StoreError."""
 
     async def totals(self) -> Tally:
         rows = await self._rows(f"SELECT {', '.join(TALLY_COLUMNS)} FROM tally")
@@ -179,8 +173,7 @@ class Queries(ABC):
     async def latest(self, feeder_id: str, meter_serial: str) -> Sequence[Reading]:
         rows = await self._rows(_LATEST, feeder_id, meter_serial, ROWS_MAX)
         return [
-            reading_of(feeder_id, meter_serial, obis, told, quality)
-            for *told, obis, quality in cast(Any, rows)
+            reading_of(feeder_id, meter_serial, told, quality) for *told, quality in cast(Any, rows)
         ]
 
     async def readings(
@@ -192,42 +185,44 @@ class Queries(ABC):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> AsyncIterator[Reading]:
-        # A page ends where a row was left out, a week of buckets or a file ends; the next begins behind it.
+        # A page ends where a row was left out, its last bucket or a file ends; the next begins behind it, and takes
+        # as many buckets as this one's readings say will fill it.
         after = (_FIRST_BUCKET, _FIRST_MS, "") if since is None else (*place(to_ms(since)), "")
         end = (_LAST_BUCKET, _FIRST_MS) if until is None else place(to_ms(until))
         of = ("", "\x7f") if obis is None else (str(obis), str(obis))
         meter = (feeder_id, meter_serial)
+        fills = FIRST_BUCKETS
         while after[0] <= end[0]:
-            reach, at_once = await self._reach(*meter, after[0], end[0])
-            slots = await self._rows(SLOTS, after[0], reach, at_once)
-            last = cast(int, slots[-1][0]) if slots else reach
-            rows = slots and await self._rows(
+            reach, in_file = await self._reach(*meter, after[0], end[0])
+            at_once = PAGE_BUCKETS_MAX if in_file else fills  # beside a file there is little
+            slots: list[Any] = [row[0] for row in await self._rows(SLOTS, after[0], reach, at_once)]
+            last: int = slots[-1] if slots else reach
+            rows: list[Any] = slots and await self._rows(
                 PAGE,
-                *(after[0], last, at_once, *meter, *of),
+                *(after[0], last, ",".join(map(str, slots)), *meter, *of),
                 *(*after, *end, PAGE_ROWS_MAX),
             )
-            told = {(row[0], row[1], row[-1]): row[:-1] for row in cast(Any, rows)}
             if len(rows) == PAGE_ROWS_MAX:
-                following = list(told)[-1]
+                following = (rows[-1][0], rows[-1][1], rows[-1][-1])
             else:
                 following = ((last if len(slots) == at_once else reach) + 1, _FIRST_MS, "")
-            for each in await self._closed(meter, obis, after, min(following, (*end, ""))):
-                told.setdefault((each.bucket, each.ms, each.obis), _told(each))
-            for key in sorted(told):
-                yield reading_of(*meter, key[2], told[key])
+            closed = await self._closed(meter, obis, after, min(following, (*end, "")))
+            for row in _merged(rows, closed) if closed else rows:
+                yield reading_of(feeder_id, meter_serial, row)
             if not slots and reach == end[0]:
                 return
+            if rows:
+                fills = PAGE_ROWS_MAX * len({row[0] for row in rows}) // len(rows)
+                fills = max(1, min(fills, PAGE_BUCKETS_MAX))
             after = following
 
     async def _reach(
         self, feeder_id: str, meter_serial: str, first: int, last: int
-    ) -> tuple[int, int]:
-        """Return up to which bucket a page may go, and how many it may have: within a file, or before the next."""
+    ) -> tuple[int, bool]:
+        """Return up to which bucket a page may go, and whether it is within a file: else it ends before one."""
         for begin, end in await closed_spans(self._rows, feeder_id, meter_serial, first, last):
-            if begin <= first:
-                return min(end, last), MONTH_BUCKETS_MAX
-            return begin - 1, PAGE_BUCKETS_MAX
-        return last, PAGE_BUCKETS_MAX
+            return (min(end, last), True) if begin <= first else (begin - 1, False)
+        return last, False
 
     async def _closed(
         self,
@@ -251,8 +246,8 @@ class Queries(ABC):
         rows = await self._rows(_CONFLICTS, feeder_id, meter_serial, ROWS_MAX)
         return [
             Conflict(
-                reading_of(feeder_id, meter_serial, row[7], row[:7]),
-                reading_of(feeder_id, meter_serial, row[7], (*row[:2], *row[8:])),
+                reading_of(feeder_id, meter_serial, row[:8]),
+                reading_of(feeder_id, meter_serial, (*row[:2], *row[8:], row[7])),
             )
             for row in cast(Any, rows)
         ]
@@ -302,10 +297,10 @@ class Queries(ABC):
 
 
 def reading_of(
-    feeder_id: str, meter_serial: str, obis: str, told: Sequence[Any], quality: int | None = None
+    feeder_id: str, meter_serial: str, told: Sequence[Any], quality: int | None = None
 ) -> Reading:
-    """Return the reading that a row of ``bucket, ms, value, flags, lag_ms, unit`` tells."""
-    bucket, ms, number, text, flags, lag_ms, unit = told
+    """Return the reading that a row of ``bucket, ms, value, flags, lag_ms, unit, obis`` tells."""
+    bucket, ms, number, text, flags, lag_ms, unit, obis = told
     ts = ms_at(bucket, ms)
     return Reading(
         feeder_id,
@@ -319,12 +314,14 @@ def reading_of(
     )
 
 
-def _told(closed: "ClosedReading") -> tuple[Any, ...]:
-    """Return a closed reading as a row of ``bucket, ms, value, flags, lag_ms, unit``."""
-    return (
-        *(closed.bucket, closed.ms, *split(closed.value)),
-        *(closed.flags, closed.lag_ms, closed.unit),
-    )
+def _merged(live: Sequence[Any], closed: Sequence["ClosedReading"]) -> Sequence[Sequence[Any]]:
+    """Return the rows of a page in order, each reading once; what is live stands."""
+    rows = {(row[0], row[1], row[-1]): row for row in live}
+    for each in closed:
+        key = (each.bucket, each.ms, each.obis)
+        told = (*split(each.value), each.flags, each.lag_ms, each.unit)
+        rows.setdefault(key, (*key[:2], *told, each.obis))
+    return [rows[key] for key in sorted(rows)]
 
 
 def event_of(row: Sequence[Any]) -> StoredEvent:

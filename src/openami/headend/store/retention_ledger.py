@@ -3,23 +3,20 @@
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
 from itertools import chain
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from openami.headend.audit import Entry
 from openami.headend.consumption import DAY_MS
 from openami.headend.store.chain import append, in_turn
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import from_ms, to_ms
 from openami.headend.store.months import buckets_of, month_of_bucket
-from openami.headend.store.plan import Cell
 from openami.headend.store.retaining import Partition, Removed
-from openami.headend.store.steps import Row, Steps, ask, change, do, insert
+from openami.headend.store.steps import Steps, ask, change, do, insert
 from openami.headend.store.tables import LATEST_KEPT, LATEST_KEPT_GONE
-
-T = TypeVar("T")
 
 # One step holds the store for a tenth of a second, which is what a commit of the stream waits for it at most.
 REMOVED_AT_ONCE_MAX: Final = 10_000
@@ -84,11 +81,12 @@ def remove_rows(first: int, last: int) -> Steps[Removed]:
 def _remove_files(first: int, last: int) -> Steps[int]:
     """Remove some of the closed months that lie wholly within buckets; return how many readings they had."""
     files = cast(Any, (yield from ask(_FILES_WITHIN, first, last, FILES_AT_ONCE_MAX)))
-    for feeder_id, meter_serial, first_bucket, _ in files:
-        yield from do(
-            "DELETE FROM closed WHERE feeder_id = ?1 AND meter_serial = ?2 AND first_bucket = ?3",
-            *(feeder_id, meter_serial, first_bucket),
-        )
+    for *key, _ in files:
+        for table in ("closed_arrivals", "closed"):
+            yield from do(
+                f"DELETE FROM {table} WHERE feeder_id = ?1 AND meter_serial = ?2 AND first_bucket = ?3",
+                *key,
+            )
     if files:
         yield from do("DELETE FROM closing_due WHERE bucket >= ?1 AND bucket <= ?2", first, last)
     return sum(readings for *_, readings in files)
@@ -123,16 +121,8 @@ def keep_since(moment: datetime, entry: Entry, now: datetime) -> Steps[bool]:
     return bool(moved)
 
 
-class RetentionLedger(ABC):
+class RetentionLedger(Engine):
     """The RetentionStore on top of an engine's questions and transactions."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query; raises StoreError."""
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Carry steps out in one durable transaction; raises StoreError."""
 
     async def make_months(self, now: datetime) -> Sequence[str]:
         return ()

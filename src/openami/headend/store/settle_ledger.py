@@ -1,6 +1,5 @@
 """What the RestoreStore does: one transaction, or the store stays unsettled; the engine carries the steps out."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final, TypeVar
@@ -10,6 +9,7 @@ from openami.headend.restored import RESTORED, bulk_after, command_after, sessio
 from openami.headend.store.account_rows import TOKENS
 from openami.headend.store.bulk_ledger import BULKS
 from openami.headend.store.chain import append, in_turn
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import to_ms
 from openami.headend.store.ledger_rows import COMMANDS, SESSIONS, Rows
 from openami.headend.store.marks import Mark
@@ -17,7 +17,6 @@ from openami.headend.store.settling import Settled
 from openami.headend.store.steps import Steps, ask, do
 from openami.profile import utc_text
 
-T = TypeVar("T")
 R = TypeVar("R")
 C = TypeVar("C")
 
@@ -78,11 +77,8 @@ def _open_rows(rows: Rows[R], after: Callable[[R], C | None]) -> Steps[list[C]]:
     return [change for change in changes if change is not None]
 
 
-class RestoreLedger(ABC):
+class RestoreLedger(Engine):
     """The RestoreStore on top of an engine's transactions."""
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T: ...
 
     async def settle(self, *, taken_at: datetime, who: str, now: datetime) -> Settled:
         return await self._write(lambda: settle(taken_at, who, now))

@@ -15,6 +15,7 @@ session: an advisory lock on a file beside the database tells. It goes with the 
 import asyncio
 import fcntl
 import os
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,17 +29,8 @@ from urllib.parse import quote
 from openami.headend.audit import Entry
 from openami.headend.ingest import Decision
 from openami.headend.store import REJECTED_KEPT_BYTES_MAX, Access, StoreError, Tally, writing
-from openami.headend.store.account_ledger import AccountLedger
-from openami.headend.store.alarm_ledger import AlarmLedger
-from openami.headend.store.arrivals import ArrivalQueries
-from openami.headend.store.asset_ledger import AssetLedger
-from openami.headend.store.bulk_ledger import BulkLedger
-from openami.headend.store.closed_ledger import ClosedLedger
-from openami.headend.store.count_queries import CountQueries
 from openami.headend.store.directory import Directory
-from openami.headend.store.energy_ledger import EnergyLedger
-from openami.headend.store.gap_ledger import GapLedger
-from openami.headend.store.ledger import Ledger
+from openami.headend.store.every_ledger import EveryLedger
 from openami.headend.store.marks import Found, Mark, refuse_marked
 from openami.headend.store.migrations import (
     APPLIED,
@@ -49,17 +41,10 @@ from openami.headend.store.migrations import (
     pending,
     refuse_pending,
 )
-from openami.headend.store.page_queries import Pages
 from openami.headend.store.plan import Cell
-from openami.headend.store.queries import Queries
-from openami.headend.store.retention_ledger import RetentionLedger
-from openami.headend.store.settle_ledger import RestoreLedger
 from openami.headend.store.sqlite_errors import cannot_write, explained
 from openami.headend.store.steps import Ask, Change, Do, Insert, Look, Result, Row, Step, Steps
 from openami.headend.store.tables import Columns, Given, Table
-from openami.headend.store.traffic import TrafficQueries
-from openami.headend.store.waiting import WaitingQueries
-from openami.headend.store.worker_ledger import WorkerLedger
 
 # A command beside the head-end waits for a commit of a thousand messages, and the head-end for a command:
 # milliseconds. Ten seconds of a locked file is somebody's open editor.
@@ -109,25 +94,7 @@ async def open_sqlite(
             await loop.run_in_executor(thread, connection.close)
 
 
-class SqliteStore(
-    Queries,
-    Ledger,
-    GapLedger,
-    AlarmLedger,
-    WaitingQueries,
-    AssetLedger,
-    AccountLedger,
-    EnergyLedger,
-    CountQueries,
-    Pages,
-    TrafficQueries,
-    ArrivalQueries,
-    BulkLedger,
-    ClosedLedger,
-    RestoreLedger,
-    RetentionLedger,
-    WorkerLedger,
-):
+class SqliteStore(EveryLedger):
     """The open file. See the port for what its methods promise."""
 
     def __init__(
@@ -307,14 +274,20 @@ def _places(width: int, rows: int) -> str:
     return ",".join(["(" + ",".join("?" * width) + ")"] * rows)
 
 
+# It takes joins in the order they are written in.
+_READING_AT_SLOT: Final = re.compile(r"\{reading \?\d+ \?\d+\}")
+
+
 def _with_values(sql: str) -> str:
-    """Fill in how this engine holds a value: one column, which may be text."""
+    """Fill in how this engine holds a value, one column, which may be text, and takes a list: as JSON."""
     return (
-        sql.replace("{value}", "r.value, NULL")
+        _READING_AT_SLOT.sub("reading r", sql)
+        .replace("{value}", "r.value, NULL")
         .replace("{other}", "c.value, NULL")
         .replace("{returned}", "value, NULL")
         .replace("{differs}", "r.value <> given.value")
         .replace("{number}", "r.value")
+        .replace("{slots}", "(SELECT value AS bucket FROM json_each('[' || ?3 || ']')) AS slot")
     )
 
 

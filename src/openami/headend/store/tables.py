@@ -125,6 +125,13 @@ CLOSED = Table(
     ("feeder_id", "meter_serial", "first_bucket"),
     "DO NOTHING",
 )
+# Made of a file, and of no other: what is there of an older one gives way.
+CLOSED_ARRIVALS = Table(
+    "closed_arrivals",
+    (*_METER, ("first_bucket", Type.INT), ("sha256", Type.TEXT), ("content", Type.BYTES)),
+    CLOSED.key,
+    "DO UPDATE SET sha256 = excluded.sha256, content = excluded.content",
+)
 CLOSING_DUE = Table(
     "closing_due",
     (("bucket", Type.INT), *_METER),

@@ -1,20 +1,18 @@
 """The TrafficStore port: how much each gateway has sent, by day, and how much it may send in a month."""
 
-from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, cast
 
 from openami.headend.audit import Entry
 from openami.headend.ingest import Accepted, Decision
 from openami.headend.store.chain import append, in_turn
+from openami.headend.store.engine import Engine
 from openami.headend.store.plan import Cell
-from openami.headend.store.steps import Row, Steps, do, insert
+from openami.headend.store.steps import Steps, do, insert
 from openami.headend.store.tables import Table, Type
-
-T = TypeVar("T")
 
 # A year and a month: this month beside the same month of last year.
 TRAFFIC_KEPT_DAYS: Final = 400
@@ -102,14 +100,8 @@ def set_budget(
     yield from append((entry,), now)
 
 
-class TrafficQueries(ABC):
+class TrafficQueries(Engine):
     """What the TrafficStore does."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]: ...
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T: ...
 
     async def traffic(self, since: date, feeder_id: str | None = None) -> Sequence[DayTraffic]:
         rows = await self._rows(_SINCE, str(since), feeder_id or "")

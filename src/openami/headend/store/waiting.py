@@ -3,13 +3,12 @@
 # Statements are put together from this program's own words; every value is bound.
 # ruff: noqa: S608
 
-from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
+from openami.headend.store.engine import Engine
 from openami.headend.store.plan import Cell
-from openami.headend.store.steps import Row
 
 # Of what waits nobody counts further: a page shows 99+.
 WAITING_COUNTED_MAX: Final = 100
@@ -41,11 +40,8 @@ class WaitingStore(Protocol):
         ...
 
 
-class WaitingQueries(ABC):
+class WaitingQueries(Engine):
     """What the WaitingStore does."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]: ...
 
     async def waiting(self, feeders: Collection[str] | None = None) -> Waiting:
         if feeders is None:

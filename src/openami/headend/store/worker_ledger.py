@@ -1,21 +1,18 @@
 """What the WorkerStore does; the engine carries the steps out."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from openami.headend.slices import REST
 from openami.headend.store import LeaseLost, StoreError
 from openami.headend.store.chain import in_turn
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import from_ms, to_ms
 from openami.headend.store.ledger_rows import TIME, Rows
-from openami.headend.store.plan import Cell
-from openami.headend.store.steps import Row, Steps, ask, do
+from openami.headend.store.steps import Steps, ask, do
 from openami.headend.store.workers import SliceFeeder
 from openami.headend.worker_life import Fence, Roster, Slice, Worker
-
-T = TypeVar("T")
 
 _WORKERS: Final = Rows("worker", Worker, {"started_at": TIME, "beat_at": TIME})
 _SLICES: Final = Rows("slice", Slice, {"since": TIME})
@@ -123,16 +120,8 @@ def put_handed(feeders: Sequence[SliceFeeder], now: datetime) -> Steps[None]:
         )
 
 
-class WorkerLedger(ABC):
+class WorkerLedger(Engine):
     """The WorkerStore on top of an engine's questions and transactions."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query; raises StoreError."""
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Carry steps out in one durable transaction; raises StoreError."""
 
     async def roster(self) -> Roster:
         workers = await self._rows(_WORKERS.select("ORDER BY started_at, id"))

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from openami.headend.accounts import Means, Principal, Role
 from openami.headend.web.problems import Problem
 from openami.headend.web.site import site_of
+from openami.same_origin import comes_from_us
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -80,21 +81,6 @@ async def admit(request: Request) -> None:
         raise Problem.role_missing(mark.role.word, principal.role.word)
     if mark.step_up and not principal.stepped_up(site_of(request).clock.now()):
         raise Problem.step_up_needed()
-
-
-def comes_from_us(request: Request) -> bool:
-    """Return whether a request was made by one of our own pages.
-
-    ``Sec-Fetch-Site`` where the browser sends it; over plain HTTP it does not, and ``Origin`` must be the host
-    that was asked. Neither: no browser made it, and with a sign-in's cookie that is not believed.
-    """
-    if (site := request.headers.get("sec-fetch-site")) is not None:
-        return site == "same-origin"
-    try:
-        origin = urlsplit(request.headers.get("origin", ""))
-    except ValueError:  # so it says of brackets that hold no address
-        return False
-    return origin.netloc != "" and origin.netloc == request.headers.get("host")
 
 
 def is_from_here(request: Request) -> bool:

@@ -7,7 +7,7 @@
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -110,6 +110,7 @@ class _Readiness:
         self._site = site
         self._turn = asyncio.Lock()
         self._looked: tuple[float, Sequence[Check]] | None = None
+        self._proving: asyncio.Future[None] | None = None
 
     async def look(self) -> Sequence[Check]:
         loop = asyncio.get_running_loop()
@@ -134,14 +135,42 @@ class _Readiness:
         )
 
     async def _store_fault(self) -> str:
-        try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                await self._site.store.prove_writable()
-        except StoreError as error:
-            return f"{error}; {error.remedy}" if error.remedy else str(error)
-        except TimeoutError:
-            return f"a write was not done within {WRITE_TIMEOUT_S:.0f} s"
-        return ""
+        """Return why nothing can be written: not by the web, or not by the ingest.
+
+        Each has a connection of its own, and finds by itself that its server is none any more (decision 0072).
+        """
+        faults = await asyncio.gather(
+            _fault_of(self._site.store.prove_writable()), self._ingest_fault()
+        )
+        return next(filter(None, faults), "")
+
+    async def _ingest_fault(self) -> str:
+        if self._site.prove_ingest is None:
+            return ""
+        # What is not done in time goes on, and the next look waits for the same: the ingest's write is nobody's
+        # to break off, and one is enough.
+        if self._proving is None or self._proving.done():
+            self._proving = asyncio.ensure_future(self._site.prove_ingest())
+            self._proving.add_done_callback(_hear_out)
+        fault = await _fault_of(asyncio.shield(self._proving))
+        return fault and f"the ingest: {fault}"
+
+
+def _hear_out(proving: asyncio.Future[None]) -> None:
+    """Take the result of a look that nobody may wait for any more."""
+    if not proving.cancelled():
+        proving.exception()
+
+
+async def _fault_of(write: Awaitable[None]) -> str:
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await write
+    except StoreError as error:
+        return f"{error}; {error.remedy}" if error.remedy else str(error)
+    except TimeoutError:
+        return f"a write was not done within {WRITE_TIMEOUT_S:.0f} s"
+    return ""
 
 
 def _free_bytes(site: Site) -> int | None:

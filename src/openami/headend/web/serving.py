@@ -17,17 +17,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
-import uvicorn
 from starlette.types import ASGIApp
 
 from openami.clock import Clock
 from openami.headend.accounts.passwords import Argon2Hasher
 from openami.headend.accounts.proxy import ProxyRules
 from openami.headend.broker_link import BrokerLink
-from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
 from openami.headend.listening import Listening, ListeningError
 from openami.headend.liveness import Pulse
 from openami.headend.metrics import HeadendMetrics
+from openami.headend.signing import DISCONNECTS_PER_HOUR_DEFAULT
 from openami.headend.standing import Standing
 from openami.headend.store import Access, StoreError
 from openami.headend.store.commands import HeadEndStore
@@ -39,6 +38,7 @@ from openami.headend.web.doorkeeper import AccountsDoorkeeper
 from openami.headend.web.sign_in_desk import SignInDesk
 from openami.headend.web.site import Site
 from openami.profile import RegisterCatalogue
+from openami.web_server import WebServer
 
 if TYPE_CHECKING:  # only a head-end with a key needs the library that signs
     from openami.sip.keyring import Roots
@@ -75,7 +75,9 @@ class Web:
     can_command: bool
     standing: Callable[[], Standing | None] = lambda: None
     """Which share of the feeders is this head-end's, where several share them."""
-    disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX
+    prove_ingest: Callable[[], Awaitable[None]] | None = None
+    """Asked from the web's thread: returns when the store takes the ingest's writes. Raises StoreError."""
+    disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_DEFAULT
     keys: "tuple[Signer, Roots] | None" = None
     """With which key days are certified, and whom a keyring is believed."""
     proxy: ProxyRules | None = None
@@ -131,7 +133,7 @@ class _Ending:
 
     def __init__(self) -> None:
         self.told = False
-        self.server: uvicorn.Server | None = None
+        self.server: WebServer | None = None
 
     def tell(self) -> None:
         self.told = True
@@ -166,6 +168,7 @@ async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
             doorkeeper=door,
             link=web.link,
             standing=web.standing,
+            prove_ingest=web.prove_ingest,
             can_command=web.can_command,
             disconnects_per_hour_max=web.disconnects_per_hour_max,
             certificate=_certificate(web, store),
@@ -176,7 +179,7 @@ async def _serve(web: Web, bound: socket.socket, ending: _Ending) -> None:
             tracing=web.tracing,
             store_free_bytes=partial(free_bytes, web.store_url),
         )
-        server = ending.server = uvicorn.Server(_settings(build_app(site), listening))
+        server = ending.server = _server(build_app(site), listening)
         if ending.told:
             server.should_exit = True
         await server.serve(sockets=[bound])
@@ -229,20 +232,14 @@ async def _opened_store(
     return None
 
 
-def _settings(app: ASGIApp, listening: Listening) -> uvicorn.Config:
-    return uvicorn.Config(
+def _server(app: ASGIApp, listening: Listening) -> WebServer:
+    return WebServer(
         app,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
+        connections_max=CONNECTIONS_MAX,
+        keep_alive_s=KEEP_ALIVE_S,
+        end_s_max=GRACE_S,
         # Whom a proxy speaks for is the doorkeeper's to judge: uvicorn would believe whoever is on this machine.
         proxy_headers=False,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=REQUEST_HEAD_BYTES_MAX,
         ssl_certfile=listening.cert_file,
         ssl_keyfile=listening.key_file,

@@ -10,8 +10,8 @@ from starlette.requests import HTTPConnection
 from openami.clock import Clock
 from openami.headend.accounts import Principal
 from openami.headend.broker_link import BrokerLink as BrokerLink
-from openami.headend.config import DISCONNECTS_PER_HOUR_MAX
 from openami.headend.metrics import HeadendMetrics
+from openami.headend.signing import DISCONNECTS_PER_HOUR_DEFAULT
 from openami.headend.standing import Standing
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.tracing import Tracing, Untraced
@@ -40,7 +40,9 @@ class Site:
     """Whether this head-end has a key to command with."""
     standing: Callable[[], Standing | None] = lambda: None
     """Which share of the feeders is this head-end's; None where it shares with nobody."""
-    disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_MAX
+    prove_ingest: Callable[[], Awaitable[None]] | None = None
+    """Returns when the store takes the ingest's writes, which have a connection of their own. Raises StoreError."""
+    disconnects_per_hour_max: int = DISCONNECTS_PER_HOUR_DEFAULT
     """No more houses are cut off within an hour, by whoever asks."""
     certificate: Callable[[str, str, date], Awaitable[bytes]] | None = None
     """Makes the certificate of a feeder's gateway and day; None without a key. Raises CertificateError."""

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 from hypothesis import strategies as st
-from schemathesis.engine import events, from_schema
 from tests.headend.web.api.village import StillClock, site_over
 
 from openami.headend.store.open import open_store
@@ -79,6 +77,10 @@ def meaning_alone_is_wrong(check: str, response: Any) -> bool:
 
 
 def test_the_api_keeps_to_its_document(tried: Any) -> None:
+    # A second's import, in each process that collects tests.
+    import schemathesis
+    from schemathesis.engine import events, from_schema
+
     schemathesis.openapi.format(
         "date-time",
         st.integers(0, 7_000_000_000).map(lambda s: utc_text(datetime.fromtimestamp(s, UTC))),

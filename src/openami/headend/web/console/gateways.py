@@ -17,7 +17,7 @@ from openami.headend.gap_life import Gap
 from openami.headend.sessions import LedgerSession
 from openami.headend.states import GatewayState, MeterState, gateway_state, states_of
 from openami.headend.store import GatewayRow, MeterRow
-from openami.headend.store.commands import Delivery
+from openami.headend.store.commands import KeyringDelivery
 from openami.headend.store.traffic import DayTraffic
 from openami.headend.web.admission import declares, in_scope, principal_of
 from openami.headend.web.console.rendering import page
@@ -78,7 +78,7 @@ def gateway_views(
     *,
     gaps: Sequence[Gap],
     alarms: Sequence[Alarm],
-    deliveries: Sequence[Delivery],
+    deliveries: Sequence[KeyringDelivery],
     sessions: Sequence[LedgerSession],
     traffic: Sequence[DayTraffic],
     budgets: Mapping[tuple[str, str], int],

@@ -132,9 +132,8 @@ def _words(language: str) -> NullTranslations:
 
 # Territories of the languages there are; a stranger's invented ones are not kept.
 _SPEECHES: Final[dict[str, Speech]] = {}
-SPEECHES_KEPT_MAX: Final = (
-    64  # of four languages there are some 200 regions, of which a site meets a handful
-)
+# Of four languages there are some 200 regions, of which a site meets a handful.
+SPEECHES_KEPT_MAX: Final = 64
 
 
 def speech(language: str) -> Speech:
