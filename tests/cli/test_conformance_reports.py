@@ -48,4 +48,4 @@ async def test_a_watch_leaves_a_signed_report_that_follows_from_its_transcript(
         *("--transcript", transcript, "--json"),
     )
     row = json.loads(verify.stdout)
-    assert (verify.returncode, row["verified"], row["differences"]) == (0, True, [])
+    assert (verify.exit_code, row["verified"], row["differences"]) == (0, True, [])

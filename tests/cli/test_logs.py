@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ def test_libraries_speak_the_same_form() -> None:
     assert theirs["reason"] == "exception 2"
 
 
+@cache
 def said() -> list[tuple[str, ast.Call]]:
     """Return every call of a logger in the package, with its place."""
     return [

@@ -19,6 +19,7 @@ _COMMANDS: Mapping[str, str] = {
     "audit": "audit:audit",
     "bridge": "bridge:bridge",
     "broker-config": "broker_config:broker_config",
+    "bulk": "bulk:bulk",
     "check": "check:check",
     "command": "command:command",
     "conformance": "conformance:conformance",

@@ -8,8 +8,8 @@ import click
 
 from openami.cli.command_rows import audit_row
 from openami.cli.options import store_option
-from openami.cli.report import Exit, fail, print_json, print_table, say
-from openami.cli.rows import cells
+from openami.cli.report import Exit, fail, print_json, say
+from openami.cli.rows import print_rows
 from openami.cli.storage import json_option, with_store
 from openami.headend.audit import (
     AuditFileError,
@@ -58,11 +58,7 @@ def list_entries(
         )
 
     rows = [audit_row(link) for link in with_store(store, read)]
-    if as_json:
-        for row in rows:
-            print_json(row)
-    else:
-        print_table([name.upper() for name in _LIST], [cells(row, _LIST) for row in rows])
+    print_rows(rows, _LIST, as_json=as_json)
 
 
 async def _all(store: HeadEndStore, after: int = 0) -> AsyncIterator[Link]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openami.cli.files import config_option
 from openami.cli.logs import configure_logs
 from openami.cli.report import Exit, fail, print_json, say
 from openami.profile import utc_text
@@ -21,15 +22,7 @@ def bridge() -> None:
 
 
 @bridge.command()
-@click.option(
-    "-c",
-    "--config",
-    "file",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The bridge's TOML file.",
-)
+@config_option("The bridge's TOML file.", name="file", required=True)
 @click.option("--check", "only_check", is_flag=True, help="Check the file and end; touch no wire.")
 @click.option("--json", "as_json", is_flag=True, help="Print what became of each message.")
 def meshems(file: Path, only_check: bool, as_json: bool) -> None:

@@ -5,13 +5,12 @@ from pathlib import Path
 import click
 
 from openami.cli.conformance_verify import opened
+from openami.cli.files import A_FILE
 from openami.cli.report import Exit, fail
 
 
 @click.command()
-@click.argument(
-    "report", metavar="REPORT", type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("report", metavar="REPORT", type=A_FILE)
 @click.option(
     "--format",
     "format_",

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import shlex
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -17,8 +16,10 @@ import click
 
 from openami.cli.conformance_reporting import Reporting, ReportOptions, report_options, reporting
 from openami.cli.durations import as_duration
+from openami.cli.files import A_FILE, A_PATH
 from openami.cli.report import Exit, fail, print_json, say
 from openami.cli.storage import catalogue_of, registers_option
+from openami.end_signals import told_to_end
 
 if TYPE_CHECKING:
     from openami.conformance.checklist import Checklist
@@ -61,7 +62,7 @@ KIT_KEY_FILE: Final = "kit.key"
 @click.option(
     "--directory",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=A_PATH,
     default="openami-conformance",
     show_default=True,
     help="Certificates, keys and the report; the same next time.",
@@ -79,13 +80,13 @@ KIT_KEY_FILE: Final = "kit.key"
 @click.option(
     "--csr",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=A_FILE,
     help="Sign this certificate request; without it the kit makes the key.",
 )
 @click.option(
     "--enrol",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=A_FILE,
     help="Enrol a gateway that keeps our sessions: its request of `openami gateway enroll`.",
 )
 @click.option("--hook", metavar="PROGRAM", help="A control hook that does what a person would.")
@@ -145,15 +146,15 @@ def serve(
     )
     run = _Run(settings, listener, reports, once=once, lasting=lasting, as_json=as_json)
     try:
-        judgement = asyncio.run(run.until_over(SystemClock()))
+        with listener or contextlib.nullcontext():
+            judgement = asyncio.run(run.until_over(SystemClock()))
     except (HouseError, KeyFileError) as error:
         fail(str(error), Exit.USAGE, error.remedy)
     except (EnrolmentError, HookFailed) as error:
         fail(str(error), Exit.USAGE)
     except TransportError as error:
         fail(str(error), Exit.CANNOT_CONNECT, error.remedy)
-    except ExceptionGroup as several:
-        # The kit's parts run beside one another; that its own broker has ended is told by whoever notices.
+    except ExceptionGroup as several:  # of the kit's parts more than one may notice it
         lost, others = several.split(TransportError)
         if lost is None or others is not None:
             raise
@@ -246,11 +247,8 @@ class _Run:
 
         ensure_private_directory(self.settings.directory)
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
         began_at = clock.now()
-        with self._reporting(began_at) as kept:
+        with told_to_end(stop.set), self._reporting(began_at) as kept:
             async with open_house(
                 self.settings, clock, began_at=began_at, witness=kept.see
             ) as house:

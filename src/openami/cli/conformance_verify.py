@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from openami.cli.files import A_FILE
 from openami.cli.report import Exit, fail, print_json, say
 from openami.profile import one_line, utc_text
 
@@ -18,9 +19,7 @@ _MADE_BYTES_MAX = 64 * 1024 * 1024
 
 
 @click.command()
-@click.argument(
-    "report", metavar="REPORT", type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("report", metavar="REPORT", type=A_FILE)
 @click.option(
     "--signed-by",
     metavar="THUMBPRINT",
@@ -29,7 +28,7 @@ _MADE_BYTES_MAX = 64 * 1024 * 1024
 @click.option(
     "--transcript",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=A_FILE,
     help="Judge this transcript again: the report has to follow from it.",
 )
 @click.option(
@@ -42,7 +41,7 @@ _MADE_BYTES_MAX = 64 * 1024 * 1024
     "made",
     metavar="FILE",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=A_FILE,
     help="A PDF, HTML, JUnit or text that is said to be made from REPORT: make it again, and compare.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One object.")

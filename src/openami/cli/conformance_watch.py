@@ -3,7 +3,6 @@
 import asyncio
 import random
 import secrets
-import signal
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,6 +21,7 @@ from openami.conformance.judge import Judge
 from openami.conformance.judgement import Kind
 from openami.conformance.observation import Observation
 from openami.conformance.observer import observe
+from openami.end_signals import told_to_end
 from openami.mqtt.port import TransportError
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import ProfileError, TelemetryTopic
@@ -118,12 +118,10 @@ async def _watch(
         name="observe",
     )
     news = asyncio.create_task(_tell_news(judge), name="news")
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, watching.cancel)
     try:
-        async with asyncio.timeout(None if lasting is None else lasting.total_seconds()):
-            await watching
+        with told_to_end(watching.cancel):
+            async with asyncio.timeout(None if lasting is None else lasting.total_seconds()):
+                await watching
     except (asyncio.CancelledError, TimeoutError):
         pass
     finally:

@@ -5,14 +5,13 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 import click
 
 from openami.cli.report import Exit, fail, print_json, say
 from openami.clock import SystemClock
+from openami.end_signals import END_SIGNALS, told_to_end
 from openami.headend.store import StoreError
 from openami.mqtt.port import TransportError
 from openami.mqtt.settings import BrokerSettings
@@ -155,30 +154,17 @@ async def _run(
     stop, hurry = asyncio.Event(), asyncio.Event()
     screen = _Screen() if live else _Log()
     audience = Audience(SystemClock(), screen.show, screen.tell, stop, hurry)
-    with _told_to_end(stop, hurry):
+
+    def told() -> None:
+        """The first signal ends the demo in good order, the second does not wait for what is on its way."""
+        (hurry if stop.is_set() else stop).set()
+
+    with told_to_end(told, (*END_SIGNALS, signal.SIGHUP)):
         if mixed:
             account, summary = await run_mixed_demo(settings, audience)
         else:
             account, summary = await run_demo(settings, audience), None
     return account, summary, stop.is_set()
-
-
-@contextmanager
-def _told_to_end(stop: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
-    """The first signal ends the demo in good order, the second does not wait for what is on its way."""
-
-    def told() -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    loop = asyncio.get_running_loop()
-    for each in signals:
-        loop.add_signal_handler(each, told)
-    try:
-        yield
-    finally:
-        for each in signals:
-            loop.remove_signal_handler(each)
 
 
 class _Log:

@@ -9,6 +9,7 @@ from openami.cli.lazy_group import LazyGroup
 _COMMANDS: Mapping[str, str] = {
     "capacity": "doctor_capacity:capacity",
     "meter": "doctor_meter:meter",
+    "months": "doctor_months:months",
 }
 
 

@@ -194,7 +194,7 @@ def _listed(code: "Obis") -> "Expected":
 
 
 def _configured(file: Path, serial: str | None, obis: str | None) -> _Case:
-    from openami.cli.gateway import loaded
+    from openami.cli.gateway_config import loaded
     from openami.gateway.drivers.modbus.options import Transport, line_plan
     from openami.gateway.scan import PortSetting
 

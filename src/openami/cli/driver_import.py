@@ -4,18 +4,17 @@ from pathlib import Path
 
 import click
 
+from openami.cli.files import A_FILE
 from openami.cli.report import Exit, fail, say
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("import")
-@click.argument("mbmap", metavar="MBMAP.json", type=_FILE)
+@click.argument("mbmap", metavar="MBMAP.json", type=A_FILE)
 @click.option(
     "--overlay",
     required=True,
     metavar="OVERLAY.toml",
-    type=_FILE,
+    type=A_FILE,
     help="Which register is which OBIS code, how often it is read, with how many decimals.",
 )
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from openami.cli.files import A_PATH
 from openami.cli.meter_line import Place, pairs, place_of, place_options
 from openami.cli.report import Exit, fail, print_json, print_table, say
 
@@ -25,9 +26,7 @@ _CYCLE_S = 60.0
 @click.option(
     "--unit", type=click.IntRange(1, 255), default=1, show_default=True, help="Its address."
 )
-@click.option(
-    "-c", "--config", "file", type=click.Path(path_type=Path), help="A gateway's TOML file instead."
-)
+@click.option("-c", "--config", "file", type=A_PATH, help="A gateway's TOML file instead.")
 @click.option("--serial", "serial", metavar="SERIAL", help="Which meter of it; all without.")
 @click.option(
     "--driver", "driver_name", default="modbus", show_default=True, help="Another driver …"
@@ -95,7 +94,7 @@ def _read_once(
 
 
 def _probe_configured(file: Path, serial: str | None, as_json: bool) -> None:
-    from openami.cli.gateway import loaded
+    from openami.cli.gateway_config import loaded
 
     config = loaded(file)
     known = list(config.serials)
@@ -123,7 +122,7 @@ def _probe_configured(file: Path, serial: str | None, as_json: bool) -> None:
 
 
 def _driver(name: str) -> "type[Driver]":
-    from openami.gateway.main import InstalledDrivers
+    from openami.gateway.installed_drivers import InstalledDrivers
 
     drivers = InstalledDrivers()
     if name not in drivers:

@@ -46,7 +46,7 @@ def test(
     Exit code 1: something is wrong.
     """
     from openami.gateway.driver_kit.contract_run import benches
-    from openami.gateway.main import InstalledDrivers
+    from openami.gateway.installed_drivers import InstalledDrivers
 
     if name is None:
         _list(as_json)

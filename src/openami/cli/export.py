@@ -101,9 +101,9 @@ def everything(file: Path, store: str) -> None:
 def import_archive(file: Path, check: bool, store: str) -> None:
     """Let in an archive that `openami export everything` wrote.
 
-    Readings, events and assets come back; commands, sessions and the audit log stay in the file as evidence. It is
-    proven whole first. The head-end has to be stopped; the same archive again changes nothing. Exit code 1: it is
-    damaged, and where.
+    Readings, events, assets and budgets come back; commands, sessions and the audit log stay in the file as
+    evidence. It is proven whole first. The head-end has to be stopped; the same archive again changes nothing.
+    Exit code 1: it is damaged, and where.
     """
     with _needs_parquet():
         from openami.headend.exports.restoring import ArchiveFault, prove, restore
@@ -130,6 +130,7 @@ def import_archive(file: Path, check: bool, store: str) -> None:
             "events": tally.events,
             "eventsUnreadable": restored.events_unreadable,
             "assetsChanged": restored.assets_changed,
+            "budgetsSet": restored.budgets_set,
         }
     )
 

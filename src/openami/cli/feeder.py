@@ -9,10 +9,11 @@ import click
 
 from openami.cli.feeder_balance import balance
 from openami.cli.feeder_import import import_assets, template
+from openami.cli.files import config_option
 from openami.cli.moments import as_moment
 from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table, say
-from openami.cli.rows import Row, account_row, cells, gap_row, gateway_row, printable
+from openami.cli.rows import Row, account_row, cells, gap_row, gateway_row, print_rows, printable
 from openami.cli.storage import json_option, with_store
 from openami.cli.verify import tell_certificate
 from openami.clock import SystemClock
@@ -49,13 +50,8 @@ def list_feeders(store: str, as_json: bool) -> None:
         return [_feeder_row(row) for row in await open_store.feeders()]
 
     rows = with_store(store, read)
-    if as_json:
-        for row in rows:
-            print_json(row)
-    else:
-        print_table(
-            ["FEEDER", "GATEWAYS", "METERS", "RECEIVED"], [cells(row, _LIST) for row in rows]
-        )
+    headings = ["FEEDER", "GATEWAYS", "METERS", "RECEIVED"]
+    print_rows(rows, _LIST, as_json=as_json, headings=headings)
 
 
 @feeder.command()
@@ -185,14 +181,8 @@ def _why(account: Row) -> str:
 @click.argument("feeder_id", metavar="FEEDER")
 @click.option("--gateway", "gateway_id", metavar="ID", required=True)
 @click.option("--day", metavar="DAY", required=True, help="A day by UTC: 2026-06-22.")
-@click.option(
-    "-c",
-    "--config",
-    "config_file",
-    metavar="FILE",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The head-end's TOML file: its key signs, its roots vouch for the gateway's.",
+@config_option(
+    "The head-end's TOML file: its key signs, its roots vouch for the gateway's.", required=True
 )
 @click.option(
     "--out",

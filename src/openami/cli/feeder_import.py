@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from openami.cli.command_rows import who_asks
+from openami.cli.files import A_FILE
 from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.cli.rows import Row, printable
@@ -24,9 +25,7 @@ FAULTS_SHOWN_MAX = 200
 
 
 @click.command("import")
-@click.argument(
-    "file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("file", metavar="FILE", type=A_FILE)
 @click.option("--feeder", "feeder_id", metavar="F", help="The feeder of rows that name none.")
 @click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
 @click.option("--skip-bad-rows", is_flag=True, help="Let the sound rows in, leave the others out.")

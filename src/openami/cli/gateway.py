@@ -4,17 +4,16 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from openami.cli.gateway_budget import Price, tell_budget
+from openami.cli.gateway_budget import budget
 from openami.cli.gateway_commission import commission
+from openami.cli.gateway_config import gateway_config_option, loaded
 from openami.cli.gateway_enroll import enroll
-from openami.cli.gateway_export import export_backlog, since_option
+from openami.cli.gateway_export import export
 from openami.cli.logs import configure_logs
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.profile import utc_text
@@ -26,28 +25,18 @@ _DAY_S = 86_400
 # A person waits; the gateway looks into its folder every second.
 _TICKET_LOOK_S = 0.2
 
-config_option = click.option(
-    "-c",
-    "--config",
-    "file",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The gateway's TOML file; OPENAMI_GATEWAY__SECTION__KEY overrules it.",
-)
-
 
 @click.group()
 def gateway() -> None:
     """The gateway: reads meters, stores their registers, publishes them."""
 
 
-gateway.add_command(commission)
-gateway.add_command(enroll)
+for _command in (commission, enroll, budget, export):
+    gateway.add_command(_command)
 
 
 @gateway.command()
-@config_option
+@gateway_config_option
 def run(file: Path) -> None:
     """Read the meters and publish until told to stop (SIGTERM, Ctrl-C).
 
@@ -55,7 +44,7 @@ def run(file: Path) -> None:
     """
     from openami.clock import SystemClock
     from openami.gateway.config import ConfigError
-    from openami.gateway.main import InstalledDrivers
+    from openami.gateway.installed_drivers import InstalledDrivers
     from openami.gateway.main import run as run_gateway
 
     configure_logs()
@@ -74,29 +63,28 @@ def run(file: Path) -> None:
 
 
 @gateway.command()
-@config_option
+@gateway_config_option
 def check(file: Path) -> None:
     """Check a configuration, register maps and named files included; touch no wire."""
     say(f"{file}: ok: {_summary(loaded(file))}")
 
 
 @gateway.command()
-@config_option
+@gateway_config_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def backlog(file: Path, as_json: bool) -> None:
     """Show what waits in the outbox, and how long its room lasts."""
     from openami.gateway.backlog import read_figures
     from openami.gateway.database import DatabaseError
-    from openami.gateway.main import DATABASE_FILE
 
     config = loaded(file)
     try:
-        figures = read_figures(config.data_dir / DATABASE_FILE, config.outbox)
+        figures = read_figures(config.database, config.outbox)
     except DatabaseError as error:
         fail(str(error), Exit.FAILED, error.remedy)
     if figures is None:
         fail(
-            f"{config.data_dir / DATABASE_FILE} is not there",
+            f"{config.database} is not there",
             Exit.FAILED,
             "the gateway makes it when it first runs",
         )
@@ -108,98 +96,7 @@ def backlog(file: Path, as_json: bool) -> None:
 
 
 @gateway.command()
-@config_option
-@click.option("--price-per-mb", type=Price(), metavar="PRICE", help="What 1,000,000 bytes cost.")
-@click.option("--currency", default="", metavar="NAME", help="Stands behind each sum.")
-@click.option(
-    "--changed-share",
-    type=click.FloatRange(0, 1),
-    default=1.0,
-    show_default=True,
-    help="Of groups told on change: at how many of their polls something has changed.",
-)
-@click.option(
-    "--events-per-day",
-    type=click.FloatRange(0, 1000),
-    default=1.0,
-    show_default=True,
-    help="Events a meter and day that are reckoned with.",
-)
-@click.option(
-    "--connections-per-day",
-    type=click.IntRange(1, 10_000),
-    default=1,
-    show_default=True,
-    help="How often a day the link breaks; all but one resume their TLS session.",
-)
-@click.option(
-    "--topic-aliases",
-    type=click.IntRange(0, 65_535),
-    default=10,
-    show_default=True,
-    help="How many the broker takes in MQTT 5.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def budget(
-    file: Path,
-    price_per_mb: Decimal | None,
-    currency: str,
-    changed_share: float,
-    events_per_day: float,
-    connections_per_day: int,
-    topic_aliases: int,
-    as_json: bool,
-) -> None:
-    """Predict the MB and the money of a month, and what slower intervals would save.
-
-    From the configuration and the registers of the meters' maps; of meters that have been read, with their own
-    values. Touches no wire, and does not disturb a gateway that runs.
-    """
-    tell_budget(
-        loaded(file),
-        file,
-        price_per_mb=price_per_mb,
-        currency=currency,
-        changed_share=changed_share,
-        events_per_day=events_per_day,
-        connections_per_day=connections_per_day,
-        topic_aliases=topic_aliases,
-        as_json=as_json,
-    )
-
-
-@gateway.command()
-@config_option
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@since_option
-@click.option("--all", "everything", is_flag=True, help="Also what is kept after sending.")
-@click.option("--unsigned", is_flag=True, help="Without a signature, even if there is a key.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def export(
-    file: Path,
-    out: Path,
-    since: datetime | None,
-    everything: bool,
-    unsigned: bool,
-    as_json: bool,
-) -> None:
-    """Write the backlog to OUT, a new file or a folder, to be carried to the head-end by hand.
-
-    One file, signed by this gateway; works while it runs and when it does not. Nothing is marked as sent: when
-    the network is back all of it is published too, and the head-end ignores what it has.
-    """
-    export_backlog(
-        loaded(file),
-        out,
-        since=since,
-        everything=everything,
-        unsigned=unsigned,
-        as_json=as_json,
-    )
-
-
-@gateway.command()
-@config_option
+@gateway_config_option
 @click.argument("document", metavar="FILE", type=click.Path(exists=True, path_type=Path))
 @click.option("--wait", "wait_s", default=60.0, show_default=True, help="Seconds to wait for it.")
 def ticket(file: Path, document: Path, wait_s: float) -> None:
@@ -250,16 +147,6 @@ def _tell_ticket(answer: Path) -> NoReturn:
             fail(
                 "it is not known whether the relay moved", Exit.OUTCOME_UNKNOWN, "look at the meter"
             )
-
-
-def loaded(file: Path) -> "GatewayConfig":
-    from openami.gateway.config import ConfigError, load_config
-    from openami.gateway.main import InstalledDrivers
-
-    try:
-        return load_config(file, InstalledDrivers())
-    except ConfigError as error:
-        fail(str(error), Exit.USAGE)
 
 
 def _summary(config: "GatewayConfig") -> str:

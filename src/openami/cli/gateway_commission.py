@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 
+from openami.cli.files import A_PATH
+from openami.cli.gateway_config import gateway_config_option, loaded
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.clock import SystemClock
 from openami.profile import utc_text
@@ -28,15 +30,6 @@ T = TypeVar("T")
 _LOOK_S = 5.0
 _PERCENT = 100.0
 
-_config_option = click.option(
-    "-c",
-    "--config",
-    "file",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The gateway's TOML file.",
-)
 _json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
@@ -64,7 +57,7 @@ def commission() -> None:
 
 
 @commission.command()
-@_config_option
+@gateway_config_option
 @click.option("--within", "within_s", default=180.0, show_default=True, help="Seconds for a line.")
 @_json_option
 def bench(file: Path, within_s: float, as_json: bool) -> None:
@@ -76,7 +69,7 @@ def bench(file: Path, within_s: float, as_json: bool) -> None:
     from openami.gateway.commissioning import ledger
     from openami.sip.commissioning import Bench, BenchVerdict
 
-    config = _loaded(file)
+    config = loaded(file)
     findings = asyncio.run(_bench(config, within_s))
     now = SystemClock().now().replace(microsecond=0)
     _with_ledger(config, lambda c: ledger.note_bench(c, Bench(at=now, findings=tuple(findings))))
@@ -103,7 +96,7 @@ async def _bench(config: "GatewayConfig", within_s: float) -> "list[BenchFinding
     from openami.gateway.commissioning.bench import compare
     from openami.gateway.commissioning.bench_scan import ask_line, is_searchable, search_line
     from openami.gateway.driver import DriverError
-    from openami.gateway.main import InstalledDrivers
+    from openami.gateway.installed_drivers import InstalledDrivers
     from openami.sip.commissioning import FINDINGS_MAX
 
     drivers = InstalledDrivers()
@@ -129,7 +122,7 @@ async def _bench(config: "GatewayConfig", within_s: float) -> "list[BenchFinding
 
 
 @commission.command()
-@_config_option
+@gateway_config_option
 @click.option("--feeder-meter", metavar="SERIAL", help="The meter that counts the whole feeder.")
 @click.option("--nominal-voltage", type=click.FloatRange(50, 1000), help="Volts; 230 unless said.")
 @click.option("--loss-max", type=click.FloatRange(0, 100), help="Loss that fails, in %; 20.")
@@ -152,7 +145,7 @@ def start(
     from openami.gateway.commissioning import ledger
     from openami.gateway.commissioning.permit import PIN_DIGITS, PIN_LIFE, issue
 
-    config, now = _loaded(file), SystemClock().now()
+    config, now = loaded(file), SystemClock().now()
     if config.status.address is None:
         fail(
             f"{file}: status.listen is empty: there is no page to tick on",
@@ -193,17 +186,17 @@ def start(
 
 
 @commission.command()
-@_config_option
+@gateway_config_option
 def stop(file: Path) -> None:
     """End the PIN and the phone's sign-in; what was ticked stays."""
     from openami.gateway.commissioning import ledger
 
-    _with_ledger(_loaded(file), ledger.end)
+    _with_ledger(loaded(file), ledger.end)
     say("nobody is signed in any more")
 
 
 @commission.command()
-@_config_option
+@gateway_config_option
 @click.option("--begin", is_flag=True, help="Begin an hour now, in place of any before.")
 @click.option("--wait", is_flag=True, help="Wait until the hour is over.")
 @_json_option
@@ -218,7 +211,7 @@ def accept(file: Path, begin: bool, wait: bool, as_json: bool) -> None:
     from openami.gateway.commissioning.acceptance import remaining
     from openami.sip.commissioning import RuleVerdict
 
-    config, clock = _loaded(file), SystemClock()
+    config, clock = loaded(file), SystemClock()
     if begin:
         now = clock.now().replace(microsecond=0)
         _with_ledger(config, lambda connection: ledger.begin_hour(connection, now))
@@ -266,7 +259,7 @@ def accept(file: Path, begin: bool, wait: bool, as_json: bool) -> None:
 
 
 @commission.command()
-@_config_option
+@gateway_config_option
 @click.argument("rule", metavar="RULE")
 @click.argument("about", metavar="[METER]", default="")
 @click.option("--reason", metavar="WORDS", default="", help="Why it may stay so.")
@@ -276,10 +269,10 @@ def deviate(file: Path, rule: str, about: str, reason: str, by: str, withdraw: b
     """Answer for something that is not as it should be: RULE and METER as `commission record` names them."""
     from openami.gateway.commissioning import ledger
     from openami.gateway.commissioning.content import content_of
-    from openami.gateway.main import InstalledDrivers
+    from openami.gateway.installed_drivers import InstalledDrivers
     from openami.sip.commissioning import NOTE_CHARS_MAX, Deviation, points
 
-    config, now = _loaded(file), SystemClock().now()
+    config, now = loaded(file), SystemClock().now()
     if withdraw:
         if not _with_ledger(config, lambda c: ledger.withdraw_deviation(c, rule, about)):
             fail(f"nobody answers for {rule} {about}".rstrip(), Exit.FAILED)
@@ -311,8 +304,8 @@ def deviate(file: Path, rule: str, about: str, reason: str, by: str, withdraw: b
 
 
 @commission.command()
-@_config_option
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@gateway_config_option
+@click.argument("out", metavar="OUT", type=A_PATH)
 @_by_option
 @_json_option
 def record(file: Path, out: Path, by: str, as_json: bool) -> None:
@@ -325,12 +318,12 @@ def record(file: Path, out: Path, by: str, as_json: bool) -> None:
     from openami.gateway.commissioning.content import content_of
     from openami.gateway.commissioning.readable import record_html
     from openami.gateway.export import ExportError, new_file
-    from openami.gateway.main import InstalledDrivers
+    from openami.gateway.installed_drivers import InstalledDrivers
     from openami.keyfiles import KeyFileError, load_signer
     from openami.sip.commissioning import open_points
     from openami.sip.commissioning_record import seal, sha256_of
 
-    config, now = _loaded(file), SystemClock().now()
+    config, now = loaded(file), SystemClock().now()
     if not config.commands.key_file:
         fail(
             f"{file} names no key to sign with",
@@ -387,17 +380,7 @@ def _keyrings(connection: sqlite3.Connection) -> list[bytes]:
     return [doc for (doc,) in connection.execute("SELECT document FROM command_keyring").fetchall()]
 
 
-# --- the configuration and the ledger ------------------------------------------------------------
-
-
-def _loaded(file: Path) -> "GatewayConfig":
-    from openami.gateway.config import ConfigError, load_config
-    from openami.gateway.main import InstalledDrivers
-
-    try:
-        return load_config(file, InstalledDrivers())
-    except ConfigError as error:
-        fail(str(error), Exit.USAGE)
+# --- the ledger -----------------------------------------------------------------------------------
 
 
 def _judged(config: "GatewayConfig", standing: "Standing", now: datetime) -> "Acceptance | None":
@@ -405,7 +388,7 @@ def _judged(config: "GatewayConfig", standing: "Standing", now: datetime) -> "Ac
     from openami.gateway.database import DatabaseError
 
     try:
-        return judged(config, _database(config), standing, now)
+        return judged(config, config.database, standing, now)
     except DatabaseError as error:
         fail(str(error), Exit.FAILED, error.remedy)
 
@@ -414,7 +397,7 @@ def _with_ledger(config: "GatewayConfig", work: Callable[[sqlite3.Connection], T
     """Do a short work on the gateway's database, beside it if it runs."""
     from openami.gateway.database import DatabaseError, open_database
 
-    path = _database(config)
+    path = config.database
     _refuse_another_user(path)
 
     async def run() -> T:
@@ -439,12 +422,6 @@ def _refuse_another_user(path: Path) -> None:
 
 def _not_the_gateways_user(place: Path) -> NoReturn:
     fail(f"{place} belongs to another user", Exit.FAILED, "run it as the gateway's user")
-
-
-def _database(config: "GatewayConfig") -> Path:
-    from openami.gateway.main import DATABASE_FILE
-
-    return config.data_dir / DATABASE_FILE
 
 
 def _finding_row(finding: "BenchFinding") -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from openami.cli.files import A_PATH
 from openami.cli.report import Exit, fail, print_json, say
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _STDIN = "-"  # a token on the command line is seen by everybody on the machine
     "--dir",
     "directory",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=A_PATH,
     required=True,
     help="The gateway's directory of keys; made for its owner alone.",
 )
@@ -29,12 +30,8 @@ _STDIN = "-"  # a token on the command line is seen by everybody on the machine
 @click.option("--gateway", "gateway_id", metavar="ID", help="Its own id.")
 @click.option("--url", metavar="https://HOST:PORT", help="The enrolment server.")
 @click.option("--token", metavar="TOKEN", help="The one-time token; - reads it from stdin.")
-@click.option(
-    "--request", metavar="FILE", type=click.Path(path_type=Path), help="Write the request there."
-)
-@click.option(
-    "--answer", metavar="FILE", type=click.Path(path_type=Path), help="Install the answer there."
-)
+@click.option("--request", metavar="FILE", type=A_PATH, help="Write the request there.")
+@click.option("--answer", metavar="FILE", type=A_PATH, help="Install the answer there.")
 @click.option(
     "--village", metavar="FINGERPRINT", help="The fingerprint an answer's village must have."
 )

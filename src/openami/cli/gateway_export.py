@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from openami.cli.files import A_PATH
+from openami.cli.gateway_config import gateway_config_option, loaded
 from openami.cli.moments import as_moment
 from openami.cli.report import Exit, fail, print_json, say
 from openami.clock import SystemClock
@@ -16,40 +18,53 @@ if TYPE_CHECKING:
     from openami.sip.keys import Signer
 
 
-def export_backlog(
-    config: "GatewayConfig",
+@click.command()
+@gateway_config_option
+@click.argument("out", metavar="OUT", type=A_PATH)
+@click.option(
+    "--since",
+    metavar="WHEN",
+    callback=as_moment,
+    help="Only what was measured from here on: 7d, or 2026-06-22T14:30:00Z.",
+)
+@click.option("--all", "everything", is_flag=True, help="Also what is kept after sending.")
+@click.option("--unsigned", is_flag=True, help="Without a signature, even if there is a key.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def export(
+    file: Path,
     out: Path,
-    *,
     since: datetime | None,
     everything: bool,
     unsigned: bool,
     as_json: bool,
 ) -> None:
-    """Write the file; end the command with a sentence where it cannot be."""
-    from openami.gateway import export
+    """Write the backlog to OUT, a new file or a folder, to be carried to the head-end by hand.
+
+    One file, signed by this gateway; works while it runs and when it does not. Nothing is marked as sent: when
+    the network is back all of it is published too, and the head-end ignores what it has.
+    """
     from openami.gateway.database import DatabaseError
-    from openami.gateway.main import DATABASE_FILE
+    from openami.gateway.export import ExportError, Selection, export_backlog, file_name
     from openami.sip.carried import Scope
 
+    config = loaded(file)
     now = SystemClock().now()
-    selection = export.Selection(
+    selection = Selection(
         config.feeder_id,
         config.gateway_id,
         Scope.ALL if everything else Scope.PENDING,
         since,
     )
-    file = out / export.file_name(selection, now) if out.is_dir() else out
+    target = out / file_name(selection, now) if out.is_dir() else out
     signer = None if unsigned else _signer(config)
     try:
-        header = export.export_backlog(
-            config.data_dir / DATABASE_FILE, file, selection, signer=signer, now=now
-        )
-    except (DatabaseError, export.ExportError) as error:
+        header = export_backlog(config.database, target, selection, signer=signer, now=now)
+    except (DatabaseError, ExportError) as error:
         fail(str(error), Exit.FAILED, error.remedy)
     if as_json:
         print_json(
             {
-                "file": str(file),
+                "file": str(target),
                 "feederId": header.feeder_id,
                 "gatewayId": header.gateway_id,
                 "madeAt": utc_text(header.made_at),
@@ -61,7 +76,7 @@ def export_backlog(
             }
         )
     else:
-        click.echo(str(file))
+        click.echo(str(target))
     say(
         f"{header.messages} messages, {'signed' if signer else 'NOT SIGNED'}; nothing is marked as sent: "
         "at the head-end, `openami headend import` it"
@@ -82,11 +97,3 @@ def _signer(config: "GatewayConfig") -> "Signer":
         return load_signer(Path(config.commands.key_file))
     except KeyFileError as error:
         fail(str(error), Exit.USAGE, error.remedy)
-
-
-since_option = click.option(
-    "--since",
-    metavar="WHEN",
-    callback=as_moment,
-    help="Only what was measured from here on: 7d, or 2026-06-22T14:30:00Z.",
-)

@@ -108,6 +108,8 @@ def closed(
         for file in files if verify or directory else ():
             try:
                 content = await open_store.closed_content(file)
+                if verify:
+                    await open_store.prove_arrivals(file)
             except ClosedDamaged as error:
                 damaged.append(f"{error} — {error.remedy}")
                 continue

@@ -1,7 +1,6 @@
 """``openami headend enroll…``, ``revoke``, ``renew`` and ``certificates``: who belongs to the village."""
 
 import asyncio
-import signal
 import socket
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -9,9 +8,11 @@ from pathlib import Path
 
 import click
 
+from openami.cli.files import A_PATH
 from openami.cli.headend_init import directory_option
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.clock import SystemClock
+from openami.end_signals import told_to_end
 from openami.headend.enrolment import TOKEN_LIFE, TOKEN_LIFE_MAX, EnrolmentDesk
 from openami.headend.village import TlsFiles, Village, VillageError, add_gateway
 from openami.keyfiles import KeyFileError, load_signer
@@ -85,11 +86,8 @@ async def _served(desk: EnrolmentDesk, tls: TlsFiles, host: str, port: int) -> N
     from openami.headend.enrolment_server import enrolment_app, serve_enrolment
 
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with closing(socket.socket(family, socket.SOCK_STREAM)) as listener:
+    with told_to_end(stop.set), closing(socket.socket(family, socket.SOCK_STREAM)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(LISTEN_BACKLOG)
@@ -100,16 +98,14 @@ async def _served(desk: EnrolmentDesk, tls: TlsFiles, host: str, port: int) -> N
 
 @click.command()
 @directory_option
-@click.argument("request_file", metavar="REQUEST", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="[default: stdout]"
-)
+@click.argument("request_file", metavar="REQUEST", type=A_PATH)
+@click.option("-o", "--output", metavar="FILE", type=A_PATH, help="[default: stdout]")
 @click.option(
     "--root",
     "root_files",
     metavar="FILE",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=A_PATH,
     help="A root key that signs the next keyring, with this gateway in it; repeatable.",
 )
 def enroll(

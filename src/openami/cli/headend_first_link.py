@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from openami.cli.command_rows import who_asks
+from openami.cli.files import config_option
 from openami.cli.report import Exit, fail, print_json, say
 from openami.cli.storage import with_store
 from openami.clock import SystemClock
@@ -16,20 +17,18 @@ from openami.headend.store.commands import HeadEndStore
 
 
 @click.command("first-link")
-@click.option(
-    "-c", "--config", "config_file", metavar="FILE", help="The head-end's; flags overrule it."
-)
+@config_option("The head-end's; flags overrule it.")
 @click.option("--store", metavar="URL", envvar="OPENAMI_STORE", help=f"[default: {DEFAULT_STORE}]")
 @click.option("--url", metavar="URL", help="How people reach the console, where no file says it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def first_link(config_file: str | None, store: str | None, url: str | None, as_json: bool) -> None:
+def first_link(config_file: Path | None, store: str | None, url: str | None, as_json: bool) -> None:
     """Print a link that makes the first account: an engineer, whose password whoever opens it chooses.
 
     It opens once and within the hour; links printed before are void. There is no default password, ever. Exit code
     4 when there is an account already: an engineer makes the others.
     """
     try:
-        config = HeadendConfig() if config_file is None else read_config(Path(config_file))
+        config = HeadendConfig() if config_file is None else read_config(config_file)
         listening = config.listening()
     except ConfigError as error:
         fail(str(error), Exit.USAGE)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from openami.cli.files import A_FILE, A_PATH, config_option
 from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.cli.rows import Row
@@ -25,22 +26,13 @@ _REFUSED = frozenset({"FOREIGN", "UNSIGNED", "NOT_BELIEVED"})
 
 
 @click.command("import")
-@click.argument(
-    "file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
-@click.option(
-    "-c",
-    "--config",
-    "config_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The head-end's TOML file, which names the pinned roots.",
-)
+@click.argument("file", metavar="FILE", type=A_FILE)
+@config_option("The head-end's TOML file, which names the pinned roots.")
 @click.option(
     "--roots",
     "roots_file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=A_PATH,
     help="The pinned roots, if no configuration names them.",
 )
 @click.option("--unsigned", is_flag=True, help="Take a file without a signature on your word.")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from openami.cli.files import A_PATH
 from openami.cli.report import Exit, fail, print_json, say
 from openami.clock import SystemClock
 from openami.headend.village import (
@@ -24,7 +25,7 @@ directory_option = click.option(
     "--dir",
     "directory",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=A_PATH,
     envvar="OPENAMI_OPERATOR_DIR",
     default=DEFAULT_DIRECTORY,
     show_default=True,

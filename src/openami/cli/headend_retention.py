@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from openami.cli.command_rows import who_asks
+from openami.cli.files import config_option
 from openami.cli.logs import configure_logs
 from openami.cli.options import store_option
 from openami.cli.report import Exit, fail, print_json, print_table, say
@@ -27,14 +28,7 @@ _MONTHS_MAX: Final = 1200
 
 
 @click.command()
-@click.option(
-    "-c",
-    "--config",
-    "config_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The head-end's TOML file, whose [retention] says how many months stay.",
-)
+@config_option("The head-end's TOML file, whose [retention] says how many months stay.")
 @click.option(
     "--keep-months",
     metavar="N",

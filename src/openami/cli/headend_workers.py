@@ -14,12 +14,12 @@ from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.cli.rows import Row
 from openami.cli.storage import json_option, with_store
 from openami.clock import SystemClock
-from openami.headend.config import SESSION
 from openami.headend.slices import REST, SLICES_DEFAULT, SLICES_MAX
 from openami.headend.store import Access
 from openami.headend.store.workers import SliceFeeder
 from openami.headend.village import Village, VillageError
 from openami.headend.worker_life import BEAT_INTERVAL_S, Roster, SliceState
+from openami.headend.worker_settings import SESSION
 from openami.keyfiles import KeyFileError
 from openami.profile import utc_text
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from openami.cli.files import A_PATH
 from openami.cli.headend_enrolment import gateway_name, read_small
 from openami.cli.headend_init import directory_option
 from openami.cli.options import store_option
@@ -37,7 +38,7 @@ def keyring() -> None:
 
 
 @keyring.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=A_PATH)
 @click.option("--feeder", metavar="ID", help="The newest of a feeder's, instead of a file.")
 @directory_option
 @json_option
@@ -100,7 +101,7 @@ def new(feeder: str, directory: Path) -> None:
 @click.option(
     "--request",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=A_PATH,
     help="Its request, instead of what the register knows of it.",
 )
 @directory_option
@@ -188,14 +189,14 @@ def set_(
 
 
 @keyring.command("sign")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=A_PATH)
 @click.option(
     "--key",
     "key_files",
     metavar="FILE",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path),
+    type=A_PATH,
     help="A root key; repeatable.",
 )
 @directory_option
@@ -229,7 +230,7 @@ def sign_(file: Path, key_files: tuple[Path, ...], directory: Path) -> None:
 
 
 @keyring.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=A_PATH)
 @click.option("--print", "to_print", is_flag=True, help="Print it, for a stick; needs no store.")
 @directory_option
 @store_option

@@ -18,6 +18,7 @@ from openami.cli.rows import (
     event_row,
     finding_row,
     meter_row,
+    print_rows,
     reading_row,
 )
 from openami.cli.storage import json_option, with_store
@@ -54,14 +55,8 @@ def list_meters(feeder: str | None, store: str, as_json: bool) -> None:
         return [meter_row(row, state) for row, state in states_of(meters, gateways, now=now)]
 
     rows = with_store(store, read)
-    if as_json:
-        for row in rows:
-            print_json(row)
-    else:
-        print_table(
-            ["METER", "STATE", "FEEDER", "GATEWAY", "MEASURED", "RECEIVED"],
-            [cells(row, _LIST) for row in rows],
-        )
+    headings = ["METER", "STATE", "FEEDER", "GATEWAY", "MEASURED", "RECEIVED"]
+    print_rows(rows, _LIST, as_json=as_json, headings=headings)
 
 
 @meter.command()

@@ -7,8 +7,8 @@ import click
 
 from openami.cli.command_rows import who_asks
 from openami.cli.options import store_option
-from openami.cli.report import Exit, fail, print_json, print_table, say
-from openami.cli.rows import Row, cells, printable, reject_row
+from openami.cli.report import Exit, fail, print_json, say
+from openami.cli.rows import Row, print_rows, printable, reject_row
 from openami.cli.storage import (
     catalogue_of,
     json_option,
@@ -51,11 +51,7 @@ def list_rejects(status: str, limit: int, store: str, as_json: bool) -> None:
         return [reject_row(r) for r in await open_store.rejects(status=wanted, at_most=limit)]
 
     rows = with_store(store, read)
-    if as_json:
-        for row in rows:
-            print_json(row)
-    else:
-        print_table([name.upper() for name in _LIST], [cells(row, _LIST) for row in rows])
+    print_rows(rows, _LIST, as_json=as_json)
 
 
 @reject.command()

@@ -1,8 +1,10 @@
 """The head-end's rows as people and programs read them; members are the profile's words, times UTC ``Z``."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from openami.cli.report import print_json, print_table
 from openami.headend.completeness import DayAccount
 from openami.headend.gap_life import Gap
 from openami.headend.states import GatewayState, MeterState
@@ -158,9 +160,25 @@ def gap_row(gap: Gap) -> Row:
     }
 
 
-def cells(row: Row, names: tuple[str, ...]) -> list[str]:
+def cells(row: Row, names: Sequence[str]) -> list[str]:
     """Return a row's members as a table shows them; what is not there is a dash."""
     return ["–" if row[name] is None else printable(str(row[name])) for name in names]
+
+
+def print_rows(
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    headings: Sequence[str] | None = None,
+) -> None:
+    """Print these columns as a table, under their names unless others are given; or each row whole, as JSON."""
+    if as_json:
+        for row in rows:
+            print_json(row)
+        return
+    named = [name.upper() for name in columns] if headings is None else list(headings)
+    print_table(named, [cells(row, columns) for row in rows])
 
 
 def printable(text: str) -> str:

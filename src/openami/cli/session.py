@@ -10,8 +10,8 @@ import click
 from openami.cli.command_rows import session_row, who_asks
 from openami.cli.durations import as_duration
 from openami.cli.options import store_option
-from openami.cli.report import Exit, fail, print_json, print_table, say
-from openami.cli.rows import cells, printable
+from openami.cli.report import Exit, fail, print_json, say
+from openami.cli.rows import print_rows, printable
 from openami.cli.storage import json_option, with_store
 from openami.clock import SystemClock
 from openami.headend.audit import Entry
@@ -153,11 +153,7 @@ def list_sessions(
         )
 
     rows = [session_row(each) for each in with_store(store, read)]
-    if as_json:
-        for row in rows:
-            print_json(row)
-    else:
-        print_table([name.upper() for name in _LIST], [cells(row, _LIST) for row in rows])
+    print_rows(rows, _LIST, as_json=as_json)
 
 
 @session.command()

@@ -8,8 +8,8 @@ import click
 from openami.cli.command_rows import text_of, who_asks
 from openami.cli.durations import as_duration
 from openami.cli.options import store_option
-from openami.cli.report import Exit, fail, print_json, print_table, say
-from openami.cli.rows import Row, cells
+from openami.cli.report import Exit, fail, print_json, say
+from openami.cli.rows import Row, print_rows
 from openami.cli.storage import json_option, with_store
 from openami.cli.user import feeder_option, role_option
 from openami.clock import SystemClock
@@ -100,11 +100,7 @@ def list_tokens(store: str, as_json: bool) -> None:
         return list(await opened.tokens())
 
     rows = [token_row(each) for each in with_store(store, read)]
-    if as_json:
-        for row in rows:
-            print_json(row)
-    else:
-        print_table([name.upper() for name in _LIST], [cells(row, _LIST) for row in rows])
+    print_rows(rows, _LIST, as_json=as_json)
 
 
 @token.command()

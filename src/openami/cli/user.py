@@ -8,8 +8,8 @@ import click
 from openami.cli.command_rows import text_of, who_asks
 from openami.cli.options import store_option
 from openami.cli.passwords import hashed_password, password_file_option
-from openami.cli.report import Exit, fail, print_json, print_table, say
-from openami.cli.rows import Row, cells
+from openami.cli.report import Exit, fail, print_json, say
+from openami.cli.rows import Row, print_rows
 from openami.cli.storage import json_option, with_store
 from openami.clock import SystemClock
 from openami.headend.accounts import Role
@@ -109,11 +109,7 @@ def list_users(store: str, as_json: bool) -> None:
         return list(await opened.users())
 
     rows = [user_row(each) for each in with_store(store, read)]
-    if as_json:
-        for row in rows:
-            print_json(row)
-    else:
-        print_table([name.upper() for name in _LIST], [cells(row, _LIST) for row in rows])
+    print_rows(rows, _LIST, as_json=as_json)
 
 
 @user.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from openami.cli.files import A_FILE
 from openami.cli.report import Exit, fail, print_json, say
 from openami.cli.rows import Row
 from openami.cli.storage import json_option
@@ -21,15 +22,13 @@ _ROOTS_BYTES_MAX = 64 * 1024
 
 
 @click.command()
-@click.argument(
-    "file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("file", metavar="FILE", type=A_FILE)
 @click.option(
     "--roots",
     "roots_file",
     metavar="FILE",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=A_FILE,
     help="The village's roots.json, got from the operator by a way of its own.",
 )
 @click.option(
@@ -37,7 +36,7 @@ _ROOTS_BYTES_MAX = 64 * 1024
     "keyring_files",
     metavar="FILE",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=A_FILE,
     help="For a carried backlog, or a record without one: the feeder's keyring, older ones first.",
 )
 @json_option

@@ -7,7 +7,6 @@ stored, nothing taken from the head-end.
 import asyncio
 import base64
 import secrets
-import signal
 import sys
 from datetime import datetime
 from typing import Any
@@ -19,6 +18,7 @@ from openami.cli.report import Exit, fail, print_json, say
 from openami.cli.rows import printable
 from openami.cli.storage import catalogue_of, registers_option
 from openami.clock import SystemClock
+from openami.end_signals import told_to_end
 from openami.headend.ingest import Accepted, Decision, Message, ingest
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import Delivery, TransportError
@@ -117,12 +117,10 @@ async def _watch(
 ) -> int | None:
     """Show messages until enough came or the time is up; return how many, None when interrupted."""
     watching = asyncio.create_task(_show(settings, filters, watcher, count), name="watch")
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, watching.cancel)
     try:
-        async with asyncio.timeout(wait_s):
-            await watching
+        with told_to_end(watching.cancel):
+            async with asyncio.timeout(wait_s):
+                await watching
     except TimeoutError:
         pass
     except asyncio.CancelledError:
