@@ -5,7 +5,7 @@
 Two meters with ten registers tell a year, one each quarter hour and one each minute, as a house's meter would:
 energies that grow, voltages, power, and words. The year is closed as the head-end closes it; then the first meter's
 files are copied to 500 meters, and pages ask for one of them, another each time. Bounds: 3 bytes a reading; a chart
-of a year of quarter hours p95 300 ms on two cores.
+of a year of quarter hours, and completeness of a closed day of all meters, p95 300 ms on two cores.
 
 PostgreSQL: a server of the benchmark's own, or the one that OPENAMI_BENCH_POSTGRES=postgresql://… names.
 """
@@ -30,7 +30,9 @@ from openami.headend.accounting import day_accounts
 from openami.headend.ingest import Accepted, Kind, Message
 from openami.headend.store.commands import HeadEndStore
 from openami.headend.store.identity import place, to_ms
+from openami.headend.store.months import month_of
 from openami.headend.store.open import open_store
+from openami.headend.store.postgres import PostgresStore
 from openami.headend.store.steps import Steps, do, insert
 from openami.headend.store.tables import READING
 from openami.profile import (
@@ -53,6 +55,8 @@ UNITS: Final = {
 }  # fmt: skip
 STEPS_S: Final = {"quarters": 900, "minutes": 60}
 BYTES_MAX, MAY_TAKE_MS = 3.0, 300
+COMPLETENESS = "completeness: a closed day of every meter"
+BOUND: Final = ("chart of a year", COMPLETENESS)
 ROWS_AT_ONCE: Final = 100_000
 
 
@@ -122,6 +126,10 @@ async def fill(store: HeadEndStore, serial: str, step_s: int, days: int) -> int:
     await store.commit([Accepted(Kind.TELEMETRY, envelope, Message(topic, b"{}", END + 40 * DAY))])
     rows = await store._rows("SELECT obis, id FROM series WHERE meter_serial = ?1", serial)  # type: ignore[attr-defined]
     numbers = dict(rows)
+    if isinstance(
+        store, PostgresStore
+    ):  # `commit` makes the months it lacks; what follows goes past it
+        await store._made(range(month_of(END - days * DAY), month_of(END) + 1))
     count = 0
     for portion in cells([numbers[obis] for obis in UNITS], step_s, days):
         count += await store._write(lambda: insert(READING, portion))  # type: ignore[attr-defined]  # noqa: B023
@@ -157,6 +165,8 @@ def copied(serial: str, meters: int) -> Steps[None]:
             "WHERE o.meter_serial = ?1 AND s.meter_serial = ?2",
             "INSERT INTO closed SELECT feeder_id, ?2, first_bucket, last_bucket, readings, closed_at, "
             "sha256, content FROM closed WHERE meter_serial = ?1",
+            "INSERT INTO closed_arrivals SELECT feeder_id, ?2, first_bucket, sha256, content "
+            "FROM closed_arrivals WHERE meter_serial = ?1",
         ):
             yield from do(sql, serial, f"BM{number:05d}")
 
@@ -191,7 +201,7 @@ async def pages(store: HeadEndStore, meters: int, repeats: int) -> dict[str, dic
         "a month of one register": await measured(
             lambda: count(END - dice.randrange(40, 300) * DAY, 30 * DAY, energy), repeats
         ),
-        "completeness: a closed day of every meter": await measured(completeness, min(repeats, 3)),
+        COMPLETENESS: await measured(completeness, repeats),
         "chart of a year, told each minute": await measured(
             lambda: store.chart(FEEDER, "minutes", power, year, END, 6 * 3600), min(repeats, 3)
         ),
@@ -221,11 +231,15 @@ async def run(url: str, arguments: argparse.Namespace) -> bool:
                 }), flush=True,
             )  # fmt: skip
         await store._write(lambda: copied("quarters", arguments.meters))  # type: ignore[attr-defined]
+        if isinstance(store, PostgresStore):
+            await (await store._connected()).execute(
+                "ANALYZE"
+            )  # as autovacuum does within a minute
         for case, told in (await pages(store, arguments.meters, arguments.repeats)).items():
             print(
                 json.dumps({**about, "case": case, "meters": arguments.meters, **told}), flush=True
             )
-            within &= case != "chart of a year" or bool(told["within"])
+            within &= case not in BOUND or bool(told["within"])
     return within
 
 

@@ -124,8 +124,9 @@ def bytes_of(url: str) -> tuple[int, int, int]:
         with closing(sqlite3.connect(path)) as file:
             file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             (count,) = file.execute("SELECT count(*) FROM reading").fetchone()
+            # Page by page: what dbstat adds up itself has 32 bits.
             (table,) = file.execute(
-                "SELECT sum(pgsize) FROM dbstat WHERE name = 'reading' AND aggregate = true"
+                "SELECT sum(pgsize) FROM dbstat WHERE name = 'reading'"
             ).fetchone()
         return count, table, path.stat().st_size
     return asyncio.run(_bytes_of_postgres(url))
@@ -137,7 +138,9 @@ async def _bytes_of_postgres(url: str) -> tuple[int, int, int]:
     connection = await asyncpg.connect(url)
     await connection.execute("VACUUM (ANALYZE) openami.reading")
     count = await connection.fetchval("SELECT count(*) FROM openami.reading")
-    table = await connection.fetchval("SELECT pg_total_relation_size('openami.reading')")
+    table = await connection.fetchval(
+        "SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree('openami.reading')"
+    )
     whole = await connection.fetchval("SELECT pg_database_size(current_database())")
     await connection.close()
     return count, table, whole
@@ -224,8 +227,8 @@ class Grown:
             commits.append((without, asyncio.run(committed_per_s(url, batches))))
             first, self._published = self._published, self._published + messages
             with self.store() as empty:
-                without = run_once(empty, messages, "3.1.1", first)["envelopes_per_s"]
-            ingests.append((without, run_once(url, messages, "3.1.1", first)["envelopes_per_s"]))
+                without = run_once(empty, messages, "5", first)["envelopes_per_s"]
+            ingests.append((without, run_once(url, messages, "5", first)["envelopes_per_s"]))
             note(f"turn {turn + 1} of {repeats} at {size}: {commits[-1]}, {ingests[-1]}")
         prefix = f"growth.{self._engine}.{size}"
         for name, words, pairs in (

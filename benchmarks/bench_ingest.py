@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> None:
     engine = arguments[0] if arguments else "sqlite"
     messages = int(arguments[1]) if len(arguments) > 1 else 200_000
     repeats = int(arguments[2]) if len(arguments) > 2 else 3
-    protocol = arguments[3] if len(arguments) > 3 else "3.1.1"
+    protocol = arguments[3] if len(arguments) > 3 else "5"
     runs = []
     with postgres_server() if engine == "postgres" else nullcontext() as server:
         for _ in range(repeats):

@@ -160,8 +160,13 @@ async def _check(contestant: Contestant, ask: Ask, messages: int) -> None:
     assert distinct == messages, f"{contestant.name} stored {distinct} of {messages}"
 
 
-def kill_once(contestant: Contestant, server: str | None, messages: int) -> dict[str, float]:
-    """Kill a contestant in the middle and start it again; return what is lost and what is there twice."""
+def kill_once(
+    contestant: Contestant, server: str | None, messages: int, *, still_s: float = STILL_S
+) -> dict[str, float]:
+    """Kill a contestant in the middle and start it again; return what is lost and what is there twice.
+
+    ``still_s``: nothing has come for so long, so nothing comes any more.
+    """
     with (
         tempfile.TemporaryDirectory() as scratch,
         running_broker() as broker,
@@ -175,7 +180,7 @@ def kill_once(contestant: Contestant, server: str | None, messages: int) -> dict
             process.kill()
             process.wait()
             process = started(contestant, place, broker)
-            rows, distinct = asyncio.run(_settled(contestant, place, load))
+            rows, distinct = asyncio.run(_settled(contestant, place, load, still_s))
         finally:
             end(process)
     return {"lost": messages - distinct, "twice": rows - distinct}
@@ -189,12 +194,12 @@ async def _half_stored(contestant: Contestant, place: Place, load: subprocess.Po
 
 
 async def _settled(
-    contestant: Contestant, place: Place, load: subprocess.Popen[str]
+    contestant: Contestant, place: Place, load: subprocess.Popen[str], still_s: float
 ) -> tuple[int, int]:
     """Return rows and distinct rows when the publisher is through and nothing has come for a while."""
     async with asking(place.url) as ask, asyncio.timeout(RUN_S_MAX):
         before, still_since = -1, time.monotonic()
-        while load.poll() is None or time.monotonic() - still_since < STILL_S:
+        while load.poll() is None or time.monotonic() - still_since < still_s:
             rows = await ask(SOON[contestant.kept])
             if rows != before:
                 before, still_since = rows, time.monotonic()

@@ -5,7 +5,7 @@ counters never go back, the grid's voltage and frequency wander, values have the
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from benchmarks.publisher import FEEDER, GATEWAY, START
@@ -47,8 +47,10 @@ def begin_of(readings: int) -> datetime:
 class GrowingVillage:
     """The stream, round by round: every meter tells its registers, three at a time, in messages of its own."""
 
-    def __init__(self, begin: datetime) -> None:
+    def __init__(self, begin: datetime, registers: Sequence[int] = range(len(REGISTERS))) -> None:
+        """``registers``: which of REGISTERS are told, by their place."""
         self.next_ts = begin
+        self._registers = registers
         self._dice = random.Random(1)
         self._seq = 0
         self._counters = [
@@ -70,10 +72,11 @@ class GrowingVillage:
         self.next_ts += INTERVAL
         hertz, volts = 50 + dice.gauss(0, 0.05), 228 + dice.gauss(0, 3)
         for meter in dice.sample(range(METERS), METERS):
-            moment = ts + timedelta(milliseconds=dice.randrange(30_000))
+            # Never on the minute, as the publisher's are: two values for one moment are a conflict, not a reading.
+            moment = ts + timedelta(milliseconds=dice.randrange(1, 30_000))
             received = moment + timedelta(milliseconds=dice.randrange(100, 5_000))
             values = self._values(meter, hertz, volts)
-            for first in range(0, len(REGISTERS), REGISTERS_AT_ONCE):
+            for first in range(0, len(self._registers), REGISTERS_AT_ONCE):
                 self._seq += 1
                 envelope = Envelope(
                     ts=moment,
@@ -87,7 +90,7 @@ class GrowingVillage:
                             REGISTERS[n][1],
                             Quality.GOOD,
                         )
-                        for n in range(first, first + REGISTERS_AT_ONCE)
+                        for n in self._registers[first : first + REGISTERS_AT_ONCE]
                     ),
                     seq=self._seq,
                 )

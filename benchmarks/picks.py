@@ -4,7 +4,7 @@ A benchmark prints JSON lines of its own shape, made for whoever works on what i
 them a figure is. Newer benchmarks print figures themselves and need none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,15 +59,18 @@ def spread(name: str, words: str, unit: str, value: str, **where: object) -> Pic
     return Pick(name, words, unit, where, f"{value}.median", f"{value}.min", f"{value}.max")
 
 
-def _decode(name: str, words: str, case: str) -> Pick:
-    where = {"case": case}
-    return Pick(
-        f"decode.{name}", words, "envelopes/s", where, "median_per_s", "min_per_s", "max_per_s"
+def _cases(
+    group: str, unit: str, value: str, low: str = "", high: str = ""
+) -> Callable[[str, str, str], Pick]:
+    """Return how the picks of lines are made that differ by their ``case``: of a name, words, and the case."""
+    return lambda name, words, case: Pick(
+        f"{group}.{name}", words, unit, {"case": case}, value, low, high
     )
 
 
-def _sip(name: str, words: str, case: str) -> Pick:
-    return Pick(f"sip.{name}", words, "ms", {"case": case}, "ms_median", "ms_best", "ms_worst")
+_decode = _cases("decode", "envelopes/s", "median_per_s", "min_per_s", "max_per_s")
+_sip = _cases("sip", "ms", "ms_median", "ms_best", "ms_worst")
+_judge = _cases("judge", "messages/s", "per_s")
 
 
 def ingest(engine: str, suffix: str = "") -> tuple[Pick, ...]:
@@ -109,54 +112,31 @@ _WHOLE_PAGES = {
 
 
 def pages(engine: str) -> tuple[Pick, ...]:
-    queries = (
-        _p95(f"pages.{engine}.{name}", f"{case}: p95, from the median", case)
-        for case, name in _PAGES.items()
-    )
+    p95 = _cases(f"pages.{engine}", "ms", "p95_ms", "p50_ms", "p95_ms")
+    queries = (p95(name, f"{case}: p95, from the median", case) for case, name in _PAGES.items())
     whole = (
-        _p95(f"pages.{engine}.whole.{name}", f"the whole page, {words}: p95", f"page: {name}")
+        p95(f"whole.{name}", f"the whole page, {words}: p95", f"page: {name}")
         for name, words in _WHOLE_PAGES.items()
     )
     return (*queries, *whole)
 
 
-def _p95(name: str, words: str, case: str) -> Pick:
-    return Pick(name, words, "ms", {"case": case}, "p95_ms", "p50_ms", "p95_ms")
-
-
-def _judge(name: str, words: str, case: str) -> Pick:
-    return Pick(f"judge.{name}", words, "messages/s", {"case": case}, "per_s")
-
-
 def _door(name: str, words: str, case: str) -> tuple[Pick, ...]:
-    where = {"case": case}
+    puback = (f"{words}: PUBACK after, p99 from the median", case)
     return (
-        Pick(f"door.{name}.rate", words, "messages/s", where, "per_s"),
-        Pick(
-            f"door.{name}.cpu", f"{words}: the kit's processor a message", "µs", where, "kit_cpu_us"
+        _cases("door", "messages/s", "per_s")(f"{name}.rate", words, case),
+        _cases("door", "µs", "kit_cpu_us")(
+            f"{name}.cpu", f"{words}: the kit's processor a message", case
         ),
-        Pick(
-            f"door.{name}.puback",
-            f"{words}: PUBACK after, p99 from the median",
-            "ms",
-            where,
-            "puback_p99_ms",
-            "puback_p50_ms",
-            "puback_p99_ms",
+        _cases("door", "ms", "puback_p99_ms", "puback_p50_ms", "puback_p99_ms")(
+            f"{name}.puback", *puback
         ),
     )
 
 
-def _share(name: str, words: str, member_name: str) -> Pick:
-    return Pick(
-        f"theft.{name}",
-        words,
-        "share",
-        {"case": "villages with thefts"},
-        f"{member_name}.share",
-        f"{member_name}.low",
-        f"{member_name}.high",
-    )
+def _share(name: str, words: str, of: str) -> Pick:
+    where = {"case": "villages with thefts"}
+    return Pick(f"theft.{name}", words, "share", where, f"{of}.share", f"{of}.low", f"{of}.high")
 
 
 def _soak(name: str, words: str, unit: str = "count") -> Pick:
@@ -164,39 +144,26 @@ def _soak(name: str, words: str, unit: str = "count") -> Pick:
 
 
 def _month(case: str, words: str, unit: str) -> Pick:
-    return Pick(
-        f"month.{case}",
-        words,
-        unit,
-        {"benchmark": "month", "case": case},
-        "last third",
-        "second third",
-        "last third",
-    )
+    where = {"benchmark": "month", "case": case}
+    return Pick(f"month.{case}", words, unit, where, "last third", "second third", "last third")
 
 
+# fmt: off
 DECODE = (
     _decode("example", "the profile's example, ids included", "the profile's example"),
     _decode("stream", "500 meters, 3 registers, every message different", "stream, 3 registers"),
     _decode("seq", "the same with `seq`", "stream, 3 registers, seq"),
     _decode("twelve", "12 registers", "stream, 12 registers"),
+    _decode("full_codes", "3 registers with full codes `1-0:1.8.0*255`", "stream, 3 registers, full codes"),
     _decode(
-        "full_codes",
-        "3 registers with full codes `1-0:1.8.0*255`",
-        "stream, 3 registers, full codes",
-    ),
-    _decode(
-        "unknown",
-        "with a member we do not know: read twice",
-        "stream, 3 registers, an unknown member: read twice",
+        "unknown", "with a member we do not know: read twice",
+        "stream, 3 registers, an unknown member: read twice"
     ),
     _decode("audit", "the audit", "audit of the stream, 3 registers"),
     _decode("rejected", "rejected, one wrong quality", "rejected: a quality that is none"),
     _decode("deep", "rejected, 60,000 deep", "rejected: 60,000 deep"),
     _decode(
-        "twice",
-        "rejected, 64 KB of members that stand twice",
-        "rejected: 64 KB of members that stand twice",
+        "twice", "rejected, 64 KB of members that stand twice", "rejected: 64 KB of members that stand twice"
     ),
 )
 SIP = (
@@ -205,11 +172,7 @@ SIP = (
     _sip("keyring", "a keyring of 80 identities admitted", "load a keyring of 80 identities"),
 )
 JUDGE = (
-    _judge(
-        "door",
-        "at the kit's door: connection, packet id and acknowledgement with each",
-        "at the kit's door",
-    ),
+    _judge("door", "at the kit's door: connection, packet id and acknowledgement with each", "at the kit's door"),
     _judge("broker", "through a broker", "through a broker"),
     _judge("faults", "each with a fault, so that each is audited", "each with a fault"),
 )
@@ -219,96 +182,50 @@ DOOR = (
 )
 WORLD = (
     Pick(
-        "world.message",
-        "a message, from the meter into the store, witness included",
-        "µs",
-        {"case": "village-day, 100 meters at 60 s"},
-        "us_per_message",
+        "world.message", "a message, from the meter into the store, witness included", "µs",
+        {"case": "village-day, 100 meters at 60 s"}, "us_per_message"
     ),
-    Pick(
-        "world.day", "a diced village-day, mean", "s", {"case": "diced village-days"}, "cpu_s_mean"
-    ),
+    Pick("world.day", "a diced village-day, mean", "s", {"case": "diced village-days"}, "cpu_s_mean"),
 )
 LINE = (
     Pick("line.cycle", "a cycle of sixty SDM230s at 9600 Bd", "s", {"baudrate": 9600}, "cycles_s"),
-    Pick(
-        "line.first",
-        "the first cycle, with a sync read each",
-        "s",
-        {"baudrate": 9600},
-        "first_cycle_s",
-    ),
+    Pick("line.first", "the first cycle, with a sync read each", "s", {"baudrate": 9600}, "first_cycle_s"),
 )
 OUTBOX = (
     *(
         spread(
-            f"outbox.append.{meters}",
-            f"made durable, {meters} meters a cycle",
-            "readings/s",
-            "readings_per_s",
-            bench="outbox_append",
-            meters=meters,
+            f"outbox.append.{meters}", f"made durable, {meters} meters a cycle", "readings/s", "readings_per_s",
+            bench="outbox_append", meters=meters
         )
         for meters in (1, 20, 100)
     ),
     spread(
-        "outbox.disk.append",
-        "to the disk for a reading, 20 meters: taken in",
-        "B",
-        "bytes_per_reading_append",
-        bench="outbox_append",
-        meters=20,
+        "outbox.disk.append", "to the disk for a reading, 20 meters: taken in", "B", "bytes_per_reading_append",
+        bench="outbox_append", meters=20
     ),
     spread(
-        "outbox.disk.mark",
-        "and marked as sent",
-        "B",
-        "bytes_per_reading_mark",
-        bench="outbox_append",
-        meters=20,
+        "outbox.disk.mark", "and marked as sent", "B", "bytes_per_reading_mark", bench="outbox_append", meters=20
     ),
     *(
         spread(
-            f"outbox.drain.{window}",
-            f"drained through mosquitto, {window} under way",
-            "envelopes/s",
-            "envelopes_per_s",
-            bench="outbox_drain",
-            window=window,
+            f"outbox.drain.{window}", f"drained through mosquitto, {window} under way", "envelopes/s",
+            "envelopes_per_s", bench="outbox_drain", window=window
         )
         for window in (20, 100)
     ),
-    spread(
-        "outbox.state", "what is in it, at 72,000 entries", "ms", "state_ms", bench="outbox_state"
-    ),
+    spread("outbox.state", "what is in it, at 72,000 entries", "ms", "state_ms", bench="outbox_state"),
 )
 GATEWAY = (
     Pick(
-        "gateway.cpu",
-        "of one core, 100 meters polled each minute",
-        "%",
-        {"meters": 100},
-        "cpu_percent",
-        "cpu_percent_spread.0",
-        "cpu_percent_spread.1",
+        "gateway.cpu", "of one core, 100 meters polled each minute", "%", {"meters": 100}, "cpu_percent",
+        "cpu_percent_spread.0", "cpu_percent_spread.1"
     ),
-    Pick(
-        "gateway.rss",
-        "resident, the greatest",
-        "MB",
-        {"meters": 100},
-        "rss_mb",
-        "rss_mb_first",
-        "rss_mb",
-    ),
+    Pick("gateway.rss", "resident, the greatest", "MB", {"meters": 100}, "rss_mb", "rss_mb_first", "rss_mb"),
 )
 COMMAND = (
     Pick(
-        "command.p50",
-        "a disconnect, from its request to its verified end: median",
-        "ms",
-        {"bench": "command"},
-        "total_ms.p50",
+        "command.p50", "a disconnect, from its request to its verified end: median", "ms", {"bench": "command"},
+        "total_ms.p50"
     ),
     Pick("command.p95", "p95", "ms", {"bench": "command"}, "total_ms.p95"),
     Pick("command.max", "the longest", "ms", {"bench": "command"}, "total_ms.max"),
@@ -317,18 +234,12 @@ THEFT = (
     _share("precision", "of the meters named: energy passed by", "precision"),
     _share("recall", "of the meters that energy passed by: named", "recall"),
     _share(
-        "recall_material",
-        "the same, above 1 % of the feeder's supply",
-        "recall of thefts above 1 % of the supply",
+        "recall_material", "the same, above 1 % of the feeder's supply",
+        "recall of thefts above 1 % of the supply"
     ),
     Pick(
-        "theft.false",
-        "meters falsely named in 100 honest village-months",
-        "",
-        {"case": "honest villages"},
-        "per 100 village-months",
-        "per 100 village-months",
-        "at most (95 %)",
+        "theft.false", "meters falsely named in 100 honest village-months", "", {"case": "honest villages"},
+        "per 100 village-months", "per 100 village-months", "at most (95 %)"
     ),
 )
 MONTH = (
@@ -343,9 +254,6 @@ SOAK = (
     _soak("changed", "changed"),
     _soak("added", "added"),
     _soak("fill_envelopes_per_s", "filled", "envelopes/s"),
-    _soak(
-        "drain_envelopes_per_s",
-        "drained, through broker and head-end into the store",
-        "envelopes/s",
-    ),
+    _soak("drain_envelopes_per_s", "drained, through broker and head-end into the store", "envelopes/s"),
 )
+# fmt: on

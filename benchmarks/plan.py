@@ -1,26 +1,30 @@
 """What `make bench` runs, in which order, and how long that takes (pure)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from benchmarks import picks
 from benchmarks.figures import Figure, figure, read_figure
 from benchmarks.picks import Line, Pick
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Benchmark:
     """One command, run ``turns`` times; without arguments for quick it is left out there."""
 
     name: str
     module: str
+    _: KW_ONLY
     full: Sequence[str] = ()
     quick: Sequence[str] | None = ()
     minutes: float
     quick_minutes: float = 0.5
     picks: Sequence[Pick] = ()
     turns: int = 1
-    needs_postgres: bool = False
+
+    @property
+    def needs_postgres(self) -> bool:
+        return self.name.endswith(".postgres")
 
     def says(self, name: str) -> bool:
         """Whether a figure is one of this benchmark's."""
@@ -58,179 +62,70 @@ def _together(those: Sequence[Figure]) -> Figure:
     )  # fmt: skip
 
 
+_ENGINES = ("sqlite", "postgres")
+
+# fmt: off
 PLAN: Sequence[Benchmark] = (
+    Benchmark("decode", "bench_decode", quick=("3",), minutes=2, picks=picks.DECODE),
+    Benchmark("sip", "bench_sip", minutes=0.2, quick_minutes=0.2, picks=picks.SIP),
+    Benchmark("judge", "bench_judge", full=("60000",), quick=("20000",), minutes=2, turns=3, picks=picks.JUDGE),
     Benchmark(
-        name="decode",
-        module="bench_decode",
-        quick=("3",),
-        minutes=2,
-        picks=picks.DECODE,
+        "door", "bench_door", full=("20000",), quick=("5000",), minutes=3, quick_minutes=0.3, turns=3,
+        picks=picks.DOOR
     ),
+    # A day of a hundred meters takes a minute, and a shorter one says something else.
+    Benchmark("world", "bench_world", quick=None, minutes=4, picks=picks.WORLD),
     Benchmark(
-        name="sip",
-        module="bench_sip",
-        minutes=0.2,
-        quick_minutes=0.2,
-        picks=picks.SIP,
+        "line", "bench_line", full=("60", "5"), quick=("60", "2"), minutes=1.5, quick_minutes=0.7,
+        picks=picks.LINE
     ),
+    Benchmark("outbox", "bench_outbox", quick=("--repeats", "1"), minutes=3, quick_minutes=1, picks=picks.OUTBOX),
     Benchmark(
-        name="judge",
-        module="bench_judge",
-        full=("60000",),
-        quick=("20000",),
-        minutes=2,
-        turns=3,
-        picks=picks.JUDGE,
+        "gateway", "bench_gateway_idle", full=("100", "3"), quick=("100", "1"), minutes=4.3, quick_minutes=2.3,
+        picks=picks.GATEWAY
     ),
-    Benchmark(
-        name="door",
-        module="bench_door",
-        full=("20000",),
-        quick=("5000",),
-        minutes=3,
-        turns=3,
-        quick_minutes=0.3,
-        picks=picks.DOOR,
-    ),
-    Benchmark(
-        name="world",
-        module="bench_world",
-        # A day of a hundred meters takes a minute, and a shorter one says something else.
-        quick=None,
-        minutes=4,
-        picks=picks.WORLD,
-    ),
-    Benchmark(
-        name="line",
-        module="bench_line",
-        full=("60", "5"),
-        quick=("60", "2"),
-        minutes=1.5,
-        quick_minutes=0.7,
-        picks=picks.LINE,
-    ),
-    Benchmark(
-        name="outbox",
-        module="bench_outbox",
-        quick=("--repeats", "1"),
-        minutes=3,
-        quick_minutes=1,
-        picks=picks.OUTBOX,
-    ),
-    Benchmark(
-        name="gateway",
-        module="bench_gateway_idle",
-        full=("100", "3"),
-        quick=("100", "1"),
-        minutes=4.3,
-        quick_minutes=2.3,
-        picks=picks.GATEWAY,
-    ),
-    Benchmark(name="memory", module="bench_memory", minutes=1.5, quick_minutes=1),
-    Benchmark(name="wire", module="bench_wire", minutes=1, quick_minutes=1),
-    Benchmark(
-        name="ingest.sqlite",
-        module="bench_ingest",
-        full=("sqlite", "200000", "3"),
-        quick=("sqlite", "40000", "1"),
-        minutes=1.5,
-        picks=picks.ingest("sqlite"),
-    ),
-    Benchmark(
-        name="ingest.postgres",
-        module="bench_ingest",
-        full=("postgres", "200000", "3"),
-        quick=("postgres", "40000", "1"),
-        minutes=1.5,
-        picks=picks.ingest("postgres"),
-        needs_postgres=True,
-    ),
-    Benchmark(
-        name="ingest_v5.sqlite",
-        module="bench_ingest",
-        full=("sqlite", "200000", "3", "5"),
-        quick=None,
-        minutes=1.5,
-        picks=picks.ingest("sqlite", "_v5"),
-    ),
-    Benchmark(
-        name="ingest_v5.postgres",
-        module="bench_ingest",
-        full=("postgres", "200000", "3", "5"),
-        quick=None,
-        minutes=1.5,
-        picks=picks.ingest("postgres", "_v5"),
-        needs_postgres=True,
-    ),
-    Benchmark(
-        name="peers",
-        module="bench_peers",
-        minutes=14,
-        quick_minutes=3.5,
-        quick=("--messages", "30000", "--repeats", "1", "--kills", "1", "--kill-messages", "20000"),
-    ),
-    Benchmark(
-        name="command",
-        module="bench_command",
-        quick=("--commands", "20"),
-        minutes=2,
-        turns=3,
-        picks=picks.COMMAND,
-    ),
-    Benchmark(
-        name="pages.sqlite",
-        module="bench_pages",
-        full=("sqlite", "--days", "365"),
-        quick=("sqlite", "--days", "37"),
-        minutes=12,
-        quick_minutes=1.5,
-        picks=picks.pages("sqlite"),
-    ),
-    Benchmark(
-        name="pages.postgres",
-        module="bench_pages",
-        full=("postgres", "--days", "365"),
-        quick=None,
-        minutes=12,
-        picks=picks.pages("postgres"),
-        needs_postgres=True,
-    ),
-    Benchmark(
-        name="theft",
-        module="bench_theft",
-        quick=("--villages", "20"),
-        minutes=6,
-        picks=picks.THEFT,
-    ),
-    Benchmark(
-        name="month",
-        module="bench_month",
-        full=("30", "1"),
-        quick=None,
-        minutes=3,
-        picks=picks.MONTH,
-    ),
-    Benchmark(
-        name="soak",
-        module="soak",
-        quick=("--hours", "1"),
-        minutes=8,
-        quick_minutes=0.7,
-        picks=picks.SOAK,
+    Benchmark("memory", "bench_memory", minutes=1.5, quick_minutes=1),
+    Benchmark("wire", "bench_wire", minutes=1, quick_minutes=1),
+    *(
+        Benchmark(
+            f"ingest.{engine}", "bench_ingest", full=(engine, "200000", "3"), quick=(engine, "40000", "1"),
+            minutes=1.5, picks=picks.ingest(engine)
+        )
+        for engine in _ENGINES
     ),
     *(
         Benchmark(
-            name=f"growth.{engine}",
-            module="bench_growth",
-            full=(engine, "--readings", "20000000", "100000000"),
-            quick=(engine, "--readings", "600000", "--repeats", "1", "--messages", "30000"),
-            minutes=minutes,
-            quick_minutes=1.5,
-            needs_postgres=engine == "postgres",
+            f"ingest_311.{engine}", "bench_ingest", full=(engine, "200000", "3", "3.1.1"), quick=None, minutes=1.5,
+            picks=picks.ingest(engine, "_311")
         )
-        for engine, minutes in (("sqlite", 35), ("postgres", 60))
+        for engine in _ENGINES
+    ),
+    Benchmark(
+        "peers", "bench_peers", minutes=14, quick_minutes=3.5,
+        quick=("--messages", "30000", "--repeats", "1", "--kills", "1", "--kill-messages", "20000")
+    ),
+    Benchmark("command", "bench_command", quick=("--commands", "20"), minutes=2, turns=3, picks=picks.COMMAND),
+    Benchmark(
+        "pages.sqlite", "bench_pages", full=("sqlite", "--days", "365"), quick=("sqlite", "--days", "37"),
+        minutes=12, quick_minutes=1.5, picks=picks.pages("sqlite")
+    ),
+    Benchmark(
+        "pages.postgres", "bench_pages", full=("postgres", "--days", "365"), quick=None, minutes=12,
+        picks=picks.pages("postgres")
+    ),
+    Benchmark("theft", "bench_theft", quick=("--villages", "20"), minutes=6, picks=picks.THEFT),
+    Benchmark("month", "bench_month", full=("30", "1"), quick=None, minutes=3, picks=picks.MONTH),
+    Benchmark("soak", "soak", quick=("--hours", "1"), minutes=8, quick_minutes=0.7, picks=picks.SOAK),
+    *(
+        Benchmark(
+            f"growth.{engine}", "bench_growth", full=(engine, "--readings", "20000000", "100000000"),
+            quick=(engine, "--readings", "600000", "--repeats", "1", "--messages", "30000"), minutes=minutes,
+            quick_minutes=1.5
+        )
+        for engine, minutes in zip(_ENGINES, (35, 60), strict=True)
     ),
 )
+# fmt: on
 
 
 def chosen(names: Sequence[str], *, quick: bool, postgres: bool) -> list[Benchmark]:

@@ -1,4 +1,6 @@
-"""A PostgreSQL of the benchmarks' own: as the package sets it up, fsync on, gone afterwards.
+"""A PostgreSQL of the benchmarks' own: as the package sets it up, but for its buffers; fsync on, gone afterwards.
+
+The buffers are a quarter of the memory, as docs/operations.md tells an operator to give it.
 
 Where OPENAMI_BENCH_POSTGRES names a server, that one is measured instead; its databases are made and dropped.
 """
@@ -53,6 +55,7 @@ def postgres_server(directory: Path | None = None) -> Iterator[str | None]:
         with (data / "postgresql.conf").open("a") as conf:
             conf.write(
                 f"listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{folder}'\n"
+                f"shared_buffers = '{_memory_mb() // 4}MB'\n"
             )
         _run(programs / "pg_ctl", "-D", data, "-s", "-w", "-l", data / "server.log", "start")
         try:
@@ -61,6 +64,10 @@ def postgres_server(directory: Path | None = None) -> Iterator[str | None]:
             _run(programs / "pg_ctl", "-D", data, "-s", "-w", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _memory_mb() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from pathlib import Path
 from benchmarks.bench_gateway_idle import Bank
 from benchmarks.processes import resident_mb
 from openami.clock import Clock, SystemClock
+from openami.gateway.config import DATABASE_FILE
 from openami.gateway.driver import PollGroup
-from openami.gateway.main import DATABASE_FILE
 from openami.gateway.outbox import Draft, Kind, OutboxLimits, open_outbox
 from openami.gateway.timekeeping import ClockSource
 from openami.headend.store import Access, Store, Tally

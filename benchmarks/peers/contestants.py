@@ -59,7 +59,7 @@ class Contestant:
 
 def _headend(place: Place) -> Sequence[str | Path]:
     broker = f"mqtt://127.0.0.1:{place.port}"
-    command = (sys.executable, "-m", "openami", "headend", "run", "--mqtt-version", "3.1.1")
+    command = (sys.executable, "-m", "openami", "headend", "run")
     return (*command, "--broker", broker, "--store", place.url)
 
 

@@ -70,9 +70,7 @@ def _opened(path: str) -> sqlite3.Connection:
 
 async def run(port: int, url: str, messages: int | None) -> int:
     """Receive, store, acknowledge; return how many there were."""
-    settings = BrokerSettings(
-        url=f"mqtt://127.0.0.1:{port}", client_id="bench-raw", protocol="3.1.1"
-    )
+    settings = BrokerSettings(url=f"mqtt://127.0.0.1:{port}", client_id="bench-raw")
     seen = 0
     async with raw_store(url) as commit, MqttPort(settings).connect() as connection:
         await connection.subscribe(FILTERS)

@@ -15,11 +15,8 @@ RAW = next(each for each in CONTESTANTS if each.name == "raw_sqlite")
 pytestmark = pytest.mark.broker
 
 
-def test_after_a_kill_nothing_is_lost_and_what_came_twice_is_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(bench_peers, "STILL_S", 0.5)  # 8 s in life
-    assert bench_peers.kill_once(RAW, None, 1_500)["lost"] == 0
+def test_after_a_kill_nothing_is_lost_and_what_came_twice_is_counted() -> None:
+    assert bench_peers.kill_once(RAW, None, 1_500, still_s=0.5)["lost"] == 0
 
 
 async def test_a_message_that_is_not_there_or_there_twice_is_seen(tmp_path: Path) -> None:

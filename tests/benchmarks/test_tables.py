@@ -15,6 +15,7 @@ BENCHMARKS = Path(plan.__file__).parent
 # what they saw.
 NOT_IN_THE_PLAN = {
     "bench_closed",
+    "bench_closing",
     "bench_cluster",
     "bench_failover",
     "bench_link",
