@@ -13,14 +13,14 @@ demo: .venv/ready           ## a village of simulated meters, gateway, broker an
 check: .venv/ready          ## format, lint, types, import contracts, all tests
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/ruff check src tests benchmarks tools
-	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory --jobs 2 types all-tests
 
-types:                      # half a minute of one core, while most of the first tests wait
+types:                      # most of a minute of one core, while tests are collected and the first ones wait
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 all-tests:                  # compiled once, and not by each process; more of those than cores: many tests wait for a clock
-	-$(BIN)/pytest -q -n 0 --collect-only >/dev/null
+	-[ -d tests/__pycache__ ] || $(BIN)/pytest -q -n 0 --collect-only >/dev/null
 	$(BIN)/pytest -q -n 4 --dist loadgroup
 
 test: .venv/ready           ## the tests alone; T=tests/profile for a part

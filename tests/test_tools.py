@@ -50,3 +50,11 @@ def test_a_missing_tool_skips_on_a_laptop_and_fails_where_it_counts(
     monkeypatch.setenv("OPENAMI_REQUIRE_TOOLS", "1")
     with pytest.raises(pytest.fail.Exception):
         require_tool("no-such-program")
+
+
+@pytest.mark.xdist_group("told")
+def test_tests_of_one_group_stay_together(request: pytest.FixtureRequest) -> None:
+    """Not every pytest lets xdist tell them; a browser and a demo in each process are a minute of both cores."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("only `make check` asks for groups")
+    assert request.node.nodeid.endswith("@told"), "pytest and pytest-xdist do not fit together"

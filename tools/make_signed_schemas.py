@@ -44,6 +44,11 @@ _MOMENT: Final[Schema] = {
     "type": "string",
     "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$",
 }
+# When something was measured: a report's registers are readings, which are known by the millisecond.
+_MEASURED: Final[Schema] = {
+    "type": "string",
+    "pattern": _MOMENT["pattern"].replace("Z$", r"(\.[0-9]{1,6})?Z$"),
+}
 _ACT = rf"[{_BASE64URL}]+\.\.[{_BASE64URL}]{{86}}"
 
 
@@ -142,6 +147,7 @@ def made() -> Mapping[str, Schema]:
             _closed(
                 {
                     **_envelope_members(),
+                    "ts": {"$ref": "#/$defs/Measured"},
                     "sessionId": {"$ref": "#/$defs/Id"},
                     "seq": {},
                     "event": {},
@@ -160,7 +166,7 @@ def made() -> Mapping[str, Schema]:
                 },
                 optional=("sessionId", "seq", "event"),
             ),
-            ("Id", "Moment", "Signature", "SignedRegister", "Nonce"),
+            ("Id", "Measured", "Signature", "SignedRegister", "Nonce"),
         ),
         "statement": _document(
             "statement",
@@ -294,6 +300,7 @@ _BODY: Final[Schema] = {
 _DEFINITIONS: Final[Mapping[str, Schema]] = {
     "Id": {"type": "string", "pattern": f"^{ID_PATTERN}$"},
     "Moment": _MOMENT,
+    "Measured": _MEASURED,
     "Nonce": {"type": "string", "minLength": 1, "maxLength": 22},
     "Signature": {
         "type": "string",

@@ -14,7 +14,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -200,9 +200,9 @@ MUTANTS: Final = (
         "the head-end acknowledges, and then commits",
         3,
         "headend/uplink.py",
-        "        tally = await self._intake.commit(decisions) if decisions else Tally()\n",
-        "        connection.acknowledge(batch)\n"
-        "        tally = await self._intake.commit(decisions) if decisions else Tally()\n",
+        "            tally = await self._intake.commit(decisions)\n",
+        "            connection.acknowledge(batch)\n"
+        "            tally = await self._intake.commit(decisions)\n",
         0,
     ),
     Mutant(
@@ -332,9 +332,14 @@ def lived(name: str, story: str, seeds: Sequence[int]) -> list[Verdict]:
     return [Verdict(*json.loads(line)) for line in done.stdout.splitlines()]
 
 
-def survivors(mutants: Sequence[Mutant] = MUTANTS) -> list[str]:
-    """Return a sentence for each mutant that its seed does not convict, and each seed that convicts the honest."""
-    stories = sorted({(mutant.story, mutant.seed) for mutant in mutants})
+def survivors(
+    mutants: Sequence[Mutant] = MUTANTS, *, known_honest: Collection[tuple[str, int]] = ()
+) -> list[str]:
+    """Return a sentence for each mutant that its seed does not convict, and each seed that convicts the honest.
+
+    Stories and seeds that are lived with every line in place elsewhere need not be here.
+    """
+    stories = sorted({(mutant.story, mutant.seed) for mutant in mutants}.difference(known_honest))
     honest = [("", story, [seed]) for story, seed in stories]
     work = [*honest, *((each.name, each.story, [each.seed]) for each in mutants)]
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -44,6 +44,7 @@ _is_code = re.compile(r"\.(py|pyc|pyi)$").search
 _SAID: Final = {
     "iotcore": "MIT",
     "jinja2": "BSD-3-Clause",
+    "mqtt5": "BSD-3-Clause",
     "protobuf": "BSD-3-Clause",
     "pyserial": "BSD-3-Clause",
     "reportlab": "BSD-3-Clause",

@@ -21,8 +21,9 @@ from openami.gateway.on_change import GroupReport
 from openami.gateway.outbox import OutboxLimits
 from openami.gateway.uplink import UplinkSettings
 from openami.headend.accounts.proxy import ProxyAuthSettings
-from openami.headend.config import CompletenessSettings, WorkersSettings
+from openami.headend.completeness import CompletenessSettings
 from openami.headend.listening import WebSettings
+from openami.headend.worker_settings import WorkersSettings
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import Code
 from openami.profile.requirements import requirements
@@ -48,21 +49,22 @@ def commands(group: click.Group, *path: str) -> list[tuple[str, ...]]:
     return found
 
 
-@pytest.mark.parametrize("command", commands(main), ids=" ".join)
-def test_every_command_is_documented(command: tuple[str, ...]) -> None:
+def test_every_command_is_documented() -> None:
     pages = sorted(DOCS.glob("*.md"))
     said = text_of("README.md", *(f"docs/{page.name}" for page in pages))
-    assert f"openami {' '.join(command)}" in said
+    all_of_them = [f"openami {' '.join(command)}" for command in commands(main)]
+    assert len(all_of_them) > 50
+    assert [command for command in all_of_them if command not in said] == []
 
 
-@pytest.mark.parametrize("code", list(Code))
-def test_every_code_is_documented(code: Code) -> None:
-    assert f"`{code}`" in text_of("docs/profile.md")
+def test_every_code_is_documented() -> None:
+    said = text_of("docs/profile.md")
+    assert [code for code in Code if f"`{code}`" not in said] == []
 
 
-@pytest.mark.parametrize("reason", list(Reason))
-def test_every_reason_of_the_bridge_is_documented(reason: Reason) -> None:
-    assert f"`{reason.value}`" in text_of("docs/bridge.md")
+def test_every_reason_of_the_bridge_is_documented() -> None:
+    said = text_of("docs/bridge.md")
+    assert [reason for reason in Reason if f"`{reason.value}`" not in said] == []
 
 
 def test_every_requirement_is_documented() -> None:
@@ -100,12 +102,12 @@ SETTINGS = (
 )
 
 
-@pytest.mark.parametrize(
-    ("page", "key"),
-    [(page, field.name) for page, kind in SETTINGS for field in msgspec.structs.fields(kind)],
-)
-def test_every_setting_is_documented(page: str, key: str) -> None:
-    assert f"`{key}`" in text_of(page)
+@pytest.mark.parametrize(("page", "kind"), SETTINGS)
+def test_every_setting_is_documented(page: str, kind: type[msgspec.Struct]) -> None:
+    said = text_of(page)
+    keys = [field.name for field in msgspec.structs.fields(kind)]
+    assert keys
+    assert [key for key in keys if f"`{key}`" not in said] == []
 
 
 def test_every_decision_that_is_cited_exists() -> None:
@@ -126,11 +128,19 @@ def test_every_decision_record_is_in_the_index() -> None:
         assert parts == ["Context", "Options", "Choice", "What would change it"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+def test_links_lead_somewhere() -> None:
+    links = [
+        (page, target)
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+        if "://" not in target
+    ]
+    assert len(links) > 100
+    assert [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page, target in links
+        if not (page.parent / target).exists()
+    ] == []
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-import pytest
+from tests.cases import in_one_test
 
 import openami
 from openami.profile import decode_envelope
@@ -19,7 +19,10 @@ def test_the_places_are_numbered_and_counted() -> None:
     assert f"{len(ROWS)} places." in TEXT
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+each_row = in_one_test(ROWS, name=lambda row: f"place {row[0]}")
+
+
+@each_row
 def test_a_place_names_tests_that_exist(row: tuple[str, ...]) -> None:
     links = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row[3])
     assert links
@@ -28,7 +31,7 @@ def test_a_place_names_tests_that_exist(row: tuple[str, ...]) -> None:
         assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.MULTILINE), name
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+@each_row
 def test_a_place_leads_into_the_proposal(row: tuple[str, ...]) -> None:
     section = re.match(r"§(\d): ", row[4])
     assert section, row[4]

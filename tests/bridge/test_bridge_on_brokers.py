@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -184,6 +185,26 @@ def unsent(stage: Stage) -> int:
         return count
 
 
+def scraped(stage: Stage) -> dict[str, float]:
+    """Return the metrics' values, summed over labels."""
+    with urllib.request.urlopen(f"http://{stage.config.metrics}/metrics", timeout=WAIT_S) as answer:
+        text = answer.read().decode()
+    values: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            values[sample.name] = values.get(sample.name, 0.0) + sample.value
+            assert "DDS-1000" not in sample.labels.values()
+    return values
+
+
+async def counted(stage: Stage, name: str, count: int) -> None:
+    """Wait until a metric says so much: what it counts is done a moment before, and never more."""
+    async with asyncio.timeout(WAIT_S):
+        while (said := (await asyncio.to_thread(scraped, stage)).get(name, 0)) < count:
+            await asyncio.sleep(0.02)
+    assert said == count
+
+
 def envelope_of(delivery: Delivery) -> Envelope:
     return decode_envelope(delivery.payload)
 
@@ -257,8 +278,7 @@ async def test_a_message_the_broker_refuses_is_set_aside_and_the_others_go(stage
         (delivery,) = await received(kit, 1)
         assert "/pole-7/" in delivery.topic
         await until(lambda: unsent(stage) == 1)
-        families = await asyncio.to_thread(scraped, stage)
-    assert families["openami_bridge_refused_messages_total"] == 1
+        await counted(stage, "openami_bridge_refused_messages_total", 1)
 
 
 # --- nothing goes south ---------------------------------------------------------------------------
@@ -322,12 +342,11 @@ async def test_commands_are_told_once_an_hour_and_only_for_meters_of_the_map(sta
         for _ in range(50):
             await head_end.publish(topic.format("DDS-1000"), b"x")
             await head_end.publish(topic.format("somebody-else"), b"x")
+        await counted(stage, "openami_bridge_commands_refused_total", 100)
         stage.clock.advance(3601)
         await head_end.publish(topic.format("DDS-1000"), b"x")
         told = await received(head_end, 2)
-        await asyncio.sleep(0.2)
-        families = await asyncio.to_thread(scraped, stage)
-    assert families["openami_bridge_commands_refused_total"] == 101
+        await counted(stage, "openami_bridge_commands_refused_total", 101)
     assert len({envelope_of(each).event.event_id for each in told}) == 2  # type: ignore[union-attr]
 
 
@@ -375,20 +394,6 @@ async def test_the_documented_access_list_lets_nobody_command(
 
 
 # --- the program ----------------------------------------------------------------------------------
-
-
-def scraped(stage: Stage) -> dict[str, float]:
-    """Return the metrics' values, summed over labels."""
-    import urllib.request
-
-    with urllib.request.urlopen(f"http://{stage.config.metrics}/metrics", timeout=WAIT_S) as answer:
-        text = answer.read().decode()
-    values: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            values[sample.name] = values.get(sample.name, 0.0) + sample.value
-            assert "DDS-1000" not in sample.labels.values()
-    return values
 
 
 async def test_the_program_tells_each_message_as_json_and_ends_clean(stage: Stage) -> None:
@@ -453,11 +458,7 @@ async def test_a_machine_whose_clock_was_never_set_publishes_nothing(stage: Stag
     stage.clock.set(datetime(1970, 1, 1, 0, 5, tzinfo=UTC), synchronised=False)
     async with stage.bridge():
         stage.publish_south(f"openami/{POLE}/meter_0", as_payload(meter(1000)))
-        async with asyncio.timeout(WAIT_S):
-            while (await asyncio.to_thread(scraped, stage))[
-                "openami_bridge_received_messages_total"
-            ] < 1:
-                await asyncio.sleep(0.05)
+        await counted(stage, "openami_bridge_received_messages_total", 1)
         assert unsent(stage) == 0
         stage.clock.set(SystemClock().now(), synchronised=True)
         async with stage.listening("observer", "openami/v1/#") as kit:

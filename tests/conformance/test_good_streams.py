@@ -501,3 +501,24 @@ def test_one_bad_gateway_among_good_ones_is_named() -> None:
     assert finding.broken_by == ("feeder-north/pole-2",)
     assert judgement.subject.names == ("feeder-north/pole-1", "feeder-north/pole-2")
     assert stream.now - BEGAN > INTERVAL
+
+
+@pytest.mark.parametrize(
+    ("before_ms", "verdict"), [(100, "passed"), (-100, "warning")], ids=["before", "after"]
+)
+def test_a_reading_of_just_before_a_forged_command_is_not_its_doing(
+    before_ms: int, verdict: str
+) -> None:
+    """It comes after the command, and was measured in the same second."""
+    stream = good_gateway()
+    stream.relay(connected=True)
+    stream.now = stream.now.replace(microsecond=500_000)
+    stream.begin(Act.COMMAND_BADLY_SIGNED, METER)
+    sent_at = stream.now
+    stream.send(command_topic(), as_bytes(stream.command()), Act.COMMAND_BADLY_SIGNED)
+    off = registers_with("96.11.1", value="disconnected")
+    measured_at = sent_at - timedelta(milliseconds=before_ms)
+    stream.telemetry(ts=utc_text(measured_at), registers=off)
+    stream.telemetry(ts=utc_text(sent_at + timedelta(milliseconds=200)))
+    stream.end(Act.COMMAND_BADLY_SIGNED)
+    assert verdicts(judged(stream))["OA-CMD-001"] == verdict

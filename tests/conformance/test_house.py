@@ -24,7 +24,8 @@ from openami.conformance.credentials import USERNAME
 from openami.conformance.hook import Hook
 from openami.conformance.house import House, HouseError, HouseSettings, instructions, open_house
 from openami.conformance.judgement import Kind
-from openami.conformance.observation import Act
+from openami.conformance.mqtt_packets import TOPIC_ALIASES_MAX
+from openami.conformance.observation import Act, Published
 from openami.conformance.played_gateway import METERS, Answer, PlayedGateway
 from openami.conformance.playing import play
 from openami.mqtt.client import MqttPort
@@ -404,3 +405,34 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
             async with open_house(settings, SystemClock()):
                 pass
     assert "--port" in refused.value.remedy
+
+
+async def test_a_gateway_of_many_meters_may_say_each_topic_once(tmp_path: Path) -> None:
+    require_tool("mosquitto")
+    told: list[Published] = []
+    settings = HouseSettings(
+        kind="gateway",
+        host="localhost",
+        port=0,
+        plain_port=None,
+        directory=tmp_path / "kit",
+        name=NAME,
+        brokers=("mosquitto",),
+    )
+
+    def witness(observation: object) -> None:
+        if isinstance(observation, Published):
+            told.append(observation)
+
+    topics = [f"openami/v1/{NAME}/meter/M-{n:03d}/telemetry" for n in range(TOPIC_ALIASES_MAX)]
+    async with (
+        open_house(settings, SystemClock(), witness=witness) as opened,
+        MqttPort(by_password(opened)).connect() as gateway,
+    ):
+        for topic in (*topics, *topics):
+            await gateway.publish(topic, b"{}")
+    first, again = told[: len(topics)], told[len(topics) :]
+    assert [each.topic for each in again] == topics, "the door knows what each alias stands for"
+    assert {a.wire_bytes - b.wire_bytes for a, b in zip(first, again, strict=True)} == {
+        len(topics[0])
+    }

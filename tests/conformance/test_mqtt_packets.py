@@ -180,6 +180,9 @@ def test_a_packet_may_be_so_large_and_one_byte_larger_is_refused_before_it_is_th
         read(b"\x30" + number(PACKET_BYTES_MAX - head + 1))
 
 
+FIRST = b"\x23\x00\x01"
+
+
 def test_bounds_of_filters_and_aliases() -> None:
     assert len(read(subscribe(*[("a", 0)] * FILTERS_MAX))) == 1
     with pytest.raises(PacketError, match="filters"):
@@ -190,6 +193,10 @@ def test_bounds_of_filters_and_aliases() -> None:
     assert len(read(publish("t", b"", properties=last), level=5)) == 1
     with pytest.raises(PacketError, match="granted"):
         read(publish("t", b"", properties=beyond), level=5)
+    longest = "t" * 65_535
+    assert len(read(publish(longest, b"", properties=last), level=5)) == 1
+    with pytest.raises(PacketError, match="65,536 characters of topics"):
+        read(publish(longest, b"", properties=last), publish("tt", b"", properties=FIRST), level=5)
 
 
 @given(st.binary(max_size=200), st.sampled_from([None, 4, 5]))

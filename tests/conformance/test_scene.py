@@ -55,6 +55,14 @@ def test_a_relay_is_where_its_last_good_reading_says(code: str) -> None:
     assert (meter.relay, meter.relay_measured_at) == ("disconnected", NOW + timedelta(seconds=9))
 
 
+def test_a_report_tells_where_a_relay_is_and_is_no_look_at_it() -> None:
+    scene = Scene()
+    scene.see(reading("connected"))
+    scene.see(reading("disconnected", after_s=5, leaf="event"))
+    meter = scene.meters[M1]
+    assert (meter.relay, meter.relay_measured_at) == ("disconnected", NOW)
+
+
 def test_an_interval_is_that_of_the_measurements_however_they_come() -> None:
     scene = Scene()
     for after_s in (0, 10):

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import xmlschema
 from click.testing import CliRunner, Result
+from tests.cases import in_one_test
 from tests.profile.vectors import vectors as read_vectors
 
 from openami.cli import main
@@ -65,7 +66,7 @@ def test_every_case_says_whose_word_it_holds() -> None:
 # --- the verdict ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("id_", VECTORS)
+@in_one_test(VECTORS)
 def test_our_own_library_is_right(id_: str) -> None:
     outcome = judged(VECTORS[id_], answer(VECTORS[id_].question(1)))
     assert (outcome.result, outcome.verdict) == ("right", "passed"), outcome

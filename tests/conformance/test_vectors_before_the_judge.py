@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-import pytest
+from tests.cases import in_one_test
 from tests.conformance.streams import broken
 from tests.profile.vectors import Vector, vectors
 
@@ -24,16 +24,12 @@ def broken_by(vector: Vector) -> set[str]:
     return broken(judge.judgement(at))
 
 
-@pytest.mark.parametrize(
-    "vector", vectors("telemetry", "event", verdict="y_"), ids=lambda each: each.name
-)
+@in_one_test(vectors("telemetry", "event", verdict="y_"), name=lambda each: each.name)
 def test_what_must_be_accepted_breaks_nothing(vector: Vector) -> None:
     assert broken_by(vector) <= WARNED_OF
 
 
-@pytest.mark.parametrize(
-    "vector", vectors("telemetry", "event", verdict="n_"), ids=lambda each: each.name
-)
+@in_one_test(vectors("telemetry", "event", verdict="n_"), name=lambda each: each.name)
 def test_what_must_be_rejected_is_broken_under_the_number_of_the_vector(vector: Vector) -> None:
     number = vector.result["requirement"]
     if number == "OA-TOP-005":
@@ -43,6 +39,6 @@ def test_what_must_be_rejected_is_broken_under_the_number_of_the_vector(vector: 
     assert number in broken_by(vector)
 
 
-@pytest.mark.parametrize("vector", vectors("event"), ids=lambda each: each.name)
+@in_one_test(vectors("event"), name=lambda each: each.name)
 def test_an_event_is_never_failed_for_its_payload(vector: Vector) -> None:
     assert not {each for each in broken_by(vector) if requirements()[each].is_profile}

@@ -13,15 +13,15 @@ from typing import Any
 
 from msgspec.structs import replace
 from tests.conftest import StartMosquitto
-from tests.headend.program import openami
+from tests.headend.program import openami_process
 from tests.keys.villages import client_file
 from tests.mosquitto import Mosquitto
 
 from openami.clock import SystemClock
 from openami.gateway.driver import RelayPosition
-from openami.headend.config import SESSION
 from openami.headend.village import HES
 from openami.headend.village import Village as OperatorVillage
+from openami.headend.worker_settings import SESSION
 from openami.mqtt.broker_rights import BrokerRights, mosquitto_acl, mosquitto_conf
 from openami.mqtt.client import MqttPort
 from openami.mqtt.port import Connection
@@ -90,7 +90,9 @@ class System:
 
     async def run(self, *words: str, code: int = 0) -> str:
         """Run a command of the command line on this store."""
-        return await asyncio.to_thread(openami, *words, "--store", self.store_url, code=code)
+        return await asyncio.to_thread(
+            openami_process, *words, "--store", self.store_url, code=code
+        )
 
     async def run_json(self, *words: str, code: int = 0) -> dict[str, Any]:
         """Run a command that prints one object."""

@@ -12,7 +12,7 @@ from tests.gateway.clock_double import START, ClockDouble
 from tests.gateway.outbox_samples import telemetry
 from tests.gateway.pole import openami
 from tests.headend.program import head_end
-from tests.headend.program import openami as openami_ended
+from tests.headend.program import openami_process as openami_ended
 from tests.headend.village_keys import FEEDER, GATEWAY, keyring, write_key, write_roots
 
 from openami.clock import SystemClock

@@ -108,7 +108,7 @@ async def intervals_unread(store: HeadEndStore, outbox: Path) -> int:
     for meter, obis, told in sorted(taken_in(outbox), key=lambda identity: identity[2]):
         ts = datetime.fromisoformat(told)
         if obis == BILLING_REGISTER and ts.date() == last.date() and ts <= last:
-            arrivals[meter].append(Arrival(to_ms(ts), lag_ms=0, quality=Quality.GOOD))
+            arrivals[meter].append(Arrival(to_ms(ts), lag_minutes=0, quality=Quality.GOOD))
     return missed(
         account(
             (FEEDER_ID, "", meter),

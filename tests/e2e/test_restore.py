@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import StartMosquitto
 from tests.e2e.commanded import commanded_village, until
-from tests.headend.program import openami
+from tests.headend.program import openami_process
 
 from openami.gateway.driver import RelayPosition
 
@@ -64,7 +64,13 @@ async def test_an_older_state_goes_on_without_switching_twice_and_gets_back_what
             old.with_name(old.name + end).unlink(missing_ok=True)
         row = json.loads(
             await asyncio.to_thread(
-                openami, "headend", "restore", str(backup), "--store", system.store_url, "--json"
+                openami_process,
+                "headend",
+                "restore",
+                str(backup),
+                "--store",
+                system.store_url,
+                "--json",
             )
         )
         assert row["commandsUnknown"] == 1

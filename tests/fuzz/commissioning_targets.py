@@ -26,7 +26,7 @@ from openami.gateway.commissioning.web import Walk
 from openami.gateway.config import load_config
 from openami.gateway.database import open_database
 from openami.gateway.driver import MeterSilent, RawReading
-from openami.gateway.main import InstalledDrivers
+from openami.gateway.installed_drivers import InstalledDrivers
 from openami.gateway.metrics import GatewayMetrics
 from openami.gateway.snapshot import Snapshot
 from openami.gateway.status import WALK_HEADERS, TakeSnapshot, status_app

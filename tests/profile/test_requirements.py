@@ -4,10 +4,11 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.cases import in_one_test
 
 import openami
 from openami import spec
@@ -19,6 +20,7 @@ DECISIONS = SOURCE.parent.parent / "docs" / "decisions"
 RAISED = ("topic", "message", "register list", "ingest", "publish")
 
 
+@cache
 def used_in_code() -> set[str]:
     """Return the numbers that stand in the package's code."""
     return {
@@ -60,7 +62,10 @@ def test_every_code_belongs_to_a_requirement() -> None:
     assert {code for each in requirements().values() for code in each.codes} == set(Code)
 
 
-@pytest.mark.parametrize("requirement", requirements().values(), ids=lambda each: each.id)
+each_requirement = in_one_test(requirements().values(), name=lambda each: each.id)
+
+
+@each_requirement
 def test_a_requirement_says_whose_word_it_is(requirement: Requirement) -> None:
     if requirement.source == "profile":
         assert requirement.place is not None
@@ -71,21 +76,21 @@ def test_a_requirement_says_whose_word_it_is(requirement: Requirement) -> None:
         assert len(list(DECISIONS.glob(f"{number}-*.md"))) == 1
 
 
-@pytest.mark.parametrize("requirement", requirements().values(), ids=lambda each: each.id)
+@each_requirement
 def test_a_requirement_is_one_sentence_with_a_remedy(requirement: Requirement) -> None:
     assert requirement.text.endswith(".")
     assert requirement.remedy.endswith(".")
     assert not re.search(r"\. [A-Z]", requirement.text)
 
 
-@pytest.mark.parametrize("requirement", requirements().values(), ids=lambda each: each.id)
+@each_requirement
 def test_what_is_said_to_be_judged_is_raised_by_code(requirement: Requirement) -> None:
     if requirement.codes and requirement.judged in RAISED:
         # The event topic's is the same fault as on the telemetry topic, under the same number.
         assert requirement.id in used_in_code() or requirement.id == "OA-EVT-001"
 
 
-@pytest.mark.parametrize("requirement", requirements().values(), ids=lambda each: each.id)
+@each_requirement
 def test_a_requirement_says_in_a_sentence_how_it_is_judged(requirement: Requirement) -> None:
     for sentence in (requirement.how, requirement.exercise):
         assert not sentence or sentence.endswith(".")
@@ -94,7 +99,7 @@ def test_a_requirement_says_in_a_sentence_how_it_is_judged(requirement: Requirem
     assert set(requirement.core) <= set(requirement.of)
 
 
-@pytest.mark.parametrize("requirement", requirements().values(), ids=lambda each: each.id)
+@each_requirement
 def test_the_core_is_the_profiles_own_word(requirement: Requirement) -> None:
     """Nobody is kept from conforming by a decision of ours (decision 0045)."""
     if requirement.core:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from tests.cases import in_one_test
 from tests.profile.messages import (
     EXAMPLE,
     codes,
@@ -150,10 +151,7 @@ def test_schema_and_decoder_have_one_verdict_on_spoilt_messages(
     event(agree(spoil_tokens(payload, token, chance)))
 
 
-@pytest.mark.parametrize(
-    "vector",
-    [pytest.param(v, id=f"{v.kind}/{v.name}") for v in vectors("telemetry", "event")],
-)
+@in_one_test(vectors("telemetry", "event"), name=lambda v: f"{v.kind}/{v.name}")
 def test_schema_and_decoder_have_one_verdict_on_the_vectors(vector: Any) -> None:
     agree(vector.payload)
 

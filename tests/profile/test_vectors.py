@@ -1,9 +1,11 @@
 """The vectors hold for our own decoder, audit and head-end; and they are fit to judge others."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 
 import pytest
+from tests.cases import in_one_test
 from tests.profile.vectors import Vector, vectors
 
 from openami import spec
@@ -28,12 +30,10 @@ USUAL_CLOCK = "2026-06-22T14:31:00Z"
 MESSAGES = ("telemetry", "event")
 
 
-def each(*kinds: str, verdict: str = "") -> pytest.MarkDecorator:
-    found = vectors(*kinds, verdict=verdict)
-    assert found
-    return pytest.mark.parametrize(
-        "vector", [pytest.param(v, id=f"{v.kind}/{v.name}") for v in found]
-    )
+def each(
+    *kinds: str, verdict: str = ""
+) -> Callable[[Callable[[Vector], None]], Callable[[], None]]:
+    return in_one_test(vectors(*kinds, verdict=verdict), name=lambda v: f"{v.kind}/{v.name}")
 
 
 def received(vector: Vector) -> Message:

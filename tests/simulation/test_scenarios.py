@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from openami.config_file import CONFIG_BYTES_MAX
 from openami.simulator.world.faults import Fault, PowerCut, dice_faults, ends_at_h, kind_of
 from openami.simulator.world.scenario import (
-    SCENARIO_BYTES_MAX,
     ScenarioError,
     diced_village,
     load_scenario,
@@ -57,10 +57,10 @@ def test_a_story_nobody_wrote_names_those_there_are() -> None:
 
 def test_a_file_too_large_for_a_story_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "large.toml"
-    file.write_bytes(b"#" * SCENARIO_BYTES_MAX)
+    file.write_bytes(b"#" * CONFIG_BYTES_MAX)
     with pytest.raises(ScenarioError, match="title"):
         load_scenario(str(file))
-    file.write_bytes(b"#" * (SCENARIO_BYTES_MAX + 1))
+    file.write_bytes(b"#" * (CONFIG_BYTES_MAX + 1))
     with pytest.raises(ScenarioError, match="more than"):
         load_scenario(str(file))
 

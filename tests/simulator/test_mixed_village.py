@@ -10,7 +10,7 @@ import pytest
 from openami.clock import SystemClock
 from openami.gateway.config import load_config
 from openami.gateway.driver import RelayPosition
-from openami.gateway.main import InstalledDrivers
+from openami.gateway.installed_drivers import InstalledDrivers
 from openami.headend.store import Reading
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import FeederId, GatewayId, MeterSerial, Obis, Quality

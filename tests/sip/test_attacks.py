@@ -1,13 +1,13 @@
 """Every attack is refused with its code, and its honest twin is not refused at all."""
 
-import pytest
+from tests.cases import in_one_test
 from tests.sip.attacks import ATTACKS, Attack
 from tests.sip.village import MOVED, Village
 
-EACH = pytest.mark.parametrize("attack", [pytest.param(a, id=f"{a.row} {a.what}") for a in ATTACKS])
+each_attack = in_one_test(ATTACKS, name=lambda attack: f"{attack.row} {attack.what}")
 
 
-@EACH
+@each_attack
 def test_the_attack_comes_to_nothing(attack: Attack) -> None:
     village = Village(ready=attack.ready)
     before = len(village.pole.movements)
@@ -17,7 +17,7 @@ def test_the_attack_comes_to_nothing(attack: Attack) -> None:
         assert len(digests) == len(set(digests)) >= before
 
 
-@EACH
+@each_attack
 def test_its_honest_twin_is_not_refused(attack: Attack) -> None:
     assert attack.play(Village(ready=attack.ready), False) == attack.twin
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.cases import in_one_test
 from tests.sip.test_known_answers import (
     ACCEPT,
     COMMAND,
@@ -73,7 +74,7 @@ def test_the_checks_are_in_the_order_of_the_code() -> None:
     assert numbers == list(range(1, 13))
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.stem)
+@in_one_test(RECORDS, name=lambda record: record.stem)
 def test_a_decision_record_has_its_four_parts(record: Path) -> None:
     text = record.read_text()
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [

@@ -1,8 +1,10 @@
 """The bytes of docs/sip.md, and the vectors others can test themselves with."""
 
 import json
+from collections.abc import Callable
 
 import pytest
+from tests.cases import in_one_test
 from tests.profile.vectors import Vector, vectors
 from tests.sip.known import NONCE, command, judged, session
 from tests.sip.make_vectors import made
@@ -69,10 +71,9 @@ def test_a_command_and_its_act() -> None:
 # --- the vectors -------------------------------------------------------------------------------------
 
 
-def each(verdict: str) -> pytest.MarkDecorator:
+def each(verdict: str) -> Callable[[Callable[[Vector], None]], Callable[[], None]]:
     found = vectors("session", "command", verdict=verdict)
-    assert found
-    return pytest.mark.parametrize("vector", [pytest.param(v, id=v.content["id"]) for v in found])
+    return in_one_test(found, name=lambda v: str(v.content["id"]))
 
 
 @each("y_")

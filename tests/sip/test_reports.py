@@ -6,10 +6,12 @@ Row by row as in ``attacks``: hostile, then honest, with nothing else different.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.headend.new_store import new_store
 from tests.sip.attacks import having, lacking
 from tests.sip.village import (
     ANNA,
@@ -33,8 +35,10 @@ from tests.sip.village import (
     seconds,
 )
 
+from openami.headend.ingest import Message, ingest
 from openami.headend.sessions import LedgerSession, heard
-from openami.profile import EventTopic, FeederId, GatewayId, MeterSerial
+from openami.headend.store.open import open_store
+from openami.profile import EventTopic, FeederId, GatewayId, MeterSerial, shipped_catalogue
 from openami.sip.actions import Role
 from openami.sip.acts import ActType, verified_acts
 from openami.sip.canonical import read_document
@@ -62,7 +66,7 @@ def keyring(feeder: str = FEEDER) -> Keyring:
     )
 
 
-def report() -> dict[str, Any]:
+def report(state: str = "connected", ts: datetime = START) -> dict[str, Any]:
     return report_members(
         TOPIC,
         session_id="sip-1",
@@ -72,8 +76,8 @@ def report() -> dict[str, Any]:
         status=ReportStatus.DONE,
         code=CODE_OK,
         nonce="AAECAwQFBgcICQoLDA0ODw",
-        registers=[{"obis": "96.11.1", "value": "connected", "unit": "enum", "quality": "good"}],
-        ts=START,
+        registers=[{"obis": "96.11.1", "value": state, "unit": "enum", "quality": "good"}],
+        ts=ts,
     )
 
 
@@ -95,6 +99,29 @@ def test_an_honest_report_is_read() -> None:
     assert (found.command_digest, found.status, found.code) == (DIGEST, ReportStatus.DONE, "OK")
     assert found.registers[0]["value"] == "connected"
     assert found.nonce == "AAECAwQFBgcICQoLDA0ODw"
+
+
+@pytest.mark.parametrize(
+    ("told", "microseconds"),
+    [(".7Z", 700_000), (".250Z", 250_000), (".123456Z", 123_456), ("Z", 0)],
+)
+def test_a_report_says_when_it_measured_to_the_millisecond_or_to_the_second(
+    told: str, microseconds: int
+) -> None:
+    found = read({**report(), "ts": f"2026-06-22T14:30:05{told}"}, POLE)
+    assert found.ts == datetime(2026, 6, 22, 14, 30, 5, microseconds, tzinfo=UTC)
+
+
+async def test_two_states_of_a_relay_within_a_second_are_two_readings(tmp_path: Path) -> None:
+    async with open_store(new_store(tmp_path / "headend.db")) as store:
+        for state, millisecond in (("disconnected", 100), ("connected", 900)):
+            at = START.replace(microsecond=1000 * millisecond)
+            payload = printed(report(state, at))
+            message = Message(str(TOPIC), payload, at + timedelta(seconds=1))
+            await store.commit([ingest(message, catalogue=shipped_catalogue())])
+        assert await store.conflicts(TOPIC.feeder_id, TOPIC.meter_serial) == []
+        [latest] = await store.latest(TOPIC.feeder_id, TOPIC.meter_serial)
+        assert (latest.value, latest.ts) == ("connected", START.replace(microsecond=900_000))
 
 
 def test_a_tickets_report_is_read() -> None:
@@ -120,6 +147,9 @@ MEMBERS: Final = [
     ("a register's quality a list", having("registers/0/quality", [])),
     ("schemaVersion 0.2", having("schemaVersion", "0.2")),
     ("a time without zone", having("ts", "2026-06-22T14:30:05")),
+    ("a time of seven decimals", having("ts", "2026-06-22T14:30:05.1234567Z")),
+    ("a time of no decimals", having("ts", "2026-06-22T14:30:05.Z")),
+    ("a time of no day", having("ts", "2026-06-31T14:30:05.250Z")),
     ("a session's id that is a list", having("sessionId", ["sip-1"])),
     ("report a string", having("report", "done")),
     ("a member too many in report", having("report/why", "x")),

@@ -6,6 +6,7 @@ from typing import Any
 
 import jcs  # type: ignore[import-untyped]
 import pytest
+from tests.cases import in_one_test
 from tests.sip.attacks import NOT_CANONICAL, SMALL_ORDER
 from tests.sip.village import HES, key
 
@@ -41,7 +42,7 @@ def test_rfc_8037_thumbprint() -> None:
 
 WYCHEPROOF = load("wycheproof_ed25519_test.json")
 CASES = [
-    pytest.param(group["publicKey"]["pk"], case, id=f"{case['tcId']} {case['comment']}")
+    (group["publicKey"]["pk"], case)
     for group in WYCHEPROOF["testGroups"]
     for case in group["tests"]
 ]
@@ -51,11 +52,12 @@ def test_wycheproof_is_whole() -> None:
     assert len(CASES) == WYCHEPROOF["numberOfTests"] >= 151
 
 
-@pytest.mark.parametrize(("public", "case"), CASES)
-def test_wycheproof(public: str, case: dict[str, Any]) -> None:
+@in_one_test(CASES, name=lambda of: f"{of[1]['tcId']} {of[1]['comment']}")
+def test_wycheproof(of: tuple[str, dict[str, Any]]) -> None:
     """What is acceptable is free: a key outside the large subgroup, whose holder alone could make two verifiers
     disagree. Of these the ones of small order are refused as keys, because anybody could sign under them.
     """
+    public, case = of
     if "SmallOrderPublicKey" in case["flags"]:
         with pytest.raises(SipError, match=SipCode.WEAK_KEY):
             PublicKey(bytes.fromhex(public))

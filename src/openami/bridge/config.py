@@ -18,10 +18,8 @@ panel = "PANEL-7"                        # without it only the meters are publis
 meter_0 = "DDS-1001"                     # the serial on the meter
 """
 
-import re
 from collections.abc import Iterator
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -31,6 +29,8 @@ from msgspec import Meta
 from openami.bridge.firmware import is_meter, is_pole
 from openami.bridge.meshems import PoleMap
 from openami.bridge.stream import Patience
+from openami.config_file import ConfigError as ConfigError
+from openami.config_file import beside, meant, read_bytes, unknown_key, wrong_value
 from openami.mqtt.settings import BrokerSettings
 from openami.profile import (
     FeederId,
@@ -44,8 +44,6 @@ from openami.profile import (
 from openami.toml_text import read_toml
 
 DEFAULT_CLIENT_ID: Final = "openami-bridge-meshems"
-# A hundred poles are 15 kB; a megabyte is another file.
-CONFIG_BYTES_MAX: Final = 1024 * 1024
 # A village has a pole for ten houses; five hundred poles are ten villages, and a bridge for each is wiser.
 POLES_MAX: Final = 500
 # The firmware speaks of six, and of eight relays.
@@ -54,10 +52,6 @@ METERS_OF_POLE_MAX: Final = 16
 SPOOL_MEGABYTES: Final = 256
 # A pole that has missed three rounds is silent; with a little for a slow link.
 _ROUNDS_UNTIL_SILENT: Final = 3.5
-
-
-class ConfigError(ValueError):
-    """The configuration cannot be used; the message says where, why and what to do."""
 
 
 class PoleTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,8 +114,9 @@ class BridgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def read_config(path: Path) -> BridgeConfig:
     """Read a configuration file. Raises ConfigError."""
+    content = read_bytes(path)
     try:
-        document = read_toml(_read(path).decode())
+        document = read_toml(content.decode())
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     for name in ("south", "north"):
@@ -148,42 +143,25 @@ def read_config(path: Path) -> BridgeConfig:
     )
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(CONFIG_BYTES_MAX + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    if len(content) > CONFIG_BYTES_MAX:
-        raise ConfigError(f"{path} has more than {CONFIG_BYTES_MAX} bytes: is it the right file?")
-    return content
-
-
 def _beside(path: Path, broker: BrokerSettings) -> BrokerSettings:
     """Return the settings with the files they name looked for beside the configuration file."""
-    names = ("ca_file", "cert_file", "key_file", "password_file")
-    given = {name: getattr(broker, name) for name in names}
-    found = {name: str(path.parent / file) for name, file in given.items() if file is not None}
-    return msgspec.structs.replace(broker, **found)
-
-
-_unknown_key = re.compile(
-    r"Object contains unknown field `(?P<key>.+?)`(?: - at `\$\.?(?P<at>.*)`)?"
-)
-_wrong_value = re.compile(r"(?P<why>.+) - at `\$\.?(?P<at>.*)`")
+    return beside(path, broker, "ca_file", "cert_file", "key_file", "password_file")
 
 
 def _explained(error: str) -> str:
     """Turn the validator's words into a key, and a guess at what was meant."""
-    if found := _unknown_key.fullmatch(error):
-        at, key = found["at"] or "", found["key"]
-        kinds = {"pole": PoleTable, "south": BrokerSettings, "north": BrokerSettings}
-        known = kinds.get(at.partition("[")[0], BridgeConfig).__struct_fields__
-        close = get_close_matches(key, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    if unknown := unknown_key(error):
+        at, key = unknown
+        kinds: dict[str, type[msgspec.Struct]] = {
+            "pole": PoleTable,
+            "south": BrokerSettings,
+            "north": BrokerSettings,
+        }
+        hint = meant(key, kinds.get(at.partition("[")[0], BridgeConfig))
         return f"{at + '.' if at else ''}{key}: unknown key; {hint}"
-    if found := _wrong_value.fullmatch(error):
-        return f"{found['at']}: {found['why']}"
+    if wrong := wrong_value(error):
+        at, why = wrong
+        return f"{at}: {why}"
     return error
 
 

@@ -6,7 +6,6 @@ side, ends nothing and is said once; SIGTERM and SIGINT end the bridge clean.
 
 import asyncio
 import random
-import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -26,14 +25,13 @@ from openami.bridge.metrics import BridgeMetrics
 from openami.bridge.spool import Draft, Spool, SpoolError, open_spool
 from openami.bridge.translating import Poles, Told
 from openami.clock import Clock
+from openami.end_signals import told_to_end
 from openami.mqtt.backoff import Backoff
 from openami.mqtt.cluster import ClusterPort
 from openami.mqtt.port import Connection, Delivery, MessagePort, TransportError
 from openami.profile import EventTopic, ProfileError
 
 SPOOL_FILE: Final = "bridge.db"
-# A connection that held so long has proved itself, and the next failure is a new one.
-PROVEN_AFTER_S: Final = 60.0
 # Silence is told in rounds of minutes; a quarter of one is soon enough.
 SILENCE_LOOK_S: Final = 15.0
 # Asking the kernel for its opinion of the clock costs more than a message does.
@@ -67,7 +65,7 @@ async def run(
     stop = stop or asyncio.Event()
     metrics = BridgeMetrics()
     try:
-        with _told_to_end(stop), _scraped(config, metrics):
+        with told_to_end(stop.set), _scraped(config, metrics):
             async with open_spool(
                 Path(config.data_dir) / SPOOL_FILE,
                 bytes_max=config.spool_megabytes_max * 1024 * 1024,
@@ -112,6 +110,8 @@ class Bridge:
         self._clock_trusted: bool | None = None
         self._clock_looked_s = 0.0
         self._connected: set[str] = set()
+        self._proved: set[str] = set()
+        """The sides on whose connection of now something was acknowledged."""
 
     async def run(
         self,
@@ -150,6 +150,7 @@ class Bridge:
         backoff, loop, said = Backoff(random.SystemRandom().random), asyncio.get_running_loop(), ""
         while True:
             began_s = loop.time()
+            self._proved.discard(side)
             try:
                 await attempt()
             except (TransportError, SpoolError) as error:
@@ -160,8 +161,7 @@ class Bridge:
             finally:
                 self._connected.discard(side)
                 self._metrics.connected.labels(side=side).set(0)
-            if loop.time() - began_s >= PROVEN_AFTER_S:
-                backoff.reset()
+            backoff.connection_lost(held_s=loop.time() - began_s, acknowledged=side in self._proved)
             await asyncio.sleep(backoff.next_s())
 
     def _note_connected(self, side: str, both: asyncio.Event) -> None:
@@ -185,6 +185,7 @@ class Bridge:
             message = Message(delivery.topic, delivery.payload, now, delivery.retain)
             told.append(self._poles.take(message, clock_trusted=trusted))
         await self._keep(told)
+        self._proved.add("south")  # these are acknowledged now
 
     async def _tell_silences(self) -> None:
         while True:
@@ -250,7 +251,13 @@ class Bridge:
             await connection.subscribe(self._commands.filters())
             self._note_connected("north", both)
             await _first_to_end(
-                north.send(connection, self._spool, self._clock, self._metrics),
+                north.send(
+                    connection,
+                    self._spool,
+                    self._clock,
+                    self._metrics,
+                    proved=lambda: self._proved.add("north"),
+                ),
                 self._refuse_commands(connection),
             )
 
@@ -298,18 +305,6 @@ def _draft(outgoing: Outgoing) -> Draft:
     except ProfileError as error:  # our own rules make no such envelope
         raise AssertionError(f"{outgoing.topic}: {error}") from error
     return Draft(isinstance(outgoing.topic, EventTopic), str(outgoing.topic), payload)
-
-
-@contextmanager
-def _told_to_end(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    try:
-        yield
-    finally:
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(name)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ unforgotten is sent again, which harms nobody (decision 0006).
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from typing import Final
 
@@ -27,8 +27,15 @@ LOOK_INTERVAL_S: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
-async def send(connection: Connection, spool: Spool, clock: Clock, metrics: BridgeMetrics) -> None:
-    """Send what the spool holds and what comes, until the connection ends.
+async def send(
+    connection: Connection,
+    spool: Spool,
+    clock: Clock,
+    metrics: BridgeMetrics,
+    *,
+    proved: Callable[[], None] = lambda: None,
+) -> None:
+    """Send what the spool holds and what comes, until the connection ends; tell ``proved`` of what is acknowledged.
 
     Raises TransportError when it ends, SpoolError when the spool cannot be read or written.
     """
@@ -36,7 +43,7 @@ async def send(connection: Connection, spool: Spool, clock: Clock, metrics: Brid
         spool.appended.clear()
         entries = await spool.due(clock.now(), WINDOW_MESSAGES)
         if entries:
-            await _publish(entries, connection, spool, clock, metrics)
+            await _publish(entries, connection, spool, clock, metrics, proved)
         else:
             await _until_appended(spool)
 
@@ -55,6 +62,7 @@ async def _publish(
     spool: Spool,
     clock: Clock,
     metrics: BridgeMetrics,
+    proved: Callable[[], None],
 ) -> None:
     results = await asyncio.gather(
         *(connection.publish(entry.topic, entry.payload) for entry in entries),
@@ -75,6 +83,7 @@ async def _publish(
             case _:
                 broken = result
     if acknowledged:
+        proved()
         await spool.forget([entry.id for entry in acknowledged])
         metrics.sent.inc(len(acknowledged))
         metrics.sent_bytes.inc(sum(len(entry.payload) for entry in acknowledged))

@@ -36,9 +36,8 @@ POWER_SLACK_W: Final = 100.0
 # What the firmware writes where it does not know: P = V·I, and this power factor.
 INVENTED_FACTOR: Final = 0.99
 _FACTOR_TOLERANCE: Final = 1e-6  # a 32-bit float's last digit
-_PRODUCT_TOLERANCE: Final = (
-    1e-4  # of a product of two 32-bit floats: the meter's own value differs by more
-)
+# Of a product of two 32-bit floats: the meter's own value differs by more.
+_PRODUCT_TOLERANCE: Final = 1e-4
 
 # Sixteen bits of milliamperes.
 SATURATED_FROM_A: Final = 65.53

@@ -167,11 +167,10 @@ class Door:
         async with asyncio.timeout(self._around.hello_s_max):
             reader, writer = await self._entered(client)
             packets = PacketReader()
-            try:
+            with contextlib.ExitStack() as unless_heard:  # at the timeout, too, nobody else would
+                unless_heard.callback(writer.transport.abort)
                 connect, hello = await _hello(reader, packets)
-            except BaseException:  # a timeout's cancellation as well: nobody else would close it
-                writer.transport.abort()
-                raise
+                unless_heard.pop_all()
         encrypted = writer.get_extra_info("ssl_object") is not None
         certified_as = _common_name(writer)
         if encrypted and (why := self._around.admit(connect, certified_as)) is not None:
@@ -194,13 +193,12 @@ class Door:
         self, client: socket.socket
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Return the streams of a client, by TLS if that is how it begins. Raises PacketError, EOFError."""
-        try:
+        with contextlib.ExitStack() as unless_known:  # there is no transport yet that would
+            unless_known.callback(client.close)
             first = await _first_byte(client)
             if first not in (_TLS_FIRST, _CONNECT_FIRST):
                 raise PacketError(f"the first byte is {first:#04x}: neither TLS nor MQTT")
-        except BaseException:  # as above; there is no transport yet that would
-            client.close()
-            raise
+            unless_known.pop_all()
         if first != _TLS_FIRST:
             return await _streams(client, None)
         try:

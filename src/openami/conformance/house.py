@@ -30,7 +30,7 @@ from openami.conformance.door import BACKLOG_MAX, Around, Door
 from openami.conformance.hook import Hook
 from openami.conformance.judge import Judge
 from openami.conformance.judgement import Judgement, Kind
-from openami.conformance.mqtt_packets import Connect
+from openami.conformance.mqtt_packets import TOPIC_ALIASES_MAX, Connect
 from openami.conformance.observation import Act, Observation
 from openami.conformance.operator import Operator
 from openami.conformance.performing import Performance
@@ -56,7 +56,11 @@ ANSWER_FILE: Final = "enrolment-answer.json"
 # Sentences the door told lately, for a person to read; the same one again is counted.
 NEWS_MAX: Final = 20
 # A broker of a vendor's keeps what is retained, and takes what is too large: both are the judge's to tell.
-_BROKER_SETTINGS: Final = {"retain_available": "true", "message_size_limit": "1048576"}
+_BROKER_SETTINGS: Final = {
+    "retain_available": "true",
+    "message_size_limit": "1048576",
+    "max_topic_alias": str(TOPIC_ALIASES_MAX),
+}
 
 
 class HouseError(Exception):

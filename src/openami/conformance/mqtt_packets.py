@@ -15,8 +15,11 @@ from typing import Final
 
 # Sixteen of the profile's largest messages: what is larger is no message, and is not waited for.
 PACKET_BYTES_MAX: Final = 1024 * 1024
-# mosquitto grants a client ten (MQTT 5 topic aliases); each may hold 64 KB.
-TOPIC_ALIASES_MAX: Final = 64
+# MQTT 5 topic aliases of a connection: as many as docs/bandwidth.md advises an operator's broker to take. The kit's
+# broker is told this number: with its own ten, a pole of more meters is seen to send more than it will.
+TOPIC_ALIASES_MAX: Final = 100
+# What their topics may hold together: nearly three times as many of the profile's longest (222), or one of MQTT's.
+TOPIC_ALIASES_CHARS_MAX: Final = 64 * 1024
 # A gateway of five hundred meters that names every command topic by itself, twice.
 FILTERS_MAX: Final = 1_000
 
@@ -209,6 +212,10 @@ class PacketReader:
         if not 0 < alias <= TOPIC_ALIASES_MAX:
             raise PacketError(f"topic alias {alias}: at most {TOPIC_ALIASES_MAX} are granted")
         self._topics[alias] = topic
+        if sum(map(len, self._topics.values())) > TOPIC_ALIASES_CHARS_MAX:
+            raise PacketError(
+                f"topic aliases for more than {TOPIC_ALIASES_CHARS_MAX:,} characters of topics"
+            )
         return topic
 
 

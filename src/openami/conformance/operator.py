@@ -5,7 +5,6 @@ vendor. A gateway that does keep it is enrolled with the kit as with any village
 then be judged on what it does with honest orders as well as with forged ones (pure).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +17,7 @@ from openami.profile import SessionId, SessionTopic
 from openami.sip.actions import Action, Role
 from openami.sip.acts import ActType
 from openami.sip.canonical import read_document
-from openami.sip.compose import session_members, sign
+from openami.sip.compose import printed, session_members, sign
 from openami.sip.keyring import ANY, Keyring, Limits, Roots, admit_keyring
 from openami.sip.keyring_draft import first_keyring, identity
 from openami.sip.keys import KeySigner, PublicKey
@@ -120,8 +119,3 @@ class Operator:
 def session_topic(name: GatewayName, session_id: str) -> SessionTopic:
     """Return where a session of a gateway is spoken of."""
     return SessionTopic(name.feeder_id, name.gateway_id, SessionId(session_id))
-
-
-def printed(members: Mapping[str, Any]) -> bytes:
-    """Return a document as it is sent."""
-    return json.dumps(members, separators=(",", ":")).encode()

@@ -14,12 +14,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from openami.conformance.observation import Act
-from openami.conformance.operator import printed
 from openami.profile import CommandTopic, MeterSerial
 from openami.sip.actions import ACTIONS, Action
 from openami.sip.acts import ActType
 from openami.sip.canonical import SIGNATURE, encode_base64url
-from openami.sip.compose import command_members, sign
+from openami.sip.compose import command_members, printed, sign
 from openami.sip.keys import Signer
 
 # A gateway's clock may be a minute off; the order is looked at within seconds.

@@ -32,6 +32,7 @@ from openami.pki.names import GatewayName
 from openami.profile import CommandTopic, MeterSerial
 from openami.sip.canonical import read_document
 from openami.sip.errors import SipCode
+from openami.sip.keyring import keyring_session_id
 from openami.sip.keys import KeySigner, PublicKey
 from openami.sip.reports import ReportStatus
 
@@ -72,7 +73,7 @@ class RelayOrders:
         if self._gateway_key(name) is None:
             raise Undone(f"{name} was not enrolled with the kit: see --enrol")
         if self.bench.keyring_payload is not None and self.bench.keyring is not None:
-            version = f"keyring-{self.bench.keyring.version:010d}"
+            version = keyring_session_id(self.bench.keyring.version)
             topic = str(session_topic(name, version))
             await self.bench.send(topic, self.bench.keyring_payload, Act.KEYRING)
         session = await self._offered(name)

@@ -81,6 +81,7 @@ class MeterSeen:
     relay: str | None = None
     relay_told_at: datetime | None = None
     relay_measured_at: datetime | None = None
+    """When a reading, or somebody who looked, last told it; a report does not count."""
 
     @property
     def interval_s(self) -> float | None:
@@ -122,7 +123,6 @@ class Scene:
     """Acknowledgements that were kept back, in all."""
     resent: int = 0
     """Messages that came again after their acknowledgement was kept back."""
-    last_event_at: datetime | None = None
     reports: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
     """What gateways reported of commands: status and code, by the command's digest."""
     commands: int = 0
@@ -187,7 +187,6 @@ class Scene:
                 self.readings_heard += self.hears_readings
                 self._see_telemetry(topic, seen)
             case EventTopic():
-                self.last_event_at = seen.at
                 self._see_report(seen)
                 meter = self.meters.get(topic.meter_serial)
                 if meter is not None and _RELAY_HINT in seen.payload:
@@ -222,8 +221,11 @@ class Scene:
         else:
             meter.good_at = seen.at
             _see_time(meter, seen.payload)
-        if _RELAY_HINT in seen.payload and _see_relay_message(meter, seen):
+        if _RELAY_HINT in seen.payload and (told := _see_relay_message(meter, seen)):
             meter.tells_relay = True
+            # Of readings alone: a report is the gateway's own word for what it did, and no look at the relay.
+            ts = told.get("ts")
+            meter.relay_measured_at = read_time(ts) if isinstance(ts, str) else None
 
     def _see_session(self, topic: SessionTopic, seen: Published) -> None:
         try:
@@ -276,8 +278,8 @@ def _see_time(meter: MeterSeen, payload: bytes) -> None:
         meter.measured_at = ts
 
 
-def _see_relay_message(meter: MeterSeen, seen: Published) -> bool:
-    """Learn where a relay is; return whether the message tells it."""
+def _see_relay_message(meter: MeterSeen, seen: Published) -> Mapping[str, Any] | None:
+    """Learn where a relay is; return the message if it tells it."""
     members = _members(seen.payload)
     registers = members.get("registers")
     tells = False
@@ -286,10 +288,8 @@ def _see_relay_message(meter: MeterSeen, seen: Published) -> bool:
             continue
         if _is_relay(register.get("obis")) and isinstance(register.get("value"), str):
             _see_relay(meter, register["value"], seen.at)
-            ts = members.get("ts")
-            meter.relay_measured_at = read_time(ts) if isinstance(ts, str) else None
             tells = True
-    return tells
+    return members if tells else None
 
 
 def _see_relay(meter: MeterSeen, position: str, at: datetime) -> None:

@@ -5,13 +5,10 @@ another site is refused by its origin.
 """
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
-from urllib.parse import urlsplit
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
@@ -19,8 +16,9 @@ from starlette.routing import Route
 
 from openami.conformance.checklist import Checklist
 from openami.conformance.page import SCRIPT, STYLE, middle, page
+from openami.same_origin import comes_from_us
+from openami.web_server import WebServer
 
-DEFAULT_ADDRESS: Final = "127.0.0.1:8080"
 # The bench's phone and laptop, each in several windows.
 VIEWERS_MAX: Final = 20
 CONNECTIONS_MAX: Final = 64
@@ -100,40 +98,15 @@ def build_app(
 
 def _pressed(request: Request, say: Callable[[], None]) -> Response:
     """Take a button's word, if it was pressed on our own page."""
-    origin = request.headers.get("origin", "")
-    if urlsplit(origin).netloc != request.headers.get("host"):
+    if not comes_from_us(request):
         return Response("this form is not ours", status_code=403, headers=_HEADERS)
     say()
     return RedirectResponse("/", status_code=303)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn as one task among others: the signals are the kit's own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def serve(app: Starlette, listener: socket.socket) -> None:
     """Answer on a socket that listens already, until cancelled."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=CONNECTIONS_MAX,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=END_S_MAX,
-        )
+    server = WebServer(
+        app, connections_max=CONNECTIONS_MAX, keep_alive_s=KEEP_ALIVE_S, end_s_max=END_S_MAX
     )
-    serving = asyncio.ensure_future(server.serve([listener]))
-    try:
-        await asyncio.shield(serving)
-    finally:
-        server.should_exit = True
-        await serving
+    await server.answer(listener)

@@ -6,6 +6,7 @@ every other; who comes back with another browser, or later than the step-up hold
 
 import secrets
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -22,6 +23,10 @@ _WHO: Final = "demo"
 # Twelve letters of base64 to type, once: 72 bits.
 _PASSWORD_BYTES: Final = 9
 _LOOPBACK: Final = "127.0.0.1"
+# Linux gives clients their ports from 32768 on: one of those could be gone when the head-end comes to take it.
+_PORTS: Final = range(20_000, 32_768)
+# Two or three programs listen there; whoever meets as many of them takes what the system gives.
+_PORTS_TRIED_MAX: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,10 @@ class Entrance:
 
 def free_address() -> str:
     """Return a loopback address nothing listens on; the head-end takes it, and takes it again after its kill."""
+    for _ in range(_PORTS_TRIED_MAX):
+        port = secrets.choice(_PORTS)
+        with suppress(OSError), socket.create_server((_LOOPBACK, port)):
+            return f"{_LOOPBACK}:{port}"
     with socket.create_server((_LOOPBACK, 0)) as found:
         return f"{_LOOPBACK}:{found.getsockname()[1]}"
 

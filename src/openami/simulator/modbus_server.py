@@ -18,7 +18,7 @@ from enum import IntEnum
 from functools import partial
 from typing import Protocol
 
-from openami.simulator.faults import Fault, Readdressed, Silent, Slow
+from openami.simulator.bus import Bus
 from openami.simulator.tcp_server import serving_tcp
 
 UNIT_MAX = 247  # the serial line's last address (Modbus over serial line 1.02, 2.2)
@@ -106,43 +106,16 @@ def _refuse(function: int, code: _Refusal) -> bytes:
     return bytes((function | 0x80, code))
 
 
-class ModbusLine:
-    """The units of one line, and what is wrong with each."""
+class ModbusLine(Bus[RegisterBank]):
+    """The units of one line."""
 
     def __init__(self, banks: Mapping[int, RegisterBank]) -> None:
         assert all(1 <= unit <= UNIT_MAX for unit in banks)
-        self._banks = dict(banks)
-        self._faults: dict[int, Fault] = {}
-        # One bus, one talker: a slow meter holds up whoever asks next, on whatever connection.
-        self._turn = asyncio.Lock()
-
-    def set_fault(self, unit: int, fault: Fault | None) -> None:
-        """Let the meter of this (rightful) address fail from now on, or be well again (None)."""
-        assert unit in self._banks
-        self._faults.pop(unit, None)
-        if fault is not None:
-            self._faults[unit] = fault
+        super().__init__(banks)
 
     async def ask(self, unit: int, request: bytes) -> bytes | None:
         """Return the answer of whoever hears this address; None when nobody does."""
-        async with self._turn:
-            heard = self._hearing(unit)
-            if heard is None:
-                return None
-            fault = self._faults.get(heard)
-            if isinstance(fault, Silent):
-                return None
-            if isinstance(fault, Slow):
-                await asyncio.sleep(fault.delay_s)
-            return answer(request, self._banks[heard])
-
-    def _hearing(self, unit: int) -> int | None:
-        for rightful, fault in self._faults.items():
-            if isinstance(fault, Readdressed) and fault.unit == unit:
-                return rightful
-        if isinstance(self._faults.get(unit), Readdressed):
-            return None
-        return unit if unit in self._banks else None
+        return await self.answered(lambda address: address == unit, partial(answer, request))
 
 
 def serving(

@@ -16,7 +16,7 @@ from openami.headend.enrolment import EnrolmentDesk
 from openami.headend.store import Access
 from openami.headend.store.commands import StoredKeyring
 from openami.headend.store.open import open_store
-from openami.headend.village import HES, OPERATOR, Village, VillagePlan, add_gateway, make_village
+from openami.headend.village import HES, Village, VillagePlan, add_gateway, make_village
 from openami.keyfiles import load_signer, write_private
 from openami.mqtt.broker_rights import BrokerRights, mosquitto_acl
 from openami.mqtt.embedded import MUTUAL_TLS_FILES
@@ -63,11 +63,6 @@ class DemoVillage:
             cert_file=str(file),
             session_expiry_days=0,
         )
-
-    @property
-    def operator_key(self) -> Path:
-        """The second person's key, for what needs one."""
-        return self.village.key_file(OPERATOR)
 
     def headend_settings(self, url: str) -> BrokerSettings:
         """How the head-end reaches the broker."""

@@ -81,11 +81,10 @@ MIXED: Final = Settings(thieves=(1, 4))
 
 @dataclass(frozen=True, slots=True)
 class Culprit:
-    """The truth about one theft: which meter (None for a hook), how, from which hour, and how much in all."""
+    """The truth about one theft: which meter (None for a hook), how, and how much in all."""
 
     meter: int | None
     kind: Theft
-    since_hour: int
     wh: int
 
 
@@ -121,9 +120,9 @@ def theft_village(seed: int, settings: Settings = MIXED) -> TheftVillage:
         kind = dice.choice(THEFTS_AT_METERS)
         since = dice.choice((0, dice.randrange(HOURS)))
         passed[meter] = _passed(dice, kind, since, drawn[meter])
-        culprits.append(Culprit(meter, kind, since, round(sum(passed[meter]))))
+        culprits.append(Culprit(meter, kind, round(sum(passed[meter]))))
     hooks = [_hook(dice) for _ in range(dice.randint(*settings.hooks))]
-    culprits += [Culprit(None, Theft.HOOK, 0, round(sum(hook))) for hook in hooks]
+    culprits += [Culprit(None, Theft.HOOK, round(sum(hook))) for hook in hooks]
     phases = [dice.choice("ABC") for _ in (*drawn, *hooks)]
     losses = _losses(dice, [*drawn, *hooks], phases)
     supplied = [sum(hour) for hour in zip(*drawn, *hooks, losses, strict=True)]

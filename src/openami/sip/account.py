@@ -22,9 +22,8 @@ from openami.sip.canonical import decode_base64url, encode_base64url
 DIGEST_BYTES: Final = 32  # SHA-256, and the modulus of the sum
 _MODULUS: Final = 1 << 8 * DIGEST_BYTES
 _ENERGY: Final = Obis.parse("1.8.0")
-_GENERAL_C: Final = (
-    96  # IEC 62056-6-1: from here on, objects of the meter and not of what it measures
-)
+# IEC 62056-6-1: from here on, objects of the meter and not of what it measures.
+_GENERAL_C: Final = 96
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
 # Whole doubles below it print as integers in RFC 8785, as Python's integers do.

@@ -13,7 +13,7 @@
      9  its number is above all before it                       SEQ_REPLAY
     10  scope, rights in session and keyring, quorum            OUT_OF_SCOPE NOT_A_PARTICIPANT NOT_ALLOWED QUORUM
     11  registers agree; interlocks; trade not done             ACTION_MISMATCH RATE_LIMIT DWELL … TRADE_DONE
-    12  the intent is committed, then the relay moves           (the shell: gateway/downlink.py)
+    12  the intent is committed, then the relay moves           (gateway/decision.py, commanding.py)
 
 A ticket goes the same way without a session: an operator's signature, safe actions only, one use.
 """

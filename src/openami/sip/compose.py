@@ -4,6 +4,7 @@ Each function returns the document's members; ``sign`` appends an act. A second 
 made, byte for byte the same document, so nobody signs what another's program would write differently.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -38,6 +39,11 @@ def sign(
     act = make_act(signer, document_of(members), type_, iat=iat, nonce=nonce, reason=reason)
     before = members.get(SIGNATURE)
     return {**members, SIGNATURE: f"{before} {act}" if before else act}
+
+
+def printed(members: Mapping[str, Any]) -> bytes:
+    """Return a document as it is sent; whoever reads it makes the canonical form himself."""
+    return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def session_members(

@@ -6,14 +6,17 @@ member, no coercion. What does not fit is BAD_FIELD, with the member's name.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from openami.profile import Quality, is_id
+from openami.profile import Quality, is_id, utc_text
 from openami.sip.errors import SipCode, SipError
 
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+_MEASURED_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 _is_time = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII).fullmatch
+_is_measured = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,6}Z", re.ASCII).fullmatch
 
 _OBIS_CHARS_MAX = 32  # A-B:C.D.E.F with three digits each, and room
 _UNIT_CHARS_MAX = 16  # the longest of the register list has 8
@@ -79,16 +82,27 @@ def register(value: object, place: str) -> Mapping[str, Any]:
 def moment(value: object, place: str) -> datetime:
     """Return a time of the one form ``YYYY-MM-DDThh:mm:ssZ``. Raises BAD_FIELD."""
     if isinstance(value, str) and _is_time(value):
-        try:
+        with suppress(ValueError):
             return datetime.strptime(value, _TIME_FORMAT).replace(tzinfo=UTC)
-        except ValueError:
-            pass
     raise bad(place, "a time YYYY-MM-DDThh:mm:ssZ is asked for")
+
+
+def measured(value: object, place: str) -> datetime:
+    """Return when something was measured: as ``moment``, or with one to six decimals. Raises BAD_FIELD."""
+    if isinstance(value, str) and _is_measured(value):
+        with suppress(ValueError):
+            return datetime.strptime(value, _MEASURED_FORMAT).replace(tzinfo=UTC)
+    return moment(value, place)
 
 
 def print_moment(value: datetime) -> str:
     """Print a time as ``moment`` reads it; a fraction of a second is dropped."""
     return value.astimezone(UTC).strftime(_TIME_FORMAT)
+
+
+def print_measured(value: datetime) -> str:
+    """Print a time as ``measured`` reads it, to the millisecond, which is what a reading is known by."""
+    return utc_text(value.replace(microsecond=value.microsecond // 1000 * 1000))
 
 
 def listed(

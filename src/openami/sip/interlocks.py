@@ -12,9 +12,8 @@ from openami.sip.errors import SipCode, SipError
 from openami.sip.freshness import TimeFacts
 from openami.sip.keyring import Keyring, Limits
 
-BUDGET_SHARE: Final = (
-    0.05  # of a gateway's meters may be cut off in an hour, where nobody said otherwise
-)
+# Of a gateway's meters may be cut off in an hour, where nobody said otherwise.
+BUDGET_SHARE: Final = 0.05
 BUDGET_LEAST: Final = 2  # a pole with three meters still gets its two
 DISCONNECT_DWELL_S: Final = 300  # since the last movement, before somebody is cut off (again)
 _HOUR_S = 3600.0

@@ -252,6 +252,11 @@ def read_keyring(document: Mapping[str, object]) -> KeyringContent:
     )
 
 
+def keyring_session_id(version: int) -> str:
+    """Return the ``sessionId`` of a version."""
+    return f"{KEYRING_PREFIX}{version:0{VERSION_DIGITS}d}"
+
+
 def _version(session_id: object) -> int:
     text = session_id if isinstance(session_id, str) else ""
     digits = text.removeprefix(KEYRING_PREFIX)

@@ -13,10 +13,9 @@ from openami.sip.actions import Action, Role
 from openami.sip.canonical import SIGNATURE, encode_base64url
 from openami.sip.keyring import (
     ANY,
-    KEYRING_PREFIX,
-    VERSION_DIGITS,
     Identity,
     Limits,
+    keyring_session_id,
     read_keyring,
 )
 from openami.sip.keys import PublicKey
@@ -46,7 +45,7 @@ def first_keyring(
     """Return version 1 for all of a feeder's gateways and meters. Raises SipError."""
     return _judged(
         {
-            "sessionId": session_id_of(1),
+            "sessionId": keyring_session_id(1),
             "participants": [_participant(each) for each in identities],
             "feederScope": {
                 "feederId": feeder_id,
@@ -72,7 +71,7 @@ def next_version(members: Mapping[str, Any], *, now: datetime) -> dict[str, Any]
     return _judged(
         {
             **unsigned,
-            "sessionId": session_id_of(content.version + 1),
+            "sessionId": keyring_session_id(content.version + 1),
             "participants": others,
             "feederScope": scope,
             **_validity(now),
@@ -119,11 +118,6 @@ def with_protected_hours(
     return _with_scope(
         members, "protectedHours", [{"from": begin, "to": end} for begin, end in spans]
     )
-
-
-def session_id_of(version: int) -> str:
-    """Return the ``sessionId`` of a version."""
-    return f"{KEYRING_PREFIX}{version:0{VERSION_DIGITS}d}"
 
 
 def _with_scope(members: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:

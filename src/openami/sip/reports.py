@@ -1,7 +1,8 @@
 """Reports: what became of a command, signed by its gateway, on the event topic the profile has.
 
 ``registers`` is what was measured afterwards, never a copy of what was asked. The report is bound to its command by
-the command's digest; a report for another command, or by another key than the session's gateway, is refused.
+the command's digest; a report for another command, or by another key than the session's gateway, is refused. Its
+``ts`` is a reading's, to the millisecond: two states of a relay within a second are two (decision 0023).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from openami.sip.acts import ActType, verified_acts
 from openami.sip.canonical import SIGNATURE, Document
 from openami.sip.command import SEQ_MAX
 from openami.sip.errors import SipCode, SipError
-from openami.sip.fields import print_moment
+from openami.sip.fields import print_measured
 from openami.sip.keyring import Keyring
 
 _DIGEST_CHARS = 43  # SHA-256 in base64url
@@ -74,7 +75,7 @@ def report_members(
     report |= {name: value for name, value in told.items() if value is not None}
     members: dict[str, Any] = {
         "schemaVersion": "0.1",
-        "ts": print_moment(ts),
+        "ts": print_measured(ts),
         "feederId": topic.feeder_id,
         "gatewayId": topic.gateway_id,
         "meterSerial": topic.meter_serial,
@@ -147,5 +148,5 @@ def read_report(document: Document, topic: EventTopic, keyring: Keyring) -> Repo
         registers=fields.listed(
             members["registers"], "registers", fields.register, least=1, most=_REGISTERS_MAX
         ),
-        ts=fields.moment(members["ts"], "ts"),
+        ts=fields.measured(members["ts"], "ts"),
     )

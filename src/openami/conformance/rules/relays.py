@@ -112,8 +112,9 @@ class Relays:
 
     def _judge_relay(self, serial: str, connected: bool, at: datetime) -> Iterator[Occasion]:
         for number, attempt in self._attempts.items():
-            # A report tells its time in whole seconds.
-            if serial not in attempt.meters or at < attempt.sent.at.replace(microsecond=0):
+            # Who tells whole seconds may have measured anywhere in this one.
+            begun = attempt.sent.at if at.microsecond else attempt.sent.at.replace(microsecond=0)
+            if serial not in attempt.meters or at < begun:
                 continue
             if connected == attempt.wants:
                 self._attempts.forget(number)

@@ -72,10 +72,6 @@ def double_long_unsigned(value: int) -> bytes:
     return struct.pack(">BI", 6, value)
 
 
-def long64_unsigned(value: int) -> bytes:
-    return struct.pack(">BQ", 21, value)
-
-
 def enumerated(value: int) -> bytes:
     return bytes((22, value))
 

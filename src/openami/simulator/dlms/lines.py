@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from openami.simulator.bus import Bus
 from openami.simulator.dlms.frames import Framing, Hdlc, Question, Station, Wrapper
 from openami.simulator.dlms.server import LogicalDevice
-from openami.simulator.faults import Fault, Readdressed, Silent, Slow
 from openami.simulator.serial_port import Send, SerialPort, plugged_in
 from openami.simulator.tcp_server import serving_tcp
 
@@ -30,46 +30,22 @@ def hdlc_station(server: int, physical: int) -> Station:
     return upper + lower[:1] + bytes((lower[1] | 1,))
 
 
-class DlmsLine:
-    """The meters of one line by their stations. One bus, one talker."""
+class DlmsLine(Bus[LogicalDevice]):
+    """The meters of one line by their stations."""
 
     def __init__(
         self, devices: Mapping[int, LogicalDevice], station: Callable[[int], Station]
     ) -> None:
         """``station`` says how an address of ours, a small number, stands on the wire."""
-        self._devices = dict(devices)
+        super().__init__(devices)
         self._station = station
-        self._faults: dict[int, Fault] = {}
-        self._turn = asyncio.Lock()
-
-    def set_fault(self, address: int, fault: Fault | None) -> None:
-        """Let the meter of this (rightful) address fail from now on, or be well again (None)."""
-        assert address in self._devices
-        self._faults.pop(address, None)
-        if fault is not None:
-            self._faults[address] = fault
 
     async def ask(self, framing: Framing, question: Question) -> bytes | None:
         """Return the answer of whoever hears this station; None when nobody does."""
-        async with self._turn:
-            heard = self._hearing(question.station)
-            if heard is None:
-                return None
-            fault = self._faults.get(heard)
-            if isinstance(fault, Silent):
-                return None
-            if isinstance(fault, Slow):
-                await asyncio.sleep(fault.delay_s)
-            return framing.answer(question, self._devices[heard])
-
-    def _hearing(self, station: Station) -> int | None:
-        for rightful, fault in self._faults.items():
-            if isinstance(fault, Readdressed) and self._station(fault.unit) == station:
-                return rightful
-        for address in self._devices:
-            if self._station(address) == station:
-                return None if isinstance(self._faults.get(address), Readdressed) else address
-        return None
+        return await self.answered(
+            lambda address: self._station(address) == question.station,
+            partial(framing.answer, question),
+        )
 
 
 def on_tcp(

@@ -203,9 +203,6 @@ class DlmsMeter:
         """Somebody takes the meter's cover off."""
         self._note(Log.FRAUD, Event.METER_COVER_REMOVED)
 
-    def close_cover(self) -> None:
-        self._note(Log.FRAUD, Event.METER_COVER_CLOSED)
-
     def lose_power(self) -> None:
         """The supply fails; the meter keeps its clock and its counters."""
         self._failures += 1

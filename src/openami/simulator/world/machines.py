@@ -15,9 +15,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from openami.gateway.config import ConfigError, load_config
+from openami.gateway.config import DATABASE_FILE, ConfigError, load_config
 from openami.gateway.driver import Driver
-from openami.gateway.main import DATABASE_FILE, Gateway, Machine, opened_outbox
+from openami.gateway.main import Gateway, Machine, opened_outbox
 from openami.headend.downlink import Downlink
 from openami.headend.resending import Resending
 from openami.headend.store import StoreError

@@ -22,12 +22,11 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from openami.config_file import ConfigError, read_bytes
 from openami.simulator.world.faults import FAULTS_MAX, Fault
 
 DICE: Final = "dice"
 """The scenario without a story: faults are thrown by the seed."""
-# A scenario is a page; a megabyte is another file.
-SCENARIO_BYTES_MAX: Final = 1024 * 1024
 
 
 class ScenarioError(ValueError):
@@ -105,12 +104,6 @@ def read_scenario(text: str, *, where: str) -> Scenario:
 
 def _own(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(SCENARIO_BYTES_MAX + 1)
-    except OSError as error:
-        raise ScenarioError(f"{path}: {error.strerror}") from None
-    if len(content) > SCENARIO_BYTES_MAX:
-        raise ScenarioError(
-            f"{path} has more than {SCENARIO_BYTES_MAX} bytes: is it the right file?"
-        )
-    return content.decode(errors="replace")
+        return read_bytes(path).decode(errors="replace")
+    except ConfigError as error:
+        raise ScenarioError(str(error)) from None
