@@ -3,9 +3,10 @@
     python -m benchmarks [NAME ...] [--quick] [--json] [--list] [--even-if-busy] [--write WORDS]
 
 A table on stdout, or with ``--json`` one object a line: name, value, unit, low, high, repeats, bound, met, words,
-stated, reproduces, busy. What is being done goes to stderr. ``--quick`` runs less of each and judges nothing: fewer
-messages give other figures. ``--write`` puts what was measured into results.json and RESULTS.md, with WORDS for how
-it was ("quiet, 2026-12-01").
+stated, pace (the machine's, as a share of what it was when that was stated), reproduces, busy. What is being
+done goes to stderr. ``--quick`` runs less of each and judges nothing: fewer messages give other figures.
+``--write`` puts what was measured into results.json and RESULTS.md, with WORDS for how it was
+("quiet, 2026-12-01").
 
 Before each benchmark the machine has to be at rest; while it is not, nothing begins, and after five minutes
 the command refuses (exit code 3). ``--even-if-busy`` measures all the same, marks the figures as such, and judges
@@ -17,14 +18,17 @@ PostgreSQL: a server of the benchmarks' own, or the one that OPENAMI_BENCH_POSTG
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.figures import Compared, Figure
+from benchmarks.figures import Compared, Figure, rounded
 from benchmarks.machine import described, shares, shares_now, ticks_now
+from benchmarks.pace import pace
 from benchmarks.picks import Line
 from benchmarks.plan import PLAN, Benchmark, chosen, minutes
 from benchmarks.postgres_server import GIVEN, postgres_server
@@ -54,8 +58,17 @@ def until_quiet() -> None:
         note(f"waiting for the machine: {'; '.join(doubts)}")
 
 
-def run(benchmark: Benchmark, *, quick: bool, patient: bool) -> tuple[list[Figure], list[Line]]:
-    """Run a benchmark; return its figures, and the lines that say what is missing.
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a benchmark has said: its figures, the lines that say what is missing, and the pace it was run at."""
+
+    figures: Sequence[Figure]
+    missing: Sequence[Line]
+    pace: float
+
+
+def run(benchmark: Benchmark, *, quick: bool, patient: bool) -> Ran:
+    """Run a benchmark, and ask for the machine's pace before each turn and at the end.
 
     Raises BenchmarkFailed, and MachineBusy where quiet is waited for.
     """
@@ -64,20 +77,24 @@ def run(benchmark: Benchmark, *, quick: bool, patient: bool) -> tuple[list[Figur
     # seen by their picks.
     sound = (0, 1) if benchmark.picks else (0,)
     runs: list[list[Line]] = []
+    paces = []
     for _ in range(1 if quick else benchmark.turns):
         if patient:
             until_quiet()
+        paces.append(pace())
         note(f"python -m benchmarks.{benchmark.module} {' '.join(arguments)}".rstrip())
         before, began = ticks_now(), time.monotonic()
         runs.append(list(lines_of(benchmark.module, arguments, sound=sound)))
         stolen = shares(before, ticks_now()).stolen
-        note(f"  {time.monotonic() - began:.0f} s; the host took {stolen:.1%} of the cores")
+        took = f"{time.monotonic() - began:.0f} s; the host took {stolen:.1%} of the cores"
+        note(f"  {took}; pace {paces[-1]:.1f}")
+    paces.append(pace())
     missing = [line for lines in runs for line in lines if "missing" in line]
     figures = benchmark.figures(runs)
     unsaid = {pick.name for pick in benchmark.picks} - {each.name for each in figures}
     if unsaid or not figures:
         raise BenchmarkFailed(f"{benchmark.module} did not say {', '.join(unsaid) or 'anything'}")
-    return figures, missing
+    return Ran(figures, missing, rounded(statistics.mean(paces)))
 
 
 def lines_of(module: str, arguments: Sequence[str], *, sound: Collection[int]) -> Iterator[Line]:
@@ -113,7 +130,7 @@ def row(compared: Compared, *, judged: bool, busy: bool) -> str:
     else:
         told.append(f"stated {number(stated.value)} [{number(stated.low)}–{number(stated.high)}]")
         if compared.times is not None:
-            told.append(f"{compared.times:.2f} times")
+            told.append(f"{compared.times:.2f} times at {compared.quicker:.2f} of the pace")
         if judged and compared.reproduces is False:
             told.append("NOT REPRODUCED")
     if busy:
@@ -125,15 +142,18 @@ def as_json(compared: Compared, *, judged: bool, busy: bool) -> str:
     """Return a figure's line with what is stated."""
     about = {
         "stated": compared.stated and compared.stated.value,
+        "pace": compared.quicker,
         "reproduces": compared.reproduces if judged else None,
         "busy": busy,
     }
     return json.dumps(json.loads(compared.now.line()) | about, ensure_ascii=False)
 
 
-def write(results: Results, those: Sequence[Figure], how: str) -> None:
+def write(results: Results, those: Sequence[Ran], how: str) -> None:
     """Put what was measured into results.json and RESULTS.md."""
-    results = results.with_measured(those, described(), how)
+    machine = described()
+    for ran in those:
+        results = results.with_measured(ran.figures, machine, how, ran.pace)
     for name, each in results.stated.items():
         if each.figure.met is False and not each.why:
             note(f"{name} misses its bound, {each.figure.bound}: say why in {FILE.name}")
@@ -163,9 +183,9 @@ def measure(
     those: Sequence[Benchmark],
     arguments: argparse.Namespace,
     results: Results,
-    figures: list[Figure],
+    measured: list[Ran],
 ) -> bool:
-    """Run them, print their figures and add them to those given; return whether all is as stated.
+    """Run them, print their figures and add what they said to what is given; return whether all is as stated.
 
     Raises MachineBusy; what was measured until then has been added.
     """
@@ -174,21 +194,21 @@ def measure(
     sound = True
     for each in those:
         try:
-            found, missing = run(each, quick=arguments.quick, patient=not arguments.even_if_busy)
+            ran = run(each, quick=arguments.quick, patient=not arguments.even_if_busy)
         except BenchmarkFailed as failed:
             note(str(failed))
             sound = False
             continue
-        figures += found
-        measured_now = {now.name for now in found}
-        unsaid = [n for n in results.stated if each.says(n) and n not in measured_now]
+        measured.append(ran)
+        said = {now.name for now in ran.figures}
+        unsaid = [name for name in results.stated if each.says(name) and name not in said]
         if unsaid and not arguments.quick:
             note(f"stated, and not measured: {', '.join(unsaid)}")
             sound = False
-        for line in missing:
+        for line in ran.missing:
             print(json.dumps(line) if arguments.json else f"{line['name']:42} {line['missing']}")
-        for now in found:
-            compared = results.compared(now)
+        for now in ran.figures:
+            compared = results.compared(now, ran.pace)
             judged = not (arguments.quick or busy) and is_judged(now, results, machine)
             sound = sound and not (judged and compared.reproduces is False)
             told = as_json if arguments.json else row
@@ -232,14 +252,14 @@ def main() -> int:
             f"about {minutes(those, quick=arguments.quick):.0f} minutes on a quiet two-core machine"
         )
         results = read_results(FILE.read_text())
-        figures: list[Figure] = []
+        measured: list[Ran] = []
         try:
-            code = 0 if measure(those, arguments, results, figures) else 1
+            code = 0 if measure(those, arguments, results, measured) else 1
         except MachineBusy as busy:
             note(f"refused: {busy}; end what is at work, or measure with --even-if-busy")
             code = BUSY
     if arguments.write:
-        write(results, figures, arguments.write)
+        write(results, measured, arguments.write)
     return code
 
 

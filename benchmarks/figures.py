@@ -22,6 +22,7 @@ NOISE: Mapping[str, float] = {
 # How many messages are under way when a program is killed is chance: told, and not compared.
 CHANCE = "messages"
 _NOISE_OF_TIME = 0.10
+_TIMES = ("s", "ms", "µs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +93,25 @@ class Compared:
 
     now: Figure
     stated: Figure | None
+    quicker: float = 1.0
+    """The machine's pace now as a share of its pace when the other was stated (`benchmarks.pace`)."""
 
     @property
     def reproduces(self) -> bool | None:
-        """Whether it is within the stated spread; None where none is stated, or it is left to chance."""
+        """Whether it is within the stated spread; None where none is stated, or it is left to chance.
+
+        Where the machine has another pace, the spread reaches from what was stated to what that would be at this
+        one: a figure that waits for a line or a disk stays where it was, one that waits for the processor does not.
+        """
         if self.stated is None or self.stated.unit == CHANCE:
             return None
-        noise = NOISE.get(self.stated.unit, _NOISE_OF_TIME)
-        least = self.stated.low - noise * abs(self.stated.value)
-        greatest = self.stated.high + noise * abs(self.stated.value)
-        return least <= self.now.value <= greatest
+        ends = [self.stated.low, self.stated.high]
+        if self.stated.unit.endswith("/s"):
+            ends += [end * self.quicker for end in ends]
+        elif self.stated.unit in _TIMES:
+            ends += [end / self.quicker for end in ends]
+        noise = NOISE.get(self.stated.unit, _NOISE_OF_TIME) * abs(self.stated.value)
+        return min(ends) - noise <= self.now.value <= max(ends) + noise
 
     @property
     def times(self) -> float | None:

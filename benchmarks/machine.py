@@ -74,6 +74,11 @@ def shares_now(sample_s: float = SAMPLE_S) -> Shares:
     return shares(before, ticks_now())
 
 
+def cores() -> int:
+    """Return how many cores this machine has."""
+    return len(re.findall(r"^processor\s*:", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+
+
 def described() -> dict[str, str | int]:
     """Return machine and versions, as the table names them."""
     information = Path("/proc/cpuinfo").read_text()
@@ -81,7 +86,7 @@ def described() -> dict[str, str | int]:
     memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
     return {
         "cpu": model[1] if model else platform.machine(),
-        "cores": len(re.findall(r"^processor\s*:", information, re.MULTILINE)),
+        "cores": cores(),
         "memory_gb": round(memory_kb / 1e6),
         "file_system": _said("findmnt", "-n", "-o", "FSTYPE", "-T", "/var/tmp"),
         "linux": platform.release().partition("-")[0],

@@ -23,6 +23,8 @@ class Stated:
     machine: str
     measured: str
     why: str = ""
+    pace: float | None = None
+    """The machine's in that minute (`benchmarks.pace`); None for what was measured before it was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +35,26 @@ class Results:
     """By the letter that figures name them by."""
     stated: Mapping[str, Stated]
 
-    def compared(self, now: Figure) -> Compared:
-        """Return a figure beside the stated one."""
+    def compared(self, now: Figure, pace: float | None = None) -> Compared:
+        """Return a figure, measured at that pace, beside the stated one."""
         found = self.stated.get(now.name)
-        return Compared(now, None if found is None else found.figure)
+        if found is None:
+            return Compared(now, None)
+        quicker = 1.0 if pace is None or found.pace is None else pace / found.pace
+        return Compared(now, found.figure, quicker)
 
     def is_of(self, name: str, machine: Machine) -> bool:
         """Whether a figure was measured on such a machine."""
         found = self.stated.get(name)
         return found is not None and _are_alike(self.machines[found.machine], machine)
 
-    def with_measured(self, those: Iterable[Figure], machine: Machine, measured: str) -> "Results":
+    def with_measured(
+        self,
+        those: Iterable[Figure],
+        machine: Machine,
+        measured: str,
+        pace: float | None = None,
+    ) -> "Results":
         """Return what is stated when these are. A reason is kept as long as its bound is missed."""
         alike = (name for name, each in self.machines.items() if _are_alike(each, machine))
         letter = next(alike, chr(ord("A") + len(self.machines)))
@@ -51,7 +62,7 @@ class Results:
         for each in those:
             before = stated.get(each.name)
             why = before.why if before is not None and each.met is False else ""
-            stated[each.name] = Stated(each, letter, measured, why)
+            stated[each.name] = Stated(each, letter, measured, why, pace)
         return Results({**self.machines, letter: machine}, stated)
 
 
@@ -67,7 +78,11 @@ def read_results(text: str) -> Results:
         document["machines"],
         {
             row["name"]: Stated(
-                read_figure(row), row["machine"], row["measured"], row.get("why", "")
+                read_figure(row),
+                row["machine"],
+                row["measured"],
+                row.get("why", ""),
+                row.get("pace"),
             )
             for row in rows
         },
@@ -86,6 +101,8 @@ def results_text(results: Results) -> str:
         }  # fmt: skip
         if each.why:
             row["why"] = each.why
+        if each.pace is not None:
+            row["pace"] = each.pace
         lines.append("  " + json.dumps(row, ensure_ascii=False))
     machines = json.dumps(results.machines, ensure_ascii=False)
     return f'{{"machines": {machines},\n"figures": [\n' + ",\n".join(lines) + "\n]}\n"

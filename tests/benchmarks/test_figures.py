@@ -9,9 +9,10 @@ from benchmarks.__main__ import BenchmarkFailed, is_judged, lines_of, row
 from benchmarks.bounds import Bound
 from benchmarks.figures import Compared, Figure, figure, read_figure
 from benchmarks.machine import Ticks, shares, ticks
+from benchmarks.pace import pace
 from benchmarks.picks import Pick, spread
 from benchmarks.plan import Benchmark
-from benchmarks.results import Results, Stated
+from benchmarks.results import Results, Stated, read_results, results_text
 from benchmarks.tables import rendered, verdict
 
 RATE = Figure(
@@ -42,6 +43,39 @@ def test_a_tenth_beyond_the_spread_is_noise_for_a_rate_and_nothing_is_for_a_coun
 ) -> None:
     stated = replace(RATE, unit=unit)
     assert Compared(replace(stated, value=value), stated).reproduces is reproduces
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "reproduces"),
+    [
+        ("envelopes/s", 10_150, True),
+        ("envelopes/s", 10_149, False),
+        ("envelopes/s", 26_000, True),
+        ("µs", 55_600, True),
+        ("µs", 55_601, False),
+        ("µs", 22_899, False),
+        ("B", 24_979, False),
+    ],
+)
+def test_at_half_the_pace_a_rate_may_be_half_a_time_twice_and_a_size_what_it_was(
+    unit: str, value: float, reproduces: bool
+) -> None:
+    before = Results(
+        {"A": XEON}, {RATE.name: Stated(replace(RATE, unit=unit), "A", "quiet", pace=80)}
+    )
+    now = replace(RATE, unit=unit, value=value)
+    assert before.compared(now, 40).reproduces is reproduces
+    assert before.compared(now, 40).quicker == 0.5
+
+
+def test_the_pace_is_stated_with_the_figures_and_is_not_asked_of_older_ones() -> None:
+    after = STATED.with_measured([RATE], XEON, "quiet", 80)
+    assert read_results(results_text(after)).stated[RATE.name].pace == 80
+    assert STATED.compared(RATE, 40).quicker == 1
+
+
+def test_the_pace_of_this_machine_is_more_than_nothing() -> None:
+    assert pace(0.1) > 0
 
 
 def test_what_is_not_stated_is_not_compared() -> None:
@@ -139,10 +173,10 @@ def test_a_machine_at_work_is_seen_and_one_at_rest_is_not() -> None:
 def test_a_figure_that_is_not_reproduced_is_said_where_it_is_judged() -> None:
     slower = replace(RATE, value=20_000, low=20_000)
     assert row(STATED.compared(slower), judged=True, busy=False).endswith(
-        "bound ≥ 25000 MISSED  stated 26,000 [25,500–26,500]  0.77 times  NOT REPRODUCED"
+        "bound ≥ 25000 MISSED  stated 26,000 [25,500–26,500]  0.77 times at 1.00 of the pace  NOT REPRODUCED"
     )
     assert row(STATED.compared(slower), judged=False, busy=True).endswith(
-        "0.77 times  busy machine"
+        "0.77 times at 1.00 of the pace  busy machine"
     )
 
 
