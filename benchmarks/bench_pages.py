@@ -204,9 +204,6 @@ def queries(store: HeadEndStore, meters: int, days: int) -> dict[str, Query]:
             END - min(60, days - 1) * DAY, END, Step.HOUR
         ),
         "balance: a month by day": lambda: feeder_energy(END - month * DAY, END, Step.DAY),
-        "bill: every register at a midnight": lambda: store.registers_at(
-            FEEDER, midnight - dice.randrange(1, month) * DAY
-        ),
         "meter: latest": lambda: store.latest(FEEDER, meter()),
         "meter: a month by day": lambda: meter_energy(month, Step.DAY),
         "meter: all days": lambda: meter_energy(min(days - 1, 365), Step.DAY),

@@ -86,7 +86,7 @@ BOUNDS: Mapping[str, Bound] = {
     **{
         f"pages.{engine}.{page}": _at_most(300)
         for engine in ("sqlite", "postgres")
-        for page in ("overview", "overview_quarters", "month", "midnight", "completeness",
+        for page in ("overview", "overview_quarters", "month", "completeness",
                      "latest", "meter_month", "meter_all", "chart_week", "chart_all", "meter_day")
     },
 }  # fmt: skip

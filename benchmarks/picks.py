@@ -88,7 +88,6 @@ _PAGES = {
     "overview: every meter today": "overview",
     "overview: today by quarter hour": "overview_quarters",
     "balance: a month by day": "month",
-    "bill: every register at a midnight": "midnight",
     "completeness: a day of every meter": "completeness",
     "meter: latest": "latest",
     "meter: a month by day": "meter_month",

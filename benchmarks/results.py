@@ -24,7 +24,7 @@ class Stated:
     measured: str
     why: str = ""
     pace: float | None = None
-    """The machine's in that minute (`benchmarks.pace`); None for what was measured before it was asked."""
+    """The machine's in those minutes (`benchmarks.pace`); None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

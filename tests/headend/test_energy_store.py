@@ -147,14 +147,6 @@ async def test_other_registers_are_not_energy(store: HeadEndStore) -> None:
     assert await store.energy(FEEDER, NOON, NOON, Step.DAY, obis=VOLTAGE) == []
 
 
-async def test_registers_at_a_moment(store: HeadEndStore) -> None:
-    await store.commit(quarters("M-1", MIDNIGHT, 200) + quarters("M-2", MIDNIGHT + 2 * DAY, 4))
-    at = await store.registers_at(FEEDER, MIDNIGHT + DAY + HOUR)
-    assert {serial: (each.wh, each.known) for serial, each in at.items()} == {
-        "M-1": (110_000, Known.MEASURED)
-    }
-
-
 async def test_today_is_the_whole_feeder_at_once(store: HeadEndStore) -> None:
     await store.commit(quarters("M-1", MIDNIGHT - DAY, 150) + quarters("M-2", MIDNIGHT - HOUR, 6))
     await store.commit([

@@ -165,9 +165,7 @@ def test_a_reset_between_two_days_is_named() -> None:
     ],
 )
 def test_a_register_at_a_moment(hours: float, wh: int, known: Known) -> None:
-    found = register_at(to_ms(BEGIN + hours * HOUR), folded(sampled(BEGIN, hours=48)))
-    assert found is not None
-    assert found[:2] == (wh, known)
+    assert register_at(to_ms(BEGIN + hours * HOUR), folded(sampled(BEGIN, hours=48))) == (wh, known)
 
 
 def test_before_the_first_reading_there_is_no_register() -> None:

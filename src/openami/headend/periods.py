@@ -268,8 +268,8 @@ class _Tally:
         return tuple(told), tuple(known)
 
 
-def register_at(moment_ms: int, folds: Sequence[DayFold]) -> tuple[int, Known, int] | None:
-    """Return a register at a moment, how well it is known, and when it was last read before; or None.
+def register_at(moment_ms: int, folds: Sequence[DayFold]) -> tuple[int, Known] | None:
+    """Return a register at a moment and how well it is known; None before the first sound reading.
 
     ``folds`` ascend and have sound readings; within a day that was interrupted, the register after the
     break stands for what followed it: a lower bound.
@@ -292,14 +292,14 @@ def register_at(moment_ms: int, folds: Sequence[DayFold]) -> tuple[int, Known, i
     for each in fold.breaks:
         if each.ms <= moment_ms and each.kind is not BreakKind.WILD:
             wh, known = each.after_wh, Known.AT_LEAST
-    return wh, known, max(fold.first.ms, fold.day * DAY_MS + quarter * QUARTER_MS)
+    return wh, known
 
 
-def _between(before: Sample, after: Sample | None, moment_ms: int) -> tuple[int, Known, int]:
+def _between(before: Sample, after: Sample | None, moment_ms: int) -> tuple[int, Known]:
     if moment_ms == before.ms:
-        return before.wh, Known.MEASURED, before.ms
+        return before.wh, Known.MEASURED
     if after is None or after.wh < before.wh:
-        return before.wh, Known.AT_LEAST, before.ms
+        return before.wh, Known.AT_LEAST
     length = after.ms - before.ms
     risen = (after.wh - before.wh) * (moment_ms - before.ms) // length
-    return before.wh + risen, known_of(length, None), before.ms
+    return before.wh + risen, known_of(length, None)

@@ -38,18 +38,6 @@ FOLDS_AT_ONCE_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class RegisterAt:
-    """A register at a moment, as the sound readings around it tell."""
-
-    meter_serial: str
-    moment: datetime
-    wh: int
-    known: Known
-    read_at: datetime
-    """When the last sound reading at or before the moment was measured."""
-
-
-@dataclass(frozen=True, slots=True)
 class SeriesEnergy:
     """One meter's energy by period."""
 
@@ -127,12 +115,6 @@ class EnergyStore(Protocol):
         ``since`` goes back and ``until`` forward to a period's boundary. Raises ValueError beyond PERIODS_MAX,
         FEEDER_DAYS_MAX or METER_DAYS_MAX.
         """
-        ...
-
-    async def registers_at(
-        self, feeder_id: str, moment: datetime, *, obis: Obis = ACTIVE_IMPORT
-    ) -> Mapping[str, RegisterAt]:
-        """Return the registers at a moment, by serial; a meter of which nothing was read before is left out."""
         ...
 
     async def today(

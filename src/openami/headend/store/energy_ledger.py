@@ -27,7 +27,6 @@ from openami.headend.store.energy import (
     PERIODS_MAX,
     ChartPoint,
     MeterToday,
-    RegisterAt,
     SeriesEnergy,
 )
 from openami.headend.store.energy_rows import DAY_COLUMNS, day_cells, read_day, sample_of
@@ -208,21 +207,6 @@ class EnergyLedger(Engine):
                 for serial, each in folds.items()
             ]
         )
-
-    async def registers_at(
-        self, feeder_id: str, moment: datetime, *, obis: Obis = ACTIVE_IMPORT
-    ) -> Mapping[str, RegisterAt]:
-        ms = to_ms(moment)
-        folds = await self._folds(_Of(feeder_id, str(obis), ""), ms // DAY_MS, ms // DAY_MS)
-        found = {
-            serial: register_at(ms, [fold for fold in each if fold.first is not None])
-            for serial, each in folds.items()
-        }
-        return {
-            serial: RegisterAt(serial, moment, at[0], at[1], from_ms(at[2]))
-            for serial, at in found.items()
-            if at is not None
-        }
 
     async def today(
         self,
