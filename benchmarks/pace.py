@@ -18,7 +18,7 @@ from contextlib import closing
 
 from benchmarks.machine import cores
 
-# Of a core of a shared host, from one second to the next, 28 to 51 pieces were had: ten seconds' mean is a tenth wide.
+# Of a core of a shared host, from one second to the next, 28 to 51 pieces were had; ten seconds give their mean.
 SECONDS = 10.0
 _MEMBERS = [
     {"obis": f"1.8.{n}", "value": n * 1.25, "unit": "kWh", "quality": "good"} for n in range(8)
