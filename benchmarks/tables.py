@@ -70,9 +70,9 @@ def _table(rows: list[Stated]) -> str:
         value = f"**{number(told.value)}**" if told.bound else number(told.value)
         spread = "" if told.low == told.high else f" [{number(told.low)}–{number(told.high)}]"
         unit = f" {told.unit}" if told.unit not in ("", "count", "share", "ratio") else ""
-        lines.append(
-            f"| {told.words} | {value}{spread}{unit} | {verdict(each)} | {each.machine}, {each.measured} |"
-        )
+        pace = "" if each.pace is None else f", pace {each.pace:g}"
+        how = f"{each.machine}, {each.measured}{pace}"
+        lines.append(f"| {told.words} | {value}{spread}{unit} | {verdict(each)} | {how} |")
     return "\n".join(lines) + "\n\n"
 
 
