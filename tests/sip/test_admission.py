@@ -24,7 +24,7 @@ from openami.sip.authorise import Claim, GatewayFacts, Permit, Refusal, authoris
 from openami.sip.canonical import read_document
 from openami.sip.errors import SipCode, SipError
 from openami.sip.freshness import TimeFacts, raised_floor
-from openami.sip.interlocks import Budget, default_disconnects_per_hour
+from openami.sip.interlocks import Budget
 from openami.sip.keyring import Limits, LimitsNamed, ProtectedHours, Roots
 from openami.sip.session import SessionState
 from openami.sip.session_document import admit_offer, read_session
@@ -150,7 +150,6 @@ def test_a_budget_fills_by_powered_time_up_to_an_hours_worth() -> None:
     assert empty.at(100.0 + 1e9, per_hour=2).tokens == 2.0
     assert empty.at(0.0, per_hour=2).tokens == 0.0
     assert Budget(500.0, 0.0).at(0.0, per_hour=2).tokens == 2.0
-    assert [default_disconnects_per_hour(n) for n in (0, 3, 40, 59, 60, 500)] == [2, 2, 2, 2, 3, 25]
 
 
 @pytest.mark.parametrize(

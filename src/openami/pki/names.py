@@ -70,12 +70,3 @@ def headend_name(text: str) -> CommonName:
             f"e.g. {HEADEND_PREFIX}1"
         )
     return CommonName(text)
-
-
-def client_name(text: str) -> CommonName:
-    """Return the common name of a market participant or observer: an id, never a head-end's. Raises BadName."""
-    if not is_id(text):
-        raise BadName(f"{text[:80]!r} is not an id")
-    if text.lower().startswith(HEADEND_PREFIX):
-        raise BadName(f"{text!r} is a head-end's name")
-    return CommonName(text)

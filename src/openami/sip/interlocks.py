@@ -12,9 +12,6 @@ from openami.sip.errors import SipCode, SipError
 from openami.sip.freshness import TimeFacts
 from openami.sip.keyring import Keyring, Limits
 
-# Of a gateway's meters may be cut off in an hour, where nobody said otherwise.
-BUDGET_SHARE: Final = 0.05
-BUDGET_LEAST: Final = 2  # a pole with three meters still gets its two
 DISCONNECT_DWELL_S: Final = 300  # since the last movement, before somebody is cut off (again)
 _HOUR_S = 3600.0
 
@@ -44,11 +41,6 @@ class RelayFacts:
     budget: Budget
     powered_s: float
     last_moved_powered_s: float | None
-
-
-def default_disconnects_per_hour(meters: int) -> int:
-    """Return a gateway's budget where the roots named none."""
-    return max(BUDGET_LEAST, int(meters * BUDGET_SHARE))
 
 
 def check_interlocks(

@@ -13,10 +13,3 @@ def cycle_start(feeder: Feeder, moment: datetime) -> datetime:
         year, month = (year - 1, 12) if month == 1 else (year, month - 1)
     begins = datetime(year, month, feeder.billing_day, tzinfo=feeder.zone)
     return begins.astimezone(UTC)
-
-
-def cycle_end(feeder: Feeder, moment: datetime) -> datetime:
-    """Return the end, in UTC and not included, of the billing cycle a moment lies in."""
-    local = cycle_start(feeder, moment).astimezone(feeder.zone)
-    year, month = (local.year + 1, 1) if local.month == 12 else (local.year, local.month + 1)
-    return datetime(year, month, feeder.billing_day, tzinfo=feeder.zone).astimezone(UTC)
