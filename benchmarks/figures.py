@@ -22,7 +22,8 @@ NOISE: Mapping[str, float] = {
 # How many messages are under way when a program is killed is chance: told, and not compared.
 CHANCE = "messages"
 _NOISE_OF_TIME = 0.10
-_TIMES = ("s", "ms", "µs")
+# "%" is of a core's time.
+_TIMES = ("s", "ms", "µs", "%")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,8 @@ def test_a_tenth_beyond_the_spread_is_noise_for_a_rate_and_nothing_is_for_a_coun
         ("µs", 55_600, True),
         ("µs", 55_601, False),
         ("µs", 22_899, False),
+        ("%", 59_500, True),
+        ("%", 59_501, False),
         ("B", 24_979, False),
     ],
 )
