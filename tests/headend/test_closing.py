@@ -162,7 +162,7 @@ async def test_what_a_person_still_compares_stays(store: HeadEndStore) -> None:
 async def test_many_readings_are_closed_as_several_files(
     store: HeadEndStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closing, "READINGS_PER_FILE_MAX", 60)
+    monkeypatch.setattr(closing, "READINGS_PER_FILE_MAX", 60)  # 32,768 in life
     await store.commit(hourly(METER, APRIL, 24 * 50, 3))
     before = await everything(store)
     await close_all(store)

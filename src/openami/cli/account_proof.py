@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from openami.cli.logs import configure_logs
-from openami.cli.passwords import read_password
+from openami.cli.passwords import password_file_option, read_password
 from openami.cli.report import Exit, fail
 from openami.clock import SystemClock
 from openami.headend.accounts import Means, Principal, Role
@@ -28,12 +28,7 @@ _ADDRESS: Final = "command line"
 
 _options: Final = (
     click.option("--as", "name", metavar="NAME", required=True, help="Your account's name."),
-    click.option(
-        "--password-file",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="A file with its password and nothing else; without it a terminal is asked.",
-    ),
+    password_file_option,
     click.option("--code", metavar="CODE", default="", help="The second factor's, if it has one."),
 )
 

@@ -17,8 +17,8 @@ from openami.cli.account_proof import proved, shown, shows_account
 from openami.cli.command_rows import text_of, who_asks
 from openami.cli.durations import as_duration
 from openami.cli.options import store_option
-from openami.cli.report import Exit, fail, print_json, print_table, say
-from openami.cli.rows import Row, cells, printable
+from openami.cli.report import Exit, fail, print_json, say
+from openami.cli.rows import Row, print_rows, printable
 from openami.cli.storage import json_option, with_store
 from openami.clock import SystemClock
 from openami.headend.accounts import Principal, Role
@@ -243,12 +243,7 @@ def list_bulks(feeder: str | None, only_open: bool, store: str, as_json: bool) -
     async def read(opened: HeadEndStore) -> list[Bulk]:
         return list(await opened.bulks(None if feeder is None else {feeder}, only_open=only_open))
 
-    rows = [_row(each) for each in with_store(store, read)]
-    if as_json:
-        for row in rows:
-            print_json(row)
-    else:
-        print_table([name.upper() for name in _LIST], [cells(row, _LIST) for row in rows])
+    print_rows([_row(each) for each in with_store(store, read)], _LIST, as_json=as_json)
 
 
 @bulk.command()
@@ -414,4 +409,4 @@ def _show(found: Bulk, houses: _Houses, as_json: bool) -> None:
     stand = Counter(each["refusedAs"] or each["commandState"] or "not asked for" for each in rows)
     click.echo(f"{'houses':<15} {', '.join(f'{count} {word}' for word, count in stand.items())}")
     columns = ("meterSerial", "gatewayId", "commandId", "commandState", "refusedAs")
-    print_table([name.upper() for name in columns], [cells(each, columns) for each in rows])
+    print_rows(rows, columns, as_json=False)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from openami.cli.files import config_option
 from openami.cli.report import Exit, fail, print_json, print_table, say
 from openami.cli.storage import json_option, with_store
 from openami.clock import SystemClock
@@ -17,14 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "-c",
-    "--config",
-    "config_file",
-    metavar="FILE",
+@config_option(
+    "The head-end's TOML file: it says where the store is, and what [closing] and [retention] are.",
     required=True,
-    type=click.Path(path_type=Path),
-    help="The head-end's TOML file: it says where the store is, and what [closing] and [retention] are.",
 )
 @json_option
 def months(config_file: Path, as_json: bool) -> None:

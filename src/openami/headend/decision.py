@@ -267,6 +267,7 @@ def _with_approvals(
 
 
 def command_topic(command: LedgerCommand) -> CommandTopic:
+    """Return where a command is published: its meter's gateway listens there."""
     return CommandTopic(
         FeederId(command.feeder_id),
         GatewayId(command.gateway_id),
@@ -275,6 +276,7 @@ def command_topic(command: LedgerCommand) -> CommandTopic:
 
 
 def session_topic(session: LedgerSession) -> SessionTopic:
+    """Return where a session's documents are published, by either side."""
     return SessionTopic(
         FeederId(session.feeder_id), GatewayId(session.gateway_id), SessionId(session.id)
     )

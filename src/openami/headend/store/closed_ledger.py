@@ -4,11 +4,10 @@
 # ruff: noqa: S608
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from openami.headend.store import StoreError, closed_content, closing
 from openami.headend.store.closed import (
@@ -22,12 +21,9 @@ from openami.headend.store.closed import (
 )
 from openami.headend.store.closed_arrivals import says_the_same
 from openami.headend.store.closed_reading import asked
+from openami.headend.store.engine import Engine
 from openami.headend.store.identity import BUCKET_MS, from_ms
 from openami.headend.store.months import month_name, month_of_bucket
-from openami.headend.store.plan import Cell
-from openami.headend.store.steps import Row, Steps
-
-T = TypeVar("T")
 
 _FILE: Final = (
     "SELECT c.feeder_id, c.meter_serial, c.first_bucket, c.last_bucket, c.readings, length(c.content), "
@@ -57,16 +53,8 @@ _WAITS: Final = (
 _TRIES_MAX: Final = 3
 
 
-class ClosedLedger(ABC):
+class ClosedLedger(Engine):
     """The ClosedStore on top of an engine's questions and transactions."""
-
-    @abstractmethod
-    async def _rows(self, sql: str, *arguments: Cell) -> list[Row]:
-        """Return the rows of a query; raises StoreError."""
-
-    @abstractmethod
-    async def _write(self, steps: Callable[[], Steps[T]]) -> T:
-        """Carry steps out in one durable transaction; raises StoreError."""
 
     async def months_to_close(self, before: datetime) -> Sequence[str]:
         last = ended_before(before)
