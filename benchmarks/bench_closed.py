@@ -126,9 +126,8 @@ async def fill(store: HeadEndStore, serial: str, step_s: int, days: int) -> int:
     await store.commit([Accepted(Kind.TELEMETRY, envelope, Message(topic, b"{}", END + 40 * DAY))])
     rows = await store._rows("SELECT obis, id FROM series WHERE meter_serial = ?1", serial)  # type: ignore[attr-defined]
     numbers = dict(rows)
-    if isinstance(
-        store, PostgresStore
-    ):  # `commit` makes the months it lacks; what follows goes past it
+    if isinstance(store, PostgresStore):
+        # `commit` makes the months it lacks, and what follows goes past it.
         await store._made(range(month_of(END - days * DAY), month_of(END) + 1))
     count = 0
     for portion in cells([numbers[obis] for obis in UNITS], step_s, days):
@@ -232,9 +231,8 @@ async def run(url: str, arguments: argparse.Namespace) -> bool:
             )  # fmt: skip
         await store._write(lambda: copied("quarters", arguments.meters))  # type: ignore[attr-defined]
         if isinstance(store, PostgresStore):
-            await (await store._connected()).execute(
-                "ANALYZE"
-            )  # as autovacuum does within a minute
+            # As autovacuum does within a minute.
+            await (await store._connected()).execute("ANALYZE")
         for case, told in (await pages(store, arguments.meters, arguments.repeats)).items():
             print(
                 json.dumps({**about, "case": case, "meters": arguments.meters, **told}), flush=True

@@ -1,5 +1,6 @@
 """The machine that is measured, and whether anything else is at work on it."""
 
+import os
 import platform
 import re
 import shutil
@@ -74,11 +75,6 @@ def shares_now(sample_s: float = SAMPLE_S) -> Shares:
     return shares(before, ticks_now())
 
 
-def cores() -> int:
-    """Return how many cores this machine has."""
-    return len(re.findall(r"^processor\s*:", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
-
-
 def described() -> dict[str, str | int]:
     """Return machine and versions, as the table names them."""
     information = Path("/proc/cpuinfo").read_text()
@@ -86,7 +82,7 @@ def described() -> dict[str, str | int]:
     memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
     return {
         "cpu": model[1] if model else platform.machine(),
-        "cores": cores(),
+        "cores": os.cpu_count() or 1,
         "memory_gb": round(memory_kb / 1e6),
         "file_system": _said("findmnt", "-n", "-o", "FSTYPE", "-T", "/var/tmp"),
         "linux": platform.release().partition("-")[0],

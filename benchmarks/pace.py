@@ -9,14 +9,13 @@ them, so that it stays the same when they change: JSON read and written, objects
 import argparse
 import hashlib
 import json
+import os
 import sqlite3
 import statistics
 import subprocess
 import sys
 import time
 from contextlib import closing
-
-from benchmarks.machine import cores
 
 # Of a core of a shared host, from one second to the next, 28 to 51 pieces were had; ten seconds give their mean.
 SECONDS = 10.0
@@ -30,7 +29,10 @@ _READINGS = 400
 def pace(seconds: float = SECONDS) -> float:
     """Return the pieces of work a second that a core does while all of them are at it."""
     command = [sys.executable, "-m", "benchmarks.pace", "--alone", "--seconds", str(seconds)]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(cores())]
+    workers = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for _ in range(os.cpu_count() or 1)
+    ]
     said = [json.loads(worker.communicate()[0]) for worker in workers]
     return statistics.mean(float(each["pace"]) for each in said)
 
